@@ -1,0 +1,145 @@
+//! Logs of a deployment: a page of lines, or a stream of them (`?follow=1`, server-sent events).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Stream, stream};
+use runner::protocol::LogStream;
+use serde_json::json;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Caller;
+use super::problem::{ApiResult, Params};
+use crate::app::App;
+use crate::changes::Waiter;
+use crate::deployments::{self, State as Life};
+use crate::error::{Error, Result, invalid};
+use crate::{logs, projects};
+
+/// Comment lines keep proxies from closing a quiet stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One look at least this often, so that a stream ends soon after its deployment did.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Query of the logs.
+#[derive(Debug, serde::Deserialize)]
+pub struct Query {
+    #[serde(default)]
+    stream: Option<String>,
+    #[serde(default)]
+    after: i64,
+    #[serde(default)]
+    follow: Option<String>,
+}
+
+fn stream_of(name: Option<&str>) -> Result<LogStream> {
+    match name {
+        None | Some("build") => Ok(LogStream::Build),
+        Some("instance") => Ok(LogStream::Instance),
+        Some(_) => Err(invalid("stream", "There are two streams: build and instance.")),
+    }
+}
+
+/// `GET /projects/{project}/deployments/{deployment}/logs`
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, deployment)): Path<(String, String)>,
+    Params(query): Params<Query>,
+) -> ApiResult<Response> {
+    let which = stream_of(query.stream.as_deref())?;
+    let mut db = app.db.acquire().await?;
+    let project = projects::get_for(&mut db, caller.user.id, &project).await?.project;
+    let deployment = deployments::get(&mut db, project.id, &deployment).await?;
+    if query.follow.as_deref().is_some_and(|f| f != "0" && f != "false") {
+        drop(db);
+        let follower = Follower {
+            waiter: app.changes.subscribe(),
+            app,
+            project: project.id,
+            deployment: deployment.id,
+            stream: which,
+            after: query.after,
+            told: None,
+        };
+        let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+        return Ok(([("x-accel-buffering", "no")], events).into_response());
+    }
+    let lines = logs::list_after(&mut db, deployment.id, which, query.after).await?;
+    Ok(Json(json!({ "lines": lines })).into_response())
+}
+
+/// One who follows a stream. Events: `line` (a line as JSON, its sequence as the event's id),
+/// `state` (`{"state": …}`, at first and at every change), `end` (nothing more will come).
+struct Follower {
+    app: App,
+    waiter: Waiter,
+    project: Uuid,
+    deployment: Uuid,
+    stream: LogStream,
+    after: i64,
+    told: Option<Life>,
+}
+
+impl Follower {
+    fn events(self) -> impl Stream<Item = std::result::Result<Event, Infallible>> {
+        let batches = stream::unfold(Some(self), |follower| async {
+            let mut follower = follower?;
+            let (events, more) = follower.next().await;
+            Some((stream::iter(events.into_iter().map(Ok)), more.then_some(follower)))
+        });
+        futures_util::StreamExt::flatten(batches)
+    }
+
+    /// The next events, and whether there may be more. A database that is away is waited for.
+    async fn next(&mut self) -> (Vec<Event>, bool) {
+        loop {
+            match self.look().await {
+                Ok((events, more)) if !events.is_empty() || !more => return (events, more),
+                Err(Error::NotFound(_)) => return (vec![Event::default().event("end").data("")], false),
+                Ok(_) | Err(_) => {
+                    let topic = logs::topic(self.deployment);
+                    self.waiter.changed(&topic, Instant::now() + LOOK).await;
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(Vec<Event>, bool)> {
+        let mut db = self.app.db.acquire().await?;
+        // State before lines: when it is final, the lines read after it are all there are.
+        let deployment = deployments::get(&mut db, self.project, &self.deployment.to_string()).await?;
+        let lines = logs::list_after(&mut db, self.deployment, self.stream, self.after).await?;
+        let mut events = Vec::with_capacity(lines.len() + 2);
+        for line in &lines {
+            self.after = line.sequence;
+            let data = serde_json::to_string(line)?;
+            events.push(Event::default().event("line").id(line.sequence.to_string()).data(data));
+        }
+        if self.told != Some(deployment.state) {
+            self.told = Some(deployment.state);
+            let data = json!({ "state": deployment.state.name() }).to_string();
+            events.push(Event::default().event("state").data(data));
+        }
+        let complete = i64::try_from(lines.len()).is_ok_and(|count| count < logs::PAGE);
+        let over = complete && self.is_over(deployment.state);
+        if over {
+            events.push(Event::default().event("end").data(""));
+        }
+        Ok((events, !over))
+    }
+
+    /// A build's log is whole once the deployment is live; an instance's once it has ended.
+    fn is_over(&self, state: Life) -> bool {
+        match self.stream {
+            LogStream::Build => !state.is_pending(),
+            LogStream::Instance => state.is_final(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The JSON API, version 1. Described by `openapi.json` beside this file, which is served as it is
+//! and checked against [`endpoints`] by a test.
+
+mod access_tokens;
+mod audit;
+mod caller;
+mod deployments;
+mod health;
+mod login;
+mod logs;
+mod members;
+mod openapi;
+mod problem;
+mod projects;
+mod tokens;
+mod tools;
+mod uploads;
+mod variables;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+
+use crate::app::App;
+
+pub use caller::Caller;
+pub use problem::ApiError;
+
+/// Largest JSON body. The largest honest one sets every variable of a project.
+const MAX_JSON_BYTES: usize = 16 * 1024 * 1024;
+
+/// Everything under `/api/v1`.
+pub fn router() -> Router<App> {
+    endpoints()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(&format!("/api/v1{path}"), methods))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        // The one body that is a file has its own limit while streaming, a setting.
+        .route(
+            "/api/v1/projects/{project}/uploads",
+            put(uploads::receive).layer(DefaultBodyLimit::disable()),
+        )
+}
+
+fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
+    vec![
+        ("/health", get(health::live)),
+        ("/ready", get(health::ready)),
+        ("/openapi.json", get(openapi::document)),
+        ("/login", post(login::login)),
+        ("/me", get(members::me)),
+        ("/members", get(members::list)),
+        ("/audit", get(audit::list)),
+        ("/tokens", get(tokens::list).post(tokens::create)),
+        ("/tokens/{token}", delete(tokens::revoke)),
+        ("/projects", get(projects::list).post(projects::create)),
+        (
+            "/projects/{project}",
+            get(projects::show).patch(projects::change).delete(projects::delete),
+        ),
+        ("/projects/{project}/deployments", get(deployments::list).post(deployments::create)),
+        ("/projects/{project}/deployments/{deployment}", get(deployments::show)),
+        ("/projects/{project}/deployments/{deployment}/cancel", post(deployments::cancel)),
+        ("/projects/{project}/deployments/{deployment}/promote", post(deployments::promote)),
+        ("/projects/{project}/deployments/{deployment}/logs", get(logs::list)),
+        ("/projects/{project}/rollback", post(deployments::roll_back)),
+        ("/projects/{project}/variables", get(variables::list)),
+        ("/projects/{project}/variables", patch(variables::change)),
+        ("/projects/{project}/tools", get(tools::list)),
+        ("/projects/{project}/access-tokens", post(access_tokens::create)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_description_and_the_routes_name_the_same_paths() {
+        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let described: BTreeSet<&str> =
+            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+        let mut routed: BTreeSet<&str> = super::endpoints().into_iter().map(|(path, _)| path).collect();
+        routed.insert("/projects/{project}/uploads");
+        assert_eq!(described, routed);
+    }
+}

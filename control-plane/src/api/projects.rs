@@ -1,0 +1,131 @@
+//! Projects.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use time::format_description::well_known::Rfc3339;
+
+use super::Caller;
+use super::problem::{ApiResult, Body};
+use crate::app::App;
+use crate::deployments;
+use crate::error::Error;
+use crate::projects::{self, Project, Settings};
+
+/// A project as the API shows it.
+async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
+    let live = deployments::find_live(db, project.id).await?;
+    Ok(json!({
+        "id": project.id,
+        "name": project.name,
+        "organization": project.organization_id,
+        "url": app.config.project_url(&project.name),
+        "dashboard_url": format!("{}/projects/{}", app.config.issuer(), project.name),
+        "source_url": project.source_url,
+        "source_branch": project.source_branch,
+        "entrypoint": project.entrypoint,
+        "live": live.map(|d| json!({ "number": d.number, "id": d.id, "commit": d.commit_id })),
+        "created_at": project.created_at.format(&Rfc3339).unwrap_or_default(),
+    }))
+}
+
+/// `GET /projects`
+pub async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<Value>> {
+    let mut db = app.db.acquire().await?;
+    let mut faces = Vec::new();
+    for project in projects::list_for(&mut db, caller.user.id).await? {
+        faces.push(face(&app, &mut db, &project).await?);
+    }
+    Ok(Json(json!({ "projects": faces })))
+}
+
+/// Body of `POST /projects`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct New {
+    name: String,
+    source_url: Option<String>,
+    source_branch: Option<String>,
+    entrypoint: Option<String>,
+}
+
+/// `POST /projects`
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(new): Body<New>,
+) -> ApiResult<(StatusCode, Json<Value>)> {
+    let settings = Settings {
+        source_url: new.source_url,
+        source_branch: new.source_branch,
+        entrypoint: new.entrypoint,
+    }
+    .check(app.config.allow_file_sources)?;
+    let mut tx = app.db.begin().await?;
+    let organization = projects::home_of(&mut tx, caller.user.id).await?;
+    let project =
+        projects::create(&mut tx, organization, &new.name, &settings, &caller.actor, app.clock.now()).await?;
+    let face = face(&app, &mut tx, &project).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(face)))
+}
+
+/// `GET /projects/{project}`
+pub async fn show(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<Json<Value>> {
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, caller.user.id, &project).await?;
+    Ok(Json(face(&app, &mut db, &member.project).await?))
+}
+
+/// Body of `PATCH /projects/{project}`: what is absent stays, what is `null` is cleared.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    #[serde(default, deserialize_with = "present")]
+    source_url: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    source_branch: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    entrypoint: Option<Option<String>>,
+}
+
+/// Tells an absent member (`None`) from a `null` one (`Some(None)`).
+#[expect(clippy::option_option, reason = "absent, null and a value are three things in a merge patch (RFC 7396)")]
+fn present<'de, D: serde::Deserializer<'de>>(member: D) -> Result<Option<Option<String>>, D::Error> {
+    serde::Deserialize::deserialize(member).map(Some)
+}
+
+/// `PATCH /projects/{project}`
+pub async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+    Body(change): Body<Change>,
+) -> ApiResult<Json<Value>> {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
+    let settings = Settings {
+        source_url: change.source_url.unwrap_or_else(|| project.source_url.clone()),
+        source_branch: change.source_branch.unwrap_or_else(|| project.source_branch.clone()),
+        entrypoint: change.entrypoint.unwrap_or_else(|| project.entrypoint.clone()),
+    }
+    .check(app.config.allow_file_sources)?;
+    let project = projects::change(&mut tx, &project, &settings, &caller.actor, app.clock.now()).await?;
+    let face = face(&app, &mut tx, &project).await?;
+    tx.commit().await?;
+    Ok(Json(face))
+}
+
+/// `DELETE /projects/{project}`
+pub async fn delete(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<StatusCode> {
+    let mut tx = app.db.begin().await?;
+    let member = projects::get_for(&mut tx, caller.user.id, &project).await?;
+    if !matches!(member.role.as_str(), "owner" | "admin") {
+        return Err(Error::Forbidden("Only owners and admins of the organization delete projects.".into()).into());
+    }
+    projects::delete(&mut tx, &member.project, &caller.actor, app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,101 @@
+//! The audit log: who changed what. Rows are written in the transaction of the change, so a
+//! change without its row did not happen.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Who did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// A person, in the browser.
+    User(Uuid),
+    /// An API token, by its id.
+    ApiToken(Uuid),
+    /// Berth itself.
+    System,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::ApiToken(id) => write!(f, "token:{id}"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// When.
+    pub at: OffsetDateTime,
+    /// Who.
+    pub actor: &'a Actor,
+    /// What, as `noun.verb`, for example `deployment.promote`.
+    pub action: &'a str,
+    /// Whose.
+    pub organization: Option<Uuid>,
+    /// Of which project.
+    pub project: Option<Uuid>,
+    /// Details; never the value of a secret.
+    pub subject: Value,
+}
+
+/// Writes one row.
+pub async fn record(db: &mut PgConnection, entry: Entry<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into audit_log (at, actor, action, organization_id, project_id, subject)
+         values ($1, $2, $3, $4, $5, $6)",
+        entry.at,
+        entry.actor.to_string(),
+        entry.action,
+        entry.organization,
+        entry.project,
+        entry.subject,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// One row as it is shown.
+#[derive(Debug, serde::Serialize)]
+pub struct Row {
+    /// Grows with time.
+    pub id: i64,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `user:<id>`, `token:<id>` or `system`.
+    pub actor: String,
+    /// `noun.verb`.
+    pub action: String,
+    /// Of which project.
+    pub project_id: Option<Uuid>,
+    /// Details.
+    pub subject: Value,
+}
+
+/// The newest rows of the organizations a person belongs to, newest first, before `before`.
+pub async fn list_for(
+    db: &mut PgConnection,
+    user: Uuid,
+    before: Option<i64>,
+    limit: i64,
+) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        "select a.id, a.at, a.actor, a.action, a.project_id, a.subject
+         from audit_log a join members m on m.organization_id = a.organization_id
+         where m.user_id = $1 and ($2::bigint is null or a.id < $2)
+         order by a.id desc limit $3",
+        user,
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}

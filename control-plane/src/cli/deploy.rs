@@ -1,0 +1,185 @@
+//! `berth deploy`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, ClientArguments, path};
+use super::exit::Failure;
+use super::follow::{follow, report};
+use super::output::{Output, note, text};
+use super::pack::pack;
+use crate::projects::MAX_NAME;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    client: ClientArguments,
+
+    /// The directory to deploy [default: the present one].
+    #[arg(conflicts_with = "git")]
+    path: Option<PathBuf>,
+
+    /// A Git repository to deploy instead.
+    #[arg(long, value_name = "URL")]
+    git: Option<String>,
+
+    /// The branch or tag [default: the repository's own].
+    #[arg(long, requires = "git")]
+    branch: Option<String>,
+
+    /// The project; it is created if it is new [default: named after the directory or repository].
+    #[arg(long, value_name = "NAME")]
+    project: Option<String>,
+
+    /// The server, as `file.py`, `file.py:object` or `module:object` [default: looked for].
+    #[arg(long)]
+    entrypoint: Option<String>,
+
+    /// Wait until it is live or has failed, and show the build.
+    #[arg(long)]
+    wait: bool,
+}
+
+pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::signed_in(&arguments.client)?;
+    let name = match &arguments.project {
+        Some(name) => name.clone(),
+        None => default_name(&arguments)?,
+    };
+    let new = match &arguments.git {
+        Some(url) => from_git(&client, &name, url, &arguments).await?,
+        None => from_directory(&client, &name, &arguments).await?,
+    };
+    let address = path(&["projects", &name, "deployments"]);
+    let deployment = client.send(Method::POST, &address, &new).await?;
+    let deployment = settle(&client, deployment, arguments.wait).await?;
+    Ok(report(&deployment, output))
+}
+
+/// Follows a new deployment to its end, if that is wanted.
+pub async fn settle(client: &Client, deployment: Value, wait: bool) -> anyhow::Result<Value> {
+    if !wait {
+        return Ok(deployment);
+    }
+    let id = deployment["id"].as_str().context("the server named no deployment")?;
+    follow(client, text(&deployment, "project"), id).await
+}
+
+/// Has the project point at the repository; answers what to deploy of it.
+async fn from_git(
+    client: &Client,
+    name: &str,
+    url: &str,
+    arguments: &Arguments,
+) -> anyhow::Result<Value> {
+    let wanted = given(&[
+        ("source_url", Some(url)),
+        ("source_branch", arguments.branch.as_deref()),
+        ("entrypoint", arguments.entrypoint.as_deref()),
+    ]);
+    match client.find(&path(&["projects", name])).await? {
+        None => create(client, name, wanted).await?,
+        Some(project) if wanted.iter().any(|(member, value)| project[member] != *value) => {
+            client.send(Method::PATCH, &path(&["projects", name]), &wanted.into()).await?;
+        }
+        Some(_) => {}
+    }
+    Ok(json!({}))
+}
+
+/// Sends the directory; answers what to deploy of it.
+async fn from_directory(
+    client: &Client,
+    name: &str,
+    arguments: &Arguments,
+) -> anyhow::Result<Value> {
+    let directory = arguments.path.clone().unwrap_or_else(|| PathBuf::from("."));
+    let archive = tokio::task::spawn_blocking(move || pack(&directory))
+        .await
+        .context("packing was cut off")??;
+    let kib = archive.size.div_ceil(1024);
+    note(&format!("Packed {} files ({kib} KiB).", archive.files));
+    if client.find(&path(&["projects", name])).await?.is_none() {
+        let settings = given(&[("entrypoint", arguments.entrypoint.as_deref())]);
+        create(client, name, settings).await?;
+    }
+    let file = tokio::fs::File::from_std(archive.file);
+    let upload = client.put_file(&path(&["projects", name, "uploads"]), file).await?;
+    let upload = upload["sha256"].as_str().context("the server did not name the upload")?;
+    let deployment =
+        given(&[("upload", Some(upload)), ("entrypoint", arguments.entrypoint.as_deref())]);
+    Ok(deployment.into())
+}
+
+async fn create(
+    client: &Client,
+    name: &str,
+    mut settings: Map<String, Value>,
+) -> anyhow::Result<()> {
+    settings.insert("name".to_owned(), name.into());
+    client.send(Method::POST, &path(&["projects"]), &settings.into()).await?;
+    note(&format!("Created the project {name}."));
+    Ok(())
+}
+
+/// The members that have a value.
+fn given(members: &[(&str, Option<&str>)]) -> Map<String, Value> {
+    members
+        .iter()
+        .filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.into())))
+        .collect()
+}
+
+fn default_name(arguments: &Arguments) -> anyhow::Result<String> {
+    let from = match &arguments.git {
+        Some(url) => url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned(),
+        None => {
+            let directory = arguments.path.as_deref().unwrap_or(Path::new("."));
+            let directory = directory
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", directory.display()))?;
+            directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        }
+    };
+    let name = slug(from.trim_end_matches(".git"));
+    if name.is_empty() {
+        bail!(Failure::Usage(format!("{from:?} makes no project name; give one with --project")));
+    }
+    Ok(name)
+}
+
+/// Lower-case letters, digits and single hyphens, as project names are.
+fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c.to_ascii_lowercase());
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.truncate(MAX_NAME);
+    slug.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_made_of_what_is_deployed() {
+        assert_eq!(slug("My_Server  v2!"), "my-server-v2");
+        assert_eq!(slug("--"), "");
+        assert_eq!(slug(&"a".repeat(99)).len(), MAX_NAME);
+    }
+
+    #[test]
+    fn absent_members_are_not_sent() {
+        let members = given(&[("a", Some("1")), ("b", None)]);
+        assert_eq!(Value::from(members), json!({ "a": "1" }));
+    }
+}

@@ -1,0 +1,258 @@
+//! Follows a deployment to its end, with its build log.
+
+use std::io::{IsTerminal as _, stderr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::{Stream, StreamExt as _};
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Response;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::client::{Client, path};
+use super::output::{Output, note, short, text};
+
+/// How long a server may be away, being restarted perhaps, before we stop waiting for it.
+const AWAY_LIMIT: Duration = Duration::from_secs(120);
+
+/// Between two tries to reach it.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// States before an end (see the deployment's life in the server).
+const PENDING: [&str; 4] = ["queued", "building", "starting", "checking"];
+
+/// One server-sent event (WHATWG HTML, section 9.2).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// Its data, lines joined by newlines.
+    pub data: String,
+}
+
+/// Reads the events of a response until it ends.
+pub fn events(response: Response) -> impl Stream<Item = anyhow::Result<Event>> {
+    let chunks = response.bytes_stream().map(|chunk| chunk.context("the stream broke off"));
+    let parser = (Box::pin(chunks), Parser::default());
+    futures_util::stream::unfold(Some(parser), |state| async {
+        let (mut chunks, mut parser) = state?;
+        loop {
+            if let Some(event) = parser.next() {
+                return Some((Ok(event), Some((chunks, parser))));
+            }
+            match chunks.next().await {
+                Some(Ok(chunk)) => parser.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => return None,
+            }
+        }
+    })
+}
+
+#[derive(Debug, Default)]
+struct Parser {
+    buffer: Vec<u8>,
+    event: Event,
+}
+
+impl Parser {
+    /// The next whole event in the buffer.
+    fn next(&mut self) -> Option<Event> {
+        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\n', '\r']);
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if event != Event::default() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => value.clone_into(&mut self.event.name),
+                "data" => {
+                    if !self.event.data.is_empty() {
+                        self.event.data.push('\n');
+                    }
+                    self.event.data.push_str(value);
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Follows a deployment until it is live or has failed; answers it as it then is.
+pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Result<Value> {
+    let progress = Progress::new();
+    let mut after = 0;
+    let mut last_answer = Instant::now();
+    loop {
+        match follow_once(client, project, number, &mut after, &progress).await {
+            Ok(()) => {
+                let deployment = client.get(&path(&["projects", project, "deployments", number])).await;
+                match deployment {
+                    Ok(deployment) if !PENDING.contains(&text(&deployment, "state")) => {
+                        progress.finish();
+                        return Ok(deployment);
+                    }
+                    Ok(_) => last_answer = Instant::now(),
+                    Err(error) => give_up(error, last_answer)?,
+                }
+            }
+            Err(error) => give_up(error, last_answer)?,
+        }
+        sleep(TRY_AGAIN).await;
+    }
+}
+
+/// An error that another try will not mend, or that has lasted too long.
+fn give_up(error: anyhow::Error, last_answer: Instant) -> anyhow::Result<()> {
+    let lasting = error.downcast_ref::<super::exit::Failure>().is_some();
+    if lasting || last_answer.elapsed() > AWAY_LIMIT { Err(error) } else { Ok(()) }
+}
+
+async fn follow_once(
+    client: &Client,
+    project: &str,
+    number: &str,
+    after: &mut i64,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let address = path(&["projects", project, "deployments", number, "logs"]);
+    let address = format!("{address}?stream=build&follow=1&after={after}");
+    let mut events = Box::pin(events(client.follow(&address).await?));
+    while let Some(event) = events.next().await {
+        let event = event?;
+        let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        match event.name.as_str() {
+            "line" => {
+                *after = data["sequence"].as_i64().unwrap_or(*after);
+                progress.line(text(&data, "text"));
+            }
+            "state" => progress.state(text(&data, "state")),
+            "end" => return Ok(()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A line that moves on a terminal; plain lines elsewhere.
+#[derive(Debug)]
+pub struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    /// Nothing is shown before the first word.
+    pub fn new() -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = ProgressBar::new_spinner().with_style(style);
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self(bar)
+    }
+
+    /// A line of output.
+    pub fn line(&self, line: &str) {
+        match &self.0 {
+            Some(bar) => bar.println(line),
+            None => note(line),
+        }
+    }
+
+    /// What is going on now.
+    pub fn state(&self, state: &str) {
+        match &self.0 {
+            Some(bar) => bar.set_message(state.to_owned()),
+            None => note(&format!("[{state}]")),
+        }
+    }
+
+    /// Clears the moving line.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Prints a deployment as `deploy`, `promote` and `rollback` do; failing if it failed.
+pub fn report(deployment: &Value, output: Output) -> ExitCode {
+    let document = json!({
+        "project": deployment["project"],
+        "deployment": deployment["id"],
+        "number": deployment["number"],
+        "state": deployment["state"],
+        "url": deployment["url"],
+        "commit": deployment["commit"],
+        "diagnosis": deployment["diagnosis"],
+    });
+    output.result(&document, || summary(deployment));
+    match text(deployment, "state") {
+        "failed" | "canceled" => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn summary(deployment: &Value) -> String {
+    let name = format!("{} deployment {}", text(deployment, "project"), deployment["number"]);
+    let commit = short(text(deployment, "commit"));
+    match text(deployment, "state") {
+        "failed" => failure(&name, &deployment["diagnosis"]),
+        "canceled" => format!("{name} was canceled."),
+        "live" => format!("{name} is live ({commit}) at {}", text(deployment, "url")),
+        state if PENDING.contains(&state) => format!("{name} is {state}."),
+        state => format!("{name} was live and is {state}; a newer one has replaced it."),
+    }
+}
+
+fn failure(name: &str, diagnosis: &Value) -> String {
+    let mut lines = vec![format!("{name} failed.")];
+    for (label, member) in
+        [("Cause", "cause"), ("Where", "location"), ("Fix", "fix"), ("More", "page")]
+    {
+        if let Some(sentence) = diagnosis[member].as_str() {
+            lines.push(format!("  {label}: {sentence}"));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_across_chunks() {
+        let mut parser = Parser::default();
+        parser.buffer.extend_from_slice(b": hello\n\nevent: li");
+        assert_eq!(parser.next(), None);
+        parser.buffer.extend_from_slice(b"ne\r\ndata: a\r\ndata: b\r\n\r\nid: 3\ndata:c\n\n");
+        let event = parser.next().unwrap();
+        assert_eq!((event.name.as_str(), event.data.as_str()), ("line", "a\nb"));
+        assert_eq!(parser.next().unwrap().data, "c");
+        assert_eq!(parser.next(), None);
+    }
+
+    #[test]
+    fn a_failure_says_cause_and_fix() {
+        let deployment = json!({
+            "project": "a", "number": 2, "state": "failed",
+            "diagnosis": { "cause": "No server.", "fix": "Name one.", "location": null },
+        });
+        insta::assert_snapshot!(summary(&deployment), @r"
+        a deployment 2 failed.
+          Cause: No server.
+          Fix: Name one.
+        ");
+    }
+}

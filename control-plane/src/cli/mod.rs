@@ -1,0 +1,151 @@
+//! The command line: one file a subcommand. Roles and operators' commands work on this machine;
+//! the client commands talk to a server through its API.
+
+mod admin;
+mod all;
+mod call;
+mod client;
+mod credentials;
+mod data;
+mod deploy;
+mod deployments;
+mod doctor;
+mod edge;
+mod env;
+mod exit;
+mod follow;
+mod login;
+mod logs;
+mod mcp;
+mod migrate;
+mod open;
+mod output;
+mod pack;
+mod projects;
+mod promote;
+mod rollback;
+mod runner;
+mod serve;
+mod tokens;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::config::refuse_unknown_variables;
+use crate::telemetry::{self, LogConfig};
+use exit::CODES;
+use output::Output;
+
+/// Your own cloud for MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, propagate_version = true, after_help = CODES)]
+pub struct Program {
+    #[command(flatten)]
+    log: LogConfig,
+
+    /// Print one JSON document as the last line of stdout.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole platform in one process.
+    All(Box<all::Arguments>),
+    /// Run the control plane: dashboard, API and authorization server.
+    Serve(Box<serve::Arguments>),
+    /// Run the edge: the public listener.
+    Edge(edge::Arguments),
+    /// Run a runner: builds sources and runs instances.
+    Runner(runner::Arguments),
+    /// Bring the database's schema up to this version.
+    Migrate(Box<migrate::Arguments>),
+    /// Check this machine and the server, and say how to mend what is wrong.
+    Doctor(Box<doctor::Arguments>),
+    /// Commands for the operator, on the machine itself.
+    Admin(Box<admin::Arguments>),
+    /// Sign in to a server.
+    Login(login::Arguments),
+    /// List, show or delete projects.
+    Projects(projects::Arguments),
+    /// Deploy a directory or a Git repository.
+    Deploy(deploy::Arguments),
+    /// List a project's deployments.
+    Deployments(deployments::Arguments),
+    /// Show what a server, or its build, has written.
+    Logs(logs::Arguments),
+    /// List and change a project's environment variables.
+    Env(env::Arguments),
+    /// Bring an earlier deployment live again.
+    Promote(promote::Arguments),
+    /// Bring the deployment before the live one back.
+    Rollback(rollback::Arguments),
+    /// List the tools of a project's live server.
+    Tools(tools::Arguments),
+    /// Call a tool through the project's public URL.
+    Call(call::Arguments),
+    /// Create, list and revoke API tokens.
+    Tokens(tokens::Arguments),
+    /// Open a project's page in the browser.
+    Open(open::Arguments),
+}
+
+impl Command {
+    /// Whether this runs until it is told to stop, and its log is what people read.
+    fn is_role(&self) -> bool {
+        matches!(self, Self::All(_) | Self::Serve(_) | Self::Edge(_) | Self::Runner(_))
+    }
+}
+
+impl Program {
+    /// Runs what was asked for; an error is printed and becomes the exit code.
+    pub async fn run(self) -> ExitCode {
+        let output = Output::new(self.json);
+        match self.dispatch(output).await {
+            Ok(code) => code,
+            Err(error) => output.failure(&error),
+        }
+    }
+
+    async fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
+        let level = if self.command.is_role() { "info" } else { "warn" };
+        telemetry::start(&self.log, level)?;
+        refuse_unknown_variables(&Self::command())?;
+        match self.command {
+            Command::All(arguments) => all::run(*arguments).await,
+            Command::Serve(arguments) => serve::run(*arguments).await,
+            Command::Edge(arguments) => edge::run(arguments).await,
+            Command::Runner(arguments) => runner::run(arguments).await,
+            Command::Migrate(arguments) => migrate::run(*arguments).await,
+            Command::Doctor(arguments) => doctor::run(*arguments, output).await,
+            Command::Admin(arguments) => admin::run(*arguments, output).await,
+            Command::Login(arguments) => login::run(arguments, output).await,
+            Command::Projects(arguments) => projects::run(arguments, output).await,
+            Command::Deploy(arguments) => deploy::run(arguments, output).await,
+            Command::Deployments(arguments) => deployments::run(arguments, output).await,
+            Command::Logs(arguments) => logs::run(arguments, output).await,
+            Command::Env(arguments) => env::run(arguments, output).await,
+            Command::Promote(arguments) => promote::run(arguments, output).await,
+            Command::Rollback(arguments) => rollback::run(arguments, output).await,
+            Command::Tools(arguments) => tools::run(arguments, output).await,
+            Command::Call(arguments) => call::run(arguments, output).await,
+            Command::Tokens(arguments) => tokens::run(arguments, output).await,
+            Command::Open(arguments) => open::run(arguments, output).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Program::command().debug_assert();
+    }
+}

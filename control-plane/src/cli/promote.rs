@@ -1,0 +1,35 @@
+//! `berth promote`
+
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Client, ClientArguments, path};
+use super::deploy::settle;
+use super::follow::report;
+use super::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    client: ClientArguments,
+
+    /// The project.
+    project: String,
+
+    /// The deployment: its number or id.
+    deployment: String,
+
+    /// Wait until it is live or has failed.
+    #[arg(long)]
+    wait: bool,
+}
+
+pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::signed_in(&arguments.client)?;
+    let Arguments { project, deployment, wait, .. } = arguments;
+    let address = path(&["projects", &project, "deployments", &deployment, "promote"]);
+    let deployment = client.send(Method::POST, &address, &Value::Null).await?;
+    Ok(report(&settle(&client, deployment, wait).await?, output))
+}

@@ -1,0 +1,31 @@
+//! `berth rollback`
+
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::client::{Client, ClientArguments, path};
+use super::deploy::settle;
+use super::follow::report;
+use super::output::Output;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    client: ClientArguments,
+
+    /// The project.
+    project: String,
+
+    /// Wait until it is live or has failed.
+    #[arg(long)]
+    wait: bool,
+}
+
+pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::signed_in(&arguments.client)?;
+    let address = path(&["projects", &arguments.project, "rollback"]);
+    let deployment = client.send(Method::POST, &address, &Value::Null).await?;
+    Ok(report(&settle(&client, deployment, arguments.wait).await?, output))
+}

@@ -1,0 +1,134 @@
+//! Runners: sync, log lines, uploads.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use runner::protocol::{
+    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, SyncRequest, SyncResponse,
+};
+use tokio::time::Instant;
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+use super::InternalError;
+use crate::app::App;
+use crate::db::{Changed, version};
+use crate::error::{Error, Result};
+use crate::{deployments, logs as lines, runners, uploads, variables};
+
+/// How long a runner owns its deployments without a word: three held syncs, so that one lost
+/// answer does not hand its work to another.
+const LEASE: time::Duration = time::Duration::seconds(60);
+
+/// Takes over what the runner observed and answers what it should have, held while that is what
+/// it knows already.
+pub async fn sync(
+    State(app): State<App>,
+    Json(request): Json<SyncRequest>,
+) -> Result<Json<SyncResponse>, InternalError> {
+    if request.protocol != PROTOCOL_VERSION {
+        return Err(Error::Conflict(format!(
+            "This runner speaks protocol {}, the control plane {PROTOCOL_VERSION}; upgrade the older of the two.",
+            request.protocol
+        ))
+        .into());
+    }
+    let wait = Duration::from_millis(u64::from(request.wait_ms.min(MAX_WAIT_MS)));
+    let deadline = Instant::now() + wait;
+    let mut waiter = app.changes.subscribe();
+    take_over(&app, &request).await?;
+    loop {
+        let answer = desired(&app, &request).await?;
+        if answer.version != request.after || Instant::now() >= deadline {
+            return Ok(Json(answer));
+        }
+        waiter.changed("sync", deadline).await;
+    }
+}
+
+/// One transaction a report: one that fails must not hold the others back.
+async fn take_over(app: &App, request: &SyncRequest) -> Result<()> {
+    let drain = app.config.drain();
+    {
+        let mut tx = app.db.begin().await?;
+        runners::saw(
+            &mut tx,
+            request.runner,
+            &request.name,
+            &request.public_key,
+            &request.images,
+            app.clock.now(),
+        )
+        .await?;
+        tx.commit().await?;
+    }
+    for report in &request.observed {
+        let mut tx = app.db.begin().await?;
+        deployments::take_report(&mut tx, request.runner, report, drain, app.clock.now()).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Claims what waits and reads what the runner should have.
+async fn desired(app: &App, request: &SyncRequest) -> Result<SyncResponse> {
+    let mut tx = app.db.begin().await?;
+    // Before the rows: a change that commits in between is then answered with the older version
+    // and looked at again.
+    let version = version(&mut tx, Changed::Sync).await?;
+    deployments::claim(&mut tx, request.runner, LEASE, app.clock.now()).await?;
+    let rows = deployments::list_desired(&mut tx, request.runner).await?;
+    let mut specs = Vec::with_capacity(rows.len());
+    for row in rows {
+        specs.push(spec(app, &mut tx, request.runner, row).await?);
+    }
+    tx.commit().await?;
+    Ok(SyncResponse { installation: app.installation, version, desired: specs })
+}
+
+async fn spec(
+    app: &App,
+    db: &mut sqlx::PgConnection,
+    runner: Uuid,
+    row: deployments::Desired,
+) -> Result<DeploymentSpec> {
+    let config = &app.config;
+    Ok(DeploymentSpec {
+        deployment: row.id,
+        project: row.project_id,
+        organization: row.organization_id,
+        goal: if row.stop { Goal::Stop } else { Goal::Run },
+        source: row.source,
+        entrypoint: row.entrypoint,
+        public_url: config.project_url(&row.project_name),
+        variables: variables::for_runner(db, row.project_id, runner).await?,
+        limits: config.limits(),
+        project_name: row.project_name,
+    })
+}
+
+/// Keeps log lines.
+pub async fn logs(State(app): State<App>, Json(batch): Json<Vec<LogLine>>) -> Result<StatusCode, InternalError> {
+    let mut tx = app.db.begin().await?;
+    lines::append(&mut tx, &batch).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Streams an uploaded archive.
+pub async fn upload(State(app): State<App>, Path(sha256): Path<String>) -> Result<Response, InternalError> {
+    // Only names that the database knows reach the file system.
+    if !uploads::known(&mut *app.db.acquire().await?, &sha256).await? {
+        return Err(Error::NotFound("upload").into());
+    }
+    let file = tokio::fs::File::open(uploads::path(&app.config.data, &sha256))
+        .await
+        .context("opening an upload that the database knows")?;
+    let body = Body::from_stream(ReaderStream::new(file));
+    Ok(([(header::CONTENT_TYPE, "application/gzip")], body).into_response())
+}

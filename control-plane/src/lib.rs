@@ -1,0 +1,44 @@
+//! Berth's control plane: the rules, the database, the authorization server, the pages and the API.
+//!
+//! Ways in (`pages`, `api`, `oauth`, `signin`, `internal`) call nouns (one file each), nouns call
+//! `db`, `crypto`, `ids`, `error`. SQL stands only in nouns and in the session store.
+
+pub mod app;
+pub mod changes;
+pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod db;
+pub mod error;
+pub mod ids;
+pub mod shutdown;
+pub mod telemetry;
+#[cfg(test)]
+pub mod testing;
+
+// Nouns.
+pub mod api_tokens;
+pub mod audit;
+pub mod clients;
+pub mod deployments;
+pub mod grants;
+pub mod logs;
+pub mod organizations;
+pub mod projects;
+pub mod routes;
+pub mod runners;
+pub mod signing_keys;
+pub mod uploads;
+pub mod users;
+pub mod variables;
+
+// Ways in.
+pub mod api;
+pub mod cli;
+pub mod internal;
+pub mod jobs;
+pub mod oauth;
+pub mod pages;
+pub mod private_postgres;
+pub mod server;
+pub mod signin;

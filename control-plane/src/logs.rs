@@ -1,0 +1,133 @@
+//! Lines that builds and instances wrote.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use runner::protocol::{LogLine, LogStream};
+
+/// Most lines of one answer; a follower asks again from the last sequence.
+pub const PAGE: i64 = 1_000;
+
+/// Most lines kept of one deployment's stream; older ones go first.
+pub const KEPT_LINES: i64 = 20_000;
+
+/// The topic that followers of a deployment's logs wait for (see [`crate::changes`]).
+pub fn topic(deployment: Uuid) -> String {
+    format!("logs:{deployment}")
+}
+
+/// A stream's name in the database and the API.
+pub const fn stream_name(stream: LogStream) -> &'static str {
+    match stream {
+        LogStream::Build => "build",
+        LogStream::Instance => "instance",
+    }
+}
+
+/// One line as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Line {
+    /// Grows within the stream.
+    pub sequence: i64,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `build` or `instance`.
+    pub stream: String,
+    /// The line.
+    pub text: String,
+}
+
+/// Keeps lines; those already kept, and those of deployments that are gone, change nothing.
+/// Only lines of deployments that `runner` works on are taken.
+pub async fn append(db: &mut PgConnection, lines: &[LogLine]) -> sqlx::Result<()> {
+    let deployments: Vec<Uuid> = lines.iter().map(|l| l.deployment).collect();
+    let streams: Vec<String> = lines.iter().map(|l| stream_name(l.stream).to_owned()).collect();
+    let sequences: Vec<i64> = lines.iter().map(|l| l.sequence).collect();
+    let times: Vec<OffsetDateTime> = lines.iter().map(|l| l.at).collect();
+    let texts: Vec<String> = lines.iter().map(|l| l.text.replace('\0', "\u{fffd}")).collect();
+    sqlx::query!(
+        "insert into log_lines (deployment_id, stream, sequence, at, line)
+         select l.* from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[])
+             as l (deployment_id, stream, sequence, at, line)
+         join deployments d on d.id = l.deployment_id
+         on conflict do nothing",
+        &deployments,
+        &streams,
+        &sequences,
+        &times,
+        &texts,
+    )
+    .execute(&mut *db)
+    .await?;
+    let mut told: Vec<Uuid> = deployments;
+    told.sort_unstable();
+    told.dedup();
+    for deployment in told {
+        crate::db::notify(db, &topic(deployment)).await?;
+    }
+    Ok(())
+}
+
+/// Lines of one stream after `after`, oldest first, at most [`PAGE`].
+pub async fn list_after(
+    db: &mut PgConnection,
+    deployment: Uuid,
+    stream: LogStream,
+    after: i64,
+) -> sqlx::Result<Vec<Line>> {
+    sqlx::query_as!(
+        Line,
+        "select sequence, at, stream, line as text from log_lines
+         where deployment_id = $1 and stream = $2 and sequence > $3
+         order by sequence limit $4",
+        deployment,
+        stream_name(stream),
+        after,
+        PAGE,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The newest `count` lines of one stream, oldest first.
+pub async fn list_last(
+    db: &mut PgConnection,
+    deployment: Uuid,
+    stream: LogStream,
+    count: i64,
+) -> sqlx::Result<Vec<Line>> {
+    let mut lines = sqlx::query_as!(
+        Line,
+        "select sequence, at, stream, line as text from log_lines
+         where deployment_id = $1 and stream = $2 order by sequence desc limit $3",
+        deployment,
+        stream_name(stream),
+        count,
+    )
+    .fetch_all(db)
+    .await?;
+    lines.reverse();
+    Ok(lines)
+}
+
+/// Drops what is beyond [`KEPT_LINES`] of each stream that is being written.
+pub async fn trim(db: &mut PgConnection) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "delete from log_lines l using (
+             select deployment_id, stream, sequence from (
+                 select deployment_id, stream, sequence,
+                        row_number() over (partition by deployment_id, stream order by sequence desc) as place
+                 from log_lines
+                 where deployment_id in (select id from deployments
+                     where state not in ('stopped', 'failed', 'canceled'))
+             ) ranked where place > $1
+         ) old
+         where l.deployment_id = old.deployment_id and l.stream = old.stream and l.sequence = old.sequence",
+        KEPT_LINES,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}

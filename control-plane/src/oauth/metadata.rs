@@ -1,0 +1,52 @@
+//! `GET /.well-known/oauth-authorization-server` (RFC 8414). Constant for a platform: nothing a
+//! project or a client does can change it.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+
+use super::scope;
+use crate::app::App;
+
+/// The document (RFC 8414 section 2, RFC 9207 section 3).
+#[derive(Debug, Serialize)]
+pub(super) struct Metadata {
+    issuer: String,
+    authorization_endpoint: String,
+    token_endpoint: String,
+    registration_endpoint: String,
+    revocation_endpoint: String,
+    jwks_uri: String,
+    response_types_supported: &'static [&'static str],
+    response_modes_supported: &'static [&'static str],
+    grant_types_supported: &'static [&'static str],
+    code_challenge_methods_supported: &'static [&'static str],
+    token_endpoint_auth_methods_supported: &'static [&'static str],
+    revocation_endpoint_auth_methods_supported: &'static [&'static str],
+    scopes_supported: &'static [&'static str],
+    authorization_response_iss_parameter_supported: bool,
+}
+
+const AUTH_METHODS: &[&str] = &["none", "client_secret_post", "client_secret_basic"];
+
+/// Answers the document.
+pub(super) async fn show(State(app): State<App>) -> Json<Metadata> {
+    let issuer = app.config.issuer();
+    let at = |path: &str| format!("{issuer}{path}");
+    Json(Metadata {
+        authorization_endpoint: at("/oauth/authorize"),
+        token_endpoint: at("/oauth/token"),
+        registration_endpoint: at("/oauth/register"),
+        revocation_endpoint: at("/oauth/revoke"),
+        jwks_uri: at("/oauth/keys"),
+        response_types_supported: &["code"],
+        response_modes_supported: &["query"],
+        grant_types_supported: &["authorization_code", "refresh_token"],
+        code_challenge_methods_supported: &["S256"],
+        token_endpoint_auth_methods_supported: AUTH_METHODS,
+        revocation_endpoint_auth_methods_supported: AUTH_METHODS,
+        scopes_supported: scope::SUPPORTED,
+        authorization_response_iss_parameter_supported: true,
+        issuer,
+    })
+}

@@ -1,0 +1,113 @@
+//! Resource indicators (RFC 8707): which project a token is for.
+
+use url::Url;
+
+use crate::config::ServeConfig;
+
+/// The project that a resource names. Clients write a project's URL in four ways, all of which
+/// mean the same: `https://P.D`, `https://P.D/`, `https://P.D/mcp` and `https://P.D/mcp/`, with
+/// scheme and host in any letter case and the scheme's own port given or not.
+pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<String> {
+    // Before the parser, which forgives spaces, backslashes and dots in paths.
+    if !resource
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'@' | b'#' | b'?' | b'%'))
+    {
+        return None;
+    }
+    let (_, after_scheme) = resource.split_once("://")?;
+    let path = after_scheme.find('/').map_or("", |at| &after_scheme[at..]);
+    if !matches!(path, "" | "/" | "/mcp" | "/mcp/") {
+        return None;
+    }
+    let url = Url::parse(resource).ok()?;
+    let same_place = url.scheme() == config.url.scheme()
+        && url.port_or_known_default() == config.url.port_or_known_default();
+    let name = url
+        .host_str()?
+        .strip_suffix(&config.apps_domain)?
+        .strip_suffix('.')?;
+    let label = !name.is_empty() && !name.contains('.');
+    (same_place && label).then(|| name.to_owned())
+}
+
+/// Whether a resource names the same project as `canonical`, a project's own URL.
+pub(super) fn is_same(config: &ServeConfig, resource: &str, canonical: &str) -> bool {
+    project_name(config, resource).is_some_and(|name| config.project_url(&name) == canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_four_spellings_name_the_project_and_nothing_else_does() {
+        let local = testing::config(&[]);
+        for good in [
+            "http://hello.localhost:8080",
+            "http://hello.localhost:8080/",
+            "http://hello.localhost:8080/mcp",
+            "http://hello.localhost:8080/mcp/",
+            "HTTP://Hello.LocalHost:8080/mcp",
+        ] {
+            assert_eq!(
+                project_name(&local, good).as_deref(),
+                Some("hello"),
+                "{good}"
+            );
+            assert!(is_same(&local, good, "http://hello.localhost:8080/mcp"));
+        }
+        for bad in [
+            "",
+            "hello",
+            "hello.localhost:8080/mcp",
+            "http://hello.localhost/mcp",
+            "http://hello.localhost:8081/mcp",
+            "https://hello.localhost:8080/mcp",
+            "http://localhost:8080/mcp",
+            "http://.localhost:8080/mcp",
+            "http://a.hello.localhost:8080/mcp",
+            "http://hello.localhost.evil.example:8080/mcp",
+            "http://hellolocalhost:8080/mcp",
+            "http://hello.localhost:8080/mcp?x=1",
+            "http://hello.localhost:8080/mcp#x",
+            "http://user@hello.localhost:8080/mcp",
+            "http://hello.localhost:8080/other",
+            "http://hello.localhost:8080//mcp",
+            "http://hello.localhost:8080/x/../mcp",
+            " http://hello.localhost:8080/mcp",
+            "http://hello.localhost:8080\\mcp",
+            "http://hell%6f.localhost:8080/mcp",
+            "http://hello.localhost:8080/mc\tp",
+            "http:hello.localhost:8080/mcp",
+        ] {
+            assert_eq!(project_name(&local, bad), None, "{bad}");
+        }
+        let public = testing::config(&[
+            "--url",
+            "https://berth.example.com",
+            "--apps-domain",
+            "apps-example.net",
+        ]);
+        for good in [
+            "https://hello.apps-example.net",
+            "https://hello.apps-example.net:443/mcp",
+            "https://HELLO.apps-example.NET/mcp/",
+        ] {
+            assert_eq!(
+                project_name(&public, good).as_deref(),
+                Some("hello"),
+                "{good}"
+            );
+        }
+        assert_eq!(
+            project_name(&public, "http://hello.apps-example.net/mcp"),
+            None
+        );
+        assert_eq!(
+            project_name(&public, "https://hello.apps-example.net:8443/mcp"),
+            None
+        );
+    }
+}

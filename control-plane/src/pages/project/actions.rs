@@ -1,0 +1,95 @@
+//! The buttons of a project and its deployments. Each leads to the deployment it made or changed.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::Nothing;
+use crate::app::App;
+use crate::deployments::{self, Deployment, Request};
+use crate::pages::error::PageResult;
+use crate::projects::{self, Project};
+use crate::signin::{CsrfForm, SignedIn};
+
+fn to(project: &Project, deployment: &Deployment) -> Response {
+    Redirect::to(&format!(
+        "/projects/{}/deployments/{}",
+        project.name, deployment.number
+    ))
+    .into_response()
+}
+
+/// `POST /projects/{project}/deploy`: the branch's newest commit.
+pub async fn deploy(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let (actor, now) = (person.actor(), app.clock.now());
+    let queued =
+        deployments::queue(&mut tx, &project, Request::default(), "page", &actor, now).await?;
+    tx.commit().await?;
+    Ok(to(&project, &queued))
+}
+
+/// `POST /projects/{project}/rollback`: what was live before.
+pub async fn roll_back(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let queued =
+        deployments::roll_back(&mut tx, &project, &person.actor(), app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(to(&project, &queued))
+}
+
+/// `POST /projects/{project}/deployments/{deployment}/promote`: exactly this commit again.
+pub async fn promote(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, deployment)): Path<(String, String)>,
+    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let earlier = deployments::get(&mut tx, project.id, &deployment).await?;
+    let queued = deployments::promote(
+        &mut tx,
+        &project,
+        &earlier,
+        &person.actor(),
+        app.clock.now(),
+    )
+    .await?;
+    tx.commit().await?;
+    Ok(to(&project, &queued))
+}
+
+/// `POST /projects/{project}/deployments/{deployment}/cancel`
+pub async fn cancel(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, deployment)): Path<(String, String)>,
+    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let it = deployments::get(&mut tx, project.id, &deployment).await?;
+    deployments::cancel(&mut tx, &project, &it, &person.actor(), app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(to(&project, &it))
+}

@@ -1,0 +1,126 @@
+//! One deployment: how far it is, what it is made of, why it failed, and its log as it is written.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use runner::protocol::LogStream;
+use serde::Deserialize;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::attempt::Attempt;
+use super::log::Log;
+use super::{Frame, Seen, can_deploy, runner_is_away};
+use crate::app::App;
+use crate::deployments::{self, Deployment};
+use crate::error::Result;
+use crate::pages::error::{PageResult, page};
+use crate::pages::view::{People, Shell};
+use crate::projects::{self, Membership};
+use crate::signin::SignedIn;
+
+#[derive(Template)]
+#[template(path = "project/deployment.html")]
+struct Page {
+    shell: Shell,
+    project: Frame,
+    it: Attempt,
+    live_number: Option<i32>,
+    can_deploy: bool,
+    waits_for_runner: bool,
+    log: Log,
+}
+
+/// The part of the page that changes while the deployment is under way.
+#[derive(Template)]
+#[template(path = "project/deployment.html", block = "facts")]
+struct Facts {
+    shell: Shell,
+    project: Frame,
+    it: Attempt,
+    live_number: Option<i32>,
+    can_deploy: bool,
+    waits_for_runner: bool,
+}
+
+impl Facts {
+    async fn read(
+        db: &mut PgConnection,
+        app: &App,
+        person: &SignedIn,
+        member: &Membership,
+        it: Deployment,
+    ) -> Result<Self> {
+        let now: OffsetDateTime = app.clock.now();
+        let live = deployments::find_live(db, member.project.id).await?;
+        let queued = it.state == deployments::State::Queued;
+        let people = People::of(db, member.project.organization_id).await?;
+        Ok(Self {
+            shell: Shell::new(person, "projects"),
+            project: Frame::new(&app.config, member, ""),
+            live_number: live.map(|live| live.number),
+            can_deploy: can_deploy(&member.project, true),
+            waits_for_runner: queued && runner_is_away(db, now).await?,
+            it: Attempt::new(it, &people, now),
+        })
+    }
+}
+
+/// `?stream=build` or `?stream=instance`.
+#[derive(Debug, Deserialize)]
+pub struct Which {
+    stream: Option<String>,
+}
+
+impl Which {
+    /// The stream that is asked for, if one is.
+    pub fn stream(&self) -> Option<LogStream> {
+        match self.stream.as_deref()? {
+            "build" => Some(LogStream::Build),
+            "instance" => Some(LogStream::Instance),
+            _ => None,
+        }
+    }
+}
+
+/// `GET /projects/{project}/deployments/{deployment}`
+pub async fn show(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, deployment)): Path<(String, String)>,
+    Query(which): Query<Which>,
+) -> PageResult {
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?;
+    let it = deployments::get(&mut db, member.project.id, &deployment).await?;
+    let log = Log::read(&mut db, &it, which.stream()).await?;
+    let facts = Facts::read(&mut db, &app, &person, &member, it).await?;
+    let template = Page {
+        shell: facts.shell,
+        project: facts.project,
+        it: facts.it,
+        live_number: facts.live_number,
+        can_deploy: facts.can_deploy,
+        waits_for_runner: facts.waits_for_runner,
+        log,
+    };
+    page(StatusCode::OK, &template)
+}
+
+/// `GET /projects/{project}/deployments/{deployment}/facts?seen=`: nothing while nothing changed.
+pub async fn facts(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, deployment)): Path<(String, String)>,
+    Query(Seen { seen }): Query<Seen>,
+) -> PageResult {
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?;
+    let it = deployments::get(&mut db, member.project.id, &deployment).await?;
+    let facts = Facts::read(&mut db, &app, &person, &member, it).await?;
+    if facts.it.mark == seen {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    page(StatusCode::OK, &facts)
+}

@@ -1,0 +1,196 @@
+//! A project's page: is it up, how do I connect, what does it offer, what was deployed.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use runner::protocol::Surface;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::attempt::{Attempt, Standing, read};
+use super::connect::Connect;
+use super::tools::{self, Tool};
+use super::{Frame, Seen, can_deploy, runner_is_away};
+use crate::app::App;
+use crate::deployments::{self, Deployment};
+use crate::error::Result;
+use crate::pages::error::{PageResult, page};
+use crate::pages::view::{Done, People, Shell};
+use crate::projects::{self, Project};
+use crate::signin::SignedIn;
+
+/// Deployments on the page; who looks for older ones asks the API.
+const SHOWN: i64 = 20;
+
+#[derive(Template)]
+#[template(path = "project/show.html")]
+struct Show {
+    shell: Shell,
+    project: Frame,
+    source: Option<String>,
+    kind: &'static str,
+    label: &'static str,
+    can_deploy: bool,
+    /// The deployment that a roll-back would bring back.
+    earlier: Option<i32>,
+    connect: Connect,
+    upload_command: String,
+    tools: Vec<Tool>,
+    extras: Option<String>,
+    server: Option<String>,
+    protocol: Option<String>,
+    live: Option<Attempt>,
+    pending: Option<Attempt>,
+    failed: Option<Attempt>,
+    deployments: Vec<Attempt>,
+    waits_for_runner: bool,
+    mark: String,
+}
+
+/// The part of the page that changes while a deployment is under way.
+#[derive(Template)]
+#[template(path = "project/show.html", block = "status")]
+struct Status {
+    project: Frame,
+    live: Option<Attempt>,
+    pending: Option<Attempt>,
+    failed: Option<Attempt>,
+    waits_for_runner: bool,
+    mark: String,
+}
+
+/// A project's deployments as both of the above need them.
+struct Facts {
+    live: Option<Deployment>,
+    pending: Option<Deployment>,
+    failed: Option<Deployment>,
+    all: Vec<Deployment>,
+    waits_for_runner: bool,
+}
+
+impl Facts {
+    async fn read(db: &mut PgConnection, project: &Project, now: OffsetDateTime) -> Result<Self> {
+        let all = deployments::list(db, project.id, SHOWN).await?;
+        let newest = all.first().cloned();
+        let pending = newest.clone().filter(|newest| newest.state.is_pending());
+        let queued = pending
+            .as_ref()
+            .is_some_and(|it| it.state == deployments::State::Queued);
+        Ok(Self {
+            live: deployments::find_live(db, project.id).await?,
+            failed: newest.filter(|newest| newest.state == deployments::State::Failed),
+            waits_for_runner: queued && runner_is_away(db, now).await?,
+            pending,
+            all,
+        })
+    }
+
+    /// Which one a roll-back would bring back: what [`deployments::roll_back`] chooses.
+    fn earlier(&self) -> Option<i32> {
+        let served = self
+            .all
+            .iter()
+            .filter(|it| it.live_at.is_some() && it.state != deployments::State::Live);
+        served.max_by_key(|it| it.live_at).map(|it| it.number)
+    }
+
+    fn mark(&self) -> String {
+        let state = self.pending.as_ref().map_or("none", |it| it.state.name());
+        format!("{}-{state}-{}", self.all.len(), self.waits_for_runner)
+    }
+}
+
+/// `GET /projects/{project}`
+pub async fn show(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    Query(done): Query<Done>,
+) -> PageResult {
+    let now = app.clock.now();
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?;
+    let facts = Facts::read(&mut db, &member.project, now).await?;
+    let people = People::of(&mut db, member.project.organization_id).await?;
+    let frame = Frame::new(&app.config, &member, "overview");
+    let shell = Shell::new(&person, "projects").after(&done);
+    page(
+        StatusCode::OK,
+        &Show::new(shell, frame, &member.project, facts, &people, now),
+    )
+}
+
+impl Show {
+    fn new(
+        shell: Shell,
+        frame: Frame,
+        project: &Project,
+        facts: Facts,
+        people: &People,
+        now: OffsetDateTime,
+    ) -> Self {
+        let standing = Standing::of(
+            facts.live.is_some(),
+            facts.all.first().map(|newest| newest.state),
+        );
+        let surface: Option<Surface> = facts
+            .live
+            .as_ref()
+            .and_then(|live| read(live.surface.as_ref()));
+        let surface = surface.unwrap_or_default();
+        let attempt = |it| Attempt::new(it, people, now);
+        Self {
+            source: project.source_url.clone(),
+            kind: standing.kind(),
+            label: standing.label(),
+            can_deploy: can_deploy(project, !facts.all.is_empty()),
+            earlier: facts.earlier().filter(|_| facts.live.is_some()),
+            connect: Connect::new(&frame.name, &frame.url),
+            upload_command: format!("berth deploy . --project {}", frame.name),
+            tools: tools::tools(&frame.name, &surface),
+            extras: tools::extras(&surface),
+            server: tools::server(&surface),
+            protocol: Some(surface.protocol_version).filter(|version| !version.is_empty()),
+            mark: facts.mark(),
+            waits_for_runner: facts.waits_for_runner,
+            live: facts.live.map(attempt),
+            pending: facts.pending.map(attempt),
+            failed: facts.failed.map(attempt),
+            deployments: facts.all.into_iter().map(attempt).collect(),
+            project: frame,
+            shell,
+        }
+    }
+}
+
+/// `GET /projects/{project}/status?seen=`: nothing while nothing changed; the whole page anew once
+/// the deployment under way has ended.
+pub async fn status(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    Query(Seen { seen }): Query<Seen>,
+) -> PageResult {
+    let now = app.clock.now();
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?;
+    let facts = Facts::read(&mut db, &member.project, now).await?;
+    if facts.pending.is_none() {
+        return Ok(([("hx-refresh", "true")], "").into_response());
+    }
+    if facts.mark() == seen {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let people = People::default();
+    let attempt = |it| Attempt::new(it, &people, now);
+    let template = Status {
+        project: Frame::new(&app.config, &member, "overview"),
+        mark: facts.mark(),
+        waits_for_runner: facts.waits_for_runner,
+        live: facts.live.map(attempt),
+        pending: facts.pending.map(attempt),
+        failed: facts.failed.map(attempt),
+    };
+    page(StatusCode::OK, &template)
+}

@@ -1,0 +1,431 @@
+//! Projects: one MCP server each. The name is the host label, so it is unique on the platform.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use url::Url;
+use uuid::Uuid;
+
+use crate::audit::{self, Actor};
+use crate::db::{Changed, bump};
+use crate::error::{Error, Field, Result, invalid, violates};
+use crate::{ids, organizations};
+
+/// Longest name. A DNS label holds 63 octets (RFC 1035 section 2.3.4); the rest is left for
+/// preview suffixes (`NAME--SLUG`).
+pub const MAX_NAME: usize = 40;
+
+/// Host labels that people take for the platform's own.
+const RESERVED_NAMES: &[&str] = &[
+    "account", "accounts", "admin", "api", "app", "apps", "auth", "berth", "billing", "blog", "cdn",
+    "console", "dashboard", "docs", "edge", "ftp", "help", "internal", "localhost", "login", "mail",
+    "mcp", "metrics", "ns1", "ns2", "oauth", "postmaster", "root", "security", "setup", "signin",
+    "smtp", "sso", "static", "status", "support", "system", "test", "well-known", "www",
+];
+
+/// Longest Git URL; longer ones are no address anyone types.
+const MAX_URL: usize = 2_000;
+
+/// Longest branch name; Git hosts refuse longer ones (255).
+const MAX_BRANCH: usize = 255;
+
+/// Longest entrypoint.
+const MAX_ENTRYPOINT: usize = 255;
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its id.
+    pub id: Uuid,
+    /// Its organization.
+    pub organization_id: Uuid,
+    /// Its name and host label.
+    pub name: String,
+    /// Git URL; `None` when it is deployed by upload.
+    pub source_url: Option<String>,
+    /// Branch; `None` means the repository's default.
+    pub source_branch: Option<String>,
+    /// Entrypoint; `None` means detect.
+    pub entrypoint: Option<String>,
+    /// When it was created.
+    pub created_at: OffsetDateTime,
+}
+
+/// What a person may set on a project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Git URL.
+    pub source_url: Option<String>,
+    /// Branch.
+    pub source_branch: Option<String>,
+    /// Entrypoint.
+    pub entrypoint: Option<String>,
+}
+
+/// Whether a role may change projects (deploy, variables, settings).
+pub fn may_change(role: &str) -> bool {
+    matches!(role, "owner" | "admin" | "editor")
+}
+
+/// Checks a new project's name.
+pub fn check_name(name: &str) -> Result<()> {
+    let label = !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+        && !name.contains("--");
+    if !label {
+        return Err(invalid(
+            "name",
+            format!(
+                "A project name has 1 to {MAX_NAME} lower-case letters, digits and single hyphens, \
+                 with a letter or digit at both ends; it becomes the host name."
+            ),
+        ));
+    }
+    if RESERVED_NAMES.contains(&name) {
+        return Err(invalid(
+            "name",
+            format!("The name “{name}” is reserved for the platform; choose another."),
+        ));
+    }
+    Ok(())
+}
+
+fn presence(text: Option<String>) -> Option<String> {
+    text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
+}
+
+impl Settings {
+    /// Trims, drops what is empty, and checks the rest. `allow_file` permits `file://` sources.
+    pub fn check(self, allow_file: bool) -> Result<Self> {
+        let settings = Self {
+            source_url: presence(self.source_url),
+            source_branch: presence(self.source_branch),
+            entrypoint: presence(self.entrypoint),
+        };
+        let mut problems = Vec::new();
+        let mut field = |name, checked: Result<(), String>| {
+            if let Err(message) = checked {
+                problems.push(Field { name, message });
+            }
+        };
+        if let Some(url) = &settings.source_url {
+            field("source_url", check_url(url, allow_file));
+        }
+        if let Some(branch) = &settings.source_branch {
+            field("source_branch", check_branch(branch));
+        }
+        if let Some(entrypoint) = &settings.entrypoint {
+            field("entrypoint", check_entrypoint(entrypoint));
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(Error::Invalid(problems)) }
+    }
+}
+
+fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
+    let example = "use an address like https://github.com/you/server.git";
+    let url = Url::parse(text).map_err(|_| format!("The repository URL cannot be read; {example}."))?;
+    if text.len() > MAX_URL || text.chars().any(char::is_control) {
+        return Err(format!("The repository URL is too long or holds control characters; {example}."));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("The repository URL holds a user name or password; remove it, since URLs end up in logs.".into());
+    }
+    match url.scheme() {
+        "https" if url.host_str().is_some() => Ok(()),
+        "file" if allow_file => Ok(()),
+        "file" => Err(
+            "file:// sources are off on this platform; use https, or start berth with --allow-file-sources.".into(),
+        ),
+        other => Err(format!("Repositories are read over https, not {other}; {example}.")),
+    }
+}
+
+/// Git's own rules are wider than what is useful; this refuses what could be taken for an option
+/// or a second line, and leaves unknown names to the fetch, which says that they do not exist.
+fn check_branch(branch: &str) -> Result<(), String> {
+    let usable = branch.len() <= MAX_BRANCH
+        && !branch.starts_with('-')
+        && !branch.contains("..")
+        && !branch.chars().any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
+    if usable { Ok(()) } else { Err("The branch name is not one Git allows; check its spelling.".into()) }
+}
+
+fn check_entrypoint(entrypoint: &str) -> Result<(), String> {
+    let path = entrypoint.split(':').next().unwrap_or_default();
+    if entrypoint.len() > MAX_ENTRYPOINT || entrypoint.chars().any(char::is_control) {
+        return Err("The entrypoint is too long or holds control characters.".into());
+    }
+    if path.starts_with('/') || path.starts_with('~') || path.split('/').any(|part| part == "..") {
+        return Err(
+            "The entrypoint must lie inside the repository: write it relative to its root, like server.py:mcp.".into(),
+        );
+    }
+    Ok(())
+}
+
+/// Creates a project. The name must be free on the whole platform.
+pub async fn create(
+    db: &mut PgConnection,
+    organization: Uuid,
+    name: &str,
+    settings: &Settings,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<Project> {
+    check_name(name)?;
+    let project = Project {
+        id: ids::new_id(),
+        organization_id: organization,
+        name: name.to_owned(),
+        source_url: settings.source_url.clone(),
+        source_branch: settings.source_branch.clone(),
+        entrypoint: settings.entrypoint.clone(),
+        created_at: now,
+    };
+    sqlx::query!(
+        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        project.id,
+        organization,
+        name,
+        settings.source_url,
+        settings.source_branch,
+        settings.entrypoint,
+        now,
+    )
+    .execute(&mut *db)
+    .await
+    .map_err(|error| {
+        if violates(&error, "projects_name_key") {
+            Error::Conflict(format!("The project name “{name}” is taken; choose another."))
+        } else {
+            error.into()
+        }
+    })?;
+    bump(db, Changed::Routes).await?;
+    audit::record(
+        db,
+        audit::Entry {
+            at: now,
+            actor,
+            action: "project.create",
+            organization: Some(organization),
+            project: Some(project.id),
+            subject: serde_json::json!({ "name": name, "source_url": settings.source_url }),
+        },
+    )
+    .await?;
+    Ok(project)
+}
+
+/// Replaces a project's settings; they apply from the next deployment.
+pub async fn change(
+    db: &mut PgConnection,
+    project: &Project,
+    settings: &Settings,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<Project> {
+    sqlx::query!(
+        "update projects set source_url = $2, source_branch = $3, entrypoint = $4 where id = $1",
+        project.id,
+        settings.source_url,
+        settings.source_branch,
+        settings.entrypoint,
+    )
+    .execute(&mut *db)
+    .await?;
+    audit::record(
+        db,
+        audit::Entry {
+            at: now,
+            actor,
+            action: "project.change",
+            organization: Some(project.organization_id),
+            project: Some(project.id),
+            subject: serde_json::json!({
+                "source_url": settings.source_url,
+                "source_branch": settings.source_branch,
+                "entrypoint": settings.entrypoint,
+            }),
+        },
+    )
+    .await?;
+    Ok(Project {
+        source_url: settings.source_url.clone(),
+        source_branch: settings.source_branch.clone(),
+        entrypoint: settings.entrypoint.clone(),
+        ..project.clone()
+    })
+}
+
+/// Takes a project out of service. Its routes go at once, its instances with the next sync; the
+/// name is free again.
+pub async fn delete(db: &mut PgConnection, project: &Project, actor: &Actor, now: OffsetDateTime) -> Result<()> {
+    audit::record(
+        db,
+        audit::Entry {
+            at: now,
+            actor,
+            action: "project.delete",
+            organization: Some(project.organization_id),
+            project: Some(project.id),
+            subject: serde_json::json!({ "name": project.name }),
+        },
+    )
+    .await?;
+    sqlx::query!("delete from projects where id = $1", project.id).execute(&mut *db).await?;
+    bump(db, Changed::Routes).await?;
+    bump(db, Changed::Sync).await?;
+    Ok(())
+}
+
+/// The organization that a person's new project belongs to: the first that lets them change things.
+pub async fn home_of(db: &mut PgConnection, user: Uuid) -> Result<Uuid> {
+    organizations::list_for(db, user)
+        .await?
+        .into_iter()
+        .find(|organization| may_change(&organization.role))
+        .map(|organization| organization.id)
+        .ok_or_else(|| {
+            Error::Forbidden(
+                "You belong to no organization in which you may create projects; ask an admin to add you.".into(),
+            )
+        })
+}
+
+/// By name, whoever asks: for the authorization server, which checks access itself.
+pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as!(
+        Project,
+        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+         from projects where name = $1",
+        name,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// By id, whoever asks.
+pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as!(
+        Project,
+        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+         from projects where id = $1",
+        id,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// A project as one of its members sees it.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The project.
+    pub project: Project,
+    /// The person's role in its organization.
+    pub role: String,
+}
+
+impl Membership {
+    /// The project, when the role may change it.
+    pub fn changeable(self) -> Result<Project> {
+        if may_change(&self.role) {
+            Ok(self.project)
+        } else {
+            Err(Error::Forbidden(format!(
+                "Your role “{}” may look but not change; ask an admin of the organization.",
+                self.role
+            )))
+        }
+    }
+}
+
+/// By name or id, if the person belongs to its organization; otherwise as if it were not there.
+pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Result<Membership> {
+    let id = Uuid::parse_str(name_or_id).ok();
+    let row = sqlx::query!(
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at, m.role
+         from projects p join members m on m.organization_id = p.organization_id
+         where m.user_id = $1 and (p.name = $2 or p.id = $3)",
+        user,
+        name_or_id,
+        id,
+    )
+    .fetch_optional(db)
+    .await?
+    .ok_or(Error::NotFound("project"))?;
+    Ok(Membership {
+        project: Project {
+            id: row.id,
+            organization_id: row.organization_id,
+            name: row.name,
+            source_url: row.source_url,
+            source_branch: row.source_branch,
+            entrypoint: row.entrypoint,
+            created_at: row.created_at,
+        },
+        role: row.role,
+    })
+}
+
+/// Every project of the person's organizations, by name.
+pub async fn list_for(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
+    sqlx::query_as!(
+        Project,
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+         from projects p join members m on m.organization_id = p.organization_id
+         where m.user_id = $1 order by p.name",
+        user,
+    )
+    .fetch_all(db)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_host_labels_that_nobody_mistakes() {
+        for good in ["a", "hello", "my-server-2", "x".repeat(40).as_str()] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a--b", "über", "a b", "x".repeat(41).as_str(), "www", "api"] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sources_are_https_or_allowed_files() {
+        let check = |url: &str, file| {
+            Settings { source_url: Some(url.into()), ..Settings::default() }.check(file)
+        };
+        assert!(check("https://example.com/a/b.git", false).is_ok());
+        assert!(check("file:///srv/a.git", true).is_ok());
+        for bad in [
+            "file:///srv/a.git",
+            "http://example.com/a",
+            "ssh://git@example.com/a",
+            "ext::sh -c id",
+            "--upload-pack=touch x",
+            "https://user:pw@example.com/a",
+            "not a url",
+        ] {
+            assert!(check(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn entrypoints_stay_inside_the_repository() {
+        let check = |e: &str| Settings { entrypoint: Some(e.into()), ..Settings::default() }.check(false);
+        assert!(check("src/server.py:mcp").is_ok());
+        assert!(check("pkg.mod:app").is_ok());
+        for bad in ["/etc/passwd", "../x.py", "a/../../x.py", "~/x.py"] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check("  ").unwrap().entrypoint, None);
+    }
+}

@@ -1,0 +1,123 @@
+//! Archives that `berth deploy PATH` sent. The row says whose; the bytes lie in the data
+//! directory under their SHA-256, so the same tree is kept once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use tokio::io::AsyncWriteExt as _;
+use uuid::Uuid;
+
+use crate::crypto::hex;
+use crate::error::{Error, Result};
+use crate::ids;
+
+/// Where the bytes of an upload lie.
+pub fn path(data: &Path, sha256: &str) -> PathBuf {
+    data.join("uploads").join(format!("{sha256}.tar.gz"))
+}
+
+/// Streams an archive to disk while hashing it; answers its SHA-256 in hex and its size.
+/// More than `limit` bytes, an empty body or a broken connection keep nothing.
+pub async fn receive<S, E>(data: &Path, body: S, limit: u64) -> Result<(String, u64)>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let directory = data.join("uploads");
+    tokio::fs::create_dir_all(&directory).await.context("making the uploads directory")?;
+    let partial = directory.join(format!(".{}.part", ids::new_id()));
+    let result = write(&partial, body, limit).await;
+    match result {
+        Ok((sha256, size)) => {
+            tokio::fs::rename(&partial, path(data, &sha256)).await.context("keeping the upload")?;
+            Ok((sha256, size))
+        }
+        Err(error) => {
+            // Best effort: a leftover is only disk.
+            let _ = tokio::fs::remove_file(&partial).await;
+            Err(error)
+        }
+    }
+}
+
+async fn write<S, E>(path: &Path, mut body: S, limit: u64) -> Result<(String, u64)>
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let mut file = tokio::fs::File::create(path).await.context("opening the upload's file")?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut size = 0_u64;
+    let mut head: Vec<u8> = Vec::with_capacity(2);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| {
+            tracing::info!(%error, "an upload broke off");
+            Error::Conflict("The upload broke off before its end; send it again.".into())
+        })?;
+        size += chunk.len() as u64;
+        if size > limit {
+            return Err(Error::TooLarge(format!(
+                "The archive is larger than {} MiB; leave out what the server does not need with .gitignore or .dockerignore.",
+                limit / (1024 * 1024)
+            )));
+        }
+        if head.len() < 2 {
+            head.extend(chunk.iter().take(2 - head.len()));
+        }
+        hash.update(&chunk);
+        file.write_all(&chunk).await.context("writing the upload")?;
+    }
+    // RFC 1952 section 2.3.1: the first two octets of every gzip member.
+    if head != [0x1f, 0x8b] {
+        return Err(crate::error::invalid(
+            "archive",
+            "The upload is not a gzip-compressed tar archive; send it with `berth deploy PATH`.",
+        ));
+    }
+    file.sync_all().await.context("writing the upload")?;
+    Ok((hex(hash.finish().as_ref()), size))
+}
+
+/// Remembers that a project may be deployed from this archive.
+pub async fn keep(
+    db: &mut PgConnection,
+    project: Uuid,
+    sha256: &str,
+    size: u64,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into uploads (project_id, sha256, size_bytes, created_at) values ($1, $2, $3, $4)
+         on conflict (project_id, sha256) do update set created_at = excluded.created_at",
+        project,
+        sha256,
+        i64::try_from(size).unwrap_or(i64::MAX),
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whether this project has sent that archive.
+pub async fn exists(db: &mut PgConnection, project: Uuid, sha256: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists(select 1 from uploads where project_id = $1 and sha256 = $2) as "exists!""#,
+        project,
+        sha256,
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Whether any project has sent that archive: what a runner may fetch.
+pub async fn known(db: &mut PgConnection, sha256: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"select exists(select 1 from uploads where sha256 = $1) as "exists!""#, sha256)
+        .fetch_one(db)
+        .await
+}

@@ -1,0 +1,116 @@
+//! Browsers: which web pages may call an MCP server, and what they may read.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use url::{Host, Url};
+
+use crate::body::ResponseBody;
+
+const METHODS: &str = "GET, POST, DELETE, OPTIONS";
+const HEADERS: &str = "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name, Last-Event-ID";
+const EXPOSED: &str = "Mcp-Session-Id, WWW-Authenticate, Berth-Deployment, Berth-Commit";
+
+/// Seconds for which a browser may remember a preflight: browsers take two hours at most.
+const MAX_AGE: &str = "7200";
+
+/// Whether a page of the request's `Origin` may call the server whose own origin is `own`
+/// (MCP, Streamable HTTP, security warning: a page on the web must not reach a local server by
+/// DNS rebinding). Programs send no `Origin`; tools on the user's machine have a loopback one.
+pub(crate) fn is_allowed(headers: &HeaderMap, own: &str) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    origins.next().is_none() && (origin == own || is_loopback(origin))
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let Ok(url) = Url::parse(origin) else {
+        return false;
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return false;
+    }
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The answer to a preflight: the server behind would answer 405.
+pub(crate) fn preflight(request: &HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static(METHODS),
+    );
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(request));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
+    response
+}
+
+/// The known headers and every `Mcp-Param-…` that is asked for.
+fn allowed_headers(request: &HeaderMap) -> HeaderValue {
+    let mut allowed = HEADERS.to_owned();
+    let asked = request
+        .get_all(ACCESS_CONTROL_REQUEST_HEADERS)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .filter(|name| name.as_str().starts_with("mcp-param-"));
+    for name in asked {
+        allowed.push_str(", ");
+        allowed.push_str(name.as_str());
+    }
+    HeaderValue::try_from(allowed).unwrap_or_else(|_| HeaderValue::from_static(HEADERS))
+}
+
+/// Lets the page that asked read the response; what the server said of it is replaced.
+pub(crate) fn expose(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    let Some(origin) = origin else { return };
+    headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    headers.insert(
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static(EXPOSED),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_and_loopback_origins_may_call() {
+        for (origin, allowed) in [
+            ("https://p.d", true),
+            ("http://p.d", false),
+            ("https://q.d", false),
+            ("http://localhost:6274", true),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://evil.localhost", false),
+            ("http://localhost.evil", false),
+            ("null", false),
+            ("file://localhost", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            assert_eq!(is_allowed(&headers, "https://p.d"), allowed, "{origin}");
+        }
+        assert!(is_allowed(&HeaderMap::new(), "https://p.d"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Passes one request to one upstream and its answer back, both as streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::body::{RequestBody, Seen, UpstreamBody};
+use crate::pool::{Connection, Pool};
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The request body exceeded the limit.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// The upstream did not begin to answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// A new connection could not be opened where the old one had closed.
+    #[error("cannot connect: {0}")]
+    Unreachable(#[from] std::io::Error),
+    /// The upstream broke off or spoke nonsense.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// The upstream switched protocols without being asked.
+    #[error("it switched protocols")]
+    Switched,
+}
+
+/// A connection to send on.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    connection: Connection,
+    /// It has served before, and may be closing at this moment.
+    used: bool,
+}
+
+impl Ready {
+    /// A kept connection of `pool`, or a new one.
+    pub(crate) async fn get(pool: &Arc<Pool>) -> std::io::Result<Self> {
+        if let Some(connection) = pool.take() {
+            return Ok(Self {
+                connection,
+                used: true,
+            });
+        }
+        let connection = pool.connect().await?;
+        Ok(Self {
+            connection,
+            used: false,
+        })
+    }
+}
+
+/// Sends the request and waits at most `first_byte` for the head of the answer. Also gives what
+/// was seen of the request's body, for an error that carries the request's id.
+pub(crate) async fn send(
+    pool: &Arc<Pool>,
+    ready: Ready,
+    mut parts: Parts,
+    body: Incoming,
+    limit: u64,
+    first_byte: Duration,
+) -> (Result<Response<UpstreamBody>, Failure>, Arc<Seen>) {
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
+    to_origin_form(&mut parts.uri);
+    let (body, seen) = RequestBody::new(body, limit);
+    let request = Request::from_parts(parts, body);
+    let answer = match timeout(first_byte, exchange(pool, ready, request)).await {
+        Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Failure::Switched)
+        }
+        Ok(Ok((response, connection))) => {
+            Ok(response.map(|body| UpstreamBody::new(body, connection)))
+        }
+        Ok(Err(_)) if seen.too_large() => Err(Failure::TooLarge),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::TimedOut(first_byte)),
+    };
+    (answer, seen)
+}
+
+/// Sends `request`, a second time on a new connection where that is safe, and waits for the head of
+/// the answer. The connection comes with it, to be kept when the body has ended.
+pub(crate) async fn exchange(
+    pool: &Arc<Pool>,
+    ready: Ready,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Connection), Failure> {
+    let Ready {
+        mut connection,
+        used,
+    } = ready;
+    let copy = (used && is_repeatable(&request)).then(|| copy(&request));
+    let mut error = match connection.sender.try_send_request(request).await {
+        Ok(response) => return Ok((response, connection)),
+        Err(error) => error,
+    };
+    // The upstream closed a kept connection. What never left, and what changes nothing, is sent
+    // again; a call that may have been made is not (RFC 9110 section 9.2.2).
+    let closed = used && is_closing(error.error());
+    match error.take_message().or_else(|| copy.filter(|_| closed)) {
+        Some(request) => {
+            let mut connection = pool.connect().await?;
+            let response = connection.sender.send_request(request).await?;
+            Ok((response, connection))
+        }
+        None => Err(error.into_error().into()),
+    }
+}
+
+/// Whether the error looks like a connection that was closed while it was idle.
+fn is_closing(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    let reset = || {
+        error
+            .source()
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .is_some_and(|io| {
+                use std::io::ErrorKind;
+                matches!(
+                    io.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                )
+            })
+    };
+    error.is_closed() || error.is_canceled() || error.is_incomplete_message() || reset()
+}
+
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+    safe.contains(request.method()) && request.body().is_end_stream()
+}
+
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+/// Drops scheme and host from a target in absolute form; the `Host` header says the same.
+fn to_origin_form(uri: &mut Uri) {
+    if uri.authority().is_some() {
+        *uri = uri
+            .path_and_query()
+            .map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()));
+    }
+}

@@ -1,0 +1,36 @@
+//! The edge: the public listener of the platform.
+//!
+//! It serves `PROJECT.<apps domain>/mcp` from a route snapshot and passes the dashboard's host on
+//! to the control plane. It knows no database: the snapshot comes by a long poll, is kept on disk,
+//! and serves on while the control plane is away.
+//!
+//! A request's way: `server` (host → who answers) → `project` (origin, token in `auth`, place in
+//! `limit`, MCP session in `session`) → `forward` (streams both ways over a connection of `pool`).
+
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a panic is how a test fails")
+)]
+
+mod auth;
+mod body;
+mod config;
+mod cors;
+mod dashboard;
+mod error;
+mod forward;
+mod framing;
+mod headers;
+mod host;
+mod limit;
+mod metadata;
+mod pool;
+mod project;
+pub mod protocol;
+mod server;
+mod session;
+mod snapshot;
+mod table;
+
+pub use config::Config;
+pub use server::{Listeners, run, run_on};

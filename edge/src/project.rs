@@ -1,0 +1,400 @@
+//! A project's host: who may call, where the call goes, what comes back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use crate::auth::Denied;
+use crate::body::{EndpointWatch, PEEK, ResponseBody, Seen, UpstreamBody};
+use crate::cors;
+use crate::error::{self, Refusal};
+use crate::forward::{self, Failure, Ready};
+use crate::headers;
+use crate::limit::{Kind, MAX_BODY};
+use crate::protocol::Policy;
+use crate::server::{Client, Edge};
+use crate::session::{self, Owner, Principal};
+use crate::table::{Site, Target};
+
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
+
+/// Longest wait for the head of an answer: the read timeout of the Python clients, the longest of
+/// the known ones.
+const FIRST_BYTE: Duration = Duration::from_mins(5);
+
+/// A call is held this long for an instance that cannot be reached, because it is restarting:
+/// clients read a 5xx as something final.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// Pause between two attempts to reach it; a change of routes ends it early.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What is known of a request before it is passed on.
+struct Call {
+    principal: Principal,
+    /// The MCP session it belongs to.
+    session: Option<Box<str>>,
+    owner: Owner,
+}
+
+/// Answers a request for the host of `site`.
+pub(crate) async fn answer(
+    edge: &Edge,
+    client: &Client,
+    site: Arc<Site>,
+    parts: Parts,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    let guarded = is_guarded(&site);
+    let path = parts.uri.path();
+    if guarded && let Some(document) = site.documents.at(path) {
+        return metadata(&parts.method, document.clone());
+    }
+    let speaks_mcp = is_mcp_path(path);
+    if !speaks_mcp {
+        return if guarded {
+            not_served(&site)
+        } else {
+            call(edge, client, site, parts, body).await
+        };
+    }
+    if !cors::is_allowed(&parts.headers, &site.origin) {
+        let refusal = Refusal::new(
+            StatusCode::FORBIDDEN,
+            "Pages of this origin may not call this server. Call it from a program, or from a page on localhost.",
+        );
+        return refuse(refusal, &parts.headers, body).await;
+    }
+    let origin = parts.headers.get(ORIGIN).cloned();
+    let mut response = if parts.method == Method::OPTIONS {
+        cors::preflight(&parts.headers)
+    } else {
+        call(edge, client, site, parts, body).await
+    };
+    cors::expose(origin, response.headers_mut());
+    response
+}
+
+fn is_guarded(site: &Site) -> bool {
+    matches!(site.policy, Policy::Platform { .. })
+}
+
+/// The paths of the MCP transports: Streamable HTTP, and HTTP+SSE of MCP 2024-11-05.
+fn is_mcp_path(path: &str) -> bool {
+    matches!(path, "/mcp" | "/mcp/" | "/sse" | "/messages" | "/messages/")
+}
+
+async fn call(
+    edge: &Edge,
+    client: &Client,
+    site: Arc<Site>,
+    mut parts: Parts,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    if body.size_hint().lower() > MAX_BODY {
+        error::discard(&parts.headers, body).await;
+        return Refusal::too_large().json_rpc(None);
+    }
+    let call = match Call::admit(&site, &parts) {
+        Ok(call) => call,
+        Err(refusal) => return refuse(refusal, &parts.headers, body).await,
+    };
+    let kind = kind(&parts);
+    let Some(permit) = site.project.usage.enter(kind) else {
+        let refusal = Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "This project answers as many requests as it may at once. Wait a moment and try again.",
+        )
+        .retry_after(1);
+        return refuse(refusal, &parts.headers, body).await;
+    };
+    let (site, target, ready) = match reach(edge, site, &parts, &call.owner).await {
+        Ok(reached) => reached,
+        Err(refusal) => return refuse(refusal, &parts.headers, body).await,
+    };
+    headers::forward_request(&mut parts.headers, &edge.origin(client));
+    // The routes may have changed while the call was held: a token that was checked here never
+    // reaches a project, whatever its policy is now.
+    if call.principal.is_some() || is_guarded(&site) {
+        headers::strip_credentials(&mut parts.headers);
+    }
+    drop_final_slash(&mut parts.uri);
+    let method = parts.method.clone();
+    let host = parts.headers.get(HOST).cloned();
+    let opens_sse = method == Method::GET && parts.uri.path() == "/sse";
+    let (answer, seen) =
+        forward::send(&target.pool, ready, parts, body, MAX_BODY, FIRST_BYTE).await;
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(failure) => return failed(&site, &failure, &seen),
+    };
+    call.note(&site, &target, &method, &response);
+    client.note_stream(kind, response.headers());
+    headers::project_response(response.headers_mut(), &target, is_guarded(&site));
+    if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
+        headers::keep_scheme(response.headers_mut(), host, edge.scheme);
+    }
+    let body = response.body_mut();
+    body.hold(permit);
+    if opens_sse {
+        body.endpoint = Some(EndpointWatch {
+            project: Arc::clone(&site.project),
+            deployment: target.deployment(),
+            principal: call.principal,
+        });
+    }
+    response.map(|body| ResponseBody::Upstream(Box::new(body)))
+}
+
+impl Call {
+    /// Checks who calls, and finds the session.
+    fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
+        let principal = match &site.policy {
+            Policy::Public => None,
+            Policy::Platform { scope } => {
+                let token = site
+                    .verifier
+                    .check(&parts.headers, &site.resource, scope)
+                    .map_err(|denied| challenge(site, denied))?;
+                Some(Arc::clone(&token.principal))
+            }
+        };
+        let session = session_id(parts);
+        let owner = session.map_or(Owner::Unknown, |id| {
+            site.project.sessions.find(id, &principal)
+        });
+        if owner == Owner::Foreign {
+            return Err(Refusal::session_not_found());
+        }
+        Ok(Self {
+            principal,
+            session: session.map(Into::into),
+            owner,
+        })
+    }
+
+    /// Learns from an answer which sessions there are.
+    fn note(
+        &self,
+        site: &Site,
+        target: &Target,
+        method: &Method,
+        response: &Response<UpstreamBody>,
+    ) {
+        let sessions = &site.project.sessions;
+        let status = response.status();
+        if let Some(id) = self.session.as_deref()
+            && method == Method::DELETE
+            && status.is_success()
+        {
+            sessions.forget(id);
+            return;
+        }
+        let issued = response
+            .headers()
+            .get(MCP_SESSION_ID)
+            .and_then(|id| id.to_str().ok());
+        if let Some(id) = issued
+            && status.is_success()
+            && (self.owner == Owner::Unknown || self.session.as_deref() != Some(id))
+        {
+            sessions.learn(id, target.deployment(), &self.principal);
+        }
+    }
+}
+
+/// The MCP session a request belongs to.
+fn session_id(parts: &Parts) -> Option<&str> {
+    if let Some(id) = parts.headers.get(MCP_SESSION_ID) {
+        return id.to_str().ok();
+    }
+    if parts.uri.path().starts_with("/messages") {
+        return session::id_in_query(parts.uri.query()?);
+    }
+    None
+}
+
+/// A GET and `subscriptions/listen` (MCP 2026-07-28) hold a stream open to listen.
+fn kind(parts: &Parts) -> Kind {
+    let listens = || {
+        parts
+            .headers
+            .get(MCP_METHOD)
+            .is_some_and(|method| method == "subscriptions/listen")
+    };
+    if parts.method == Method::GET || listens() {
+        Kind::Stream
+    } else {
+        Kind::Request
+    }
+}
+
+fn challenge(site: &Site, denied: Denied) -> Refusal {
+    let documents = &site.documents;
+    match denied {
+        Denied::Missing => Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "This server needs an access token. Connect with a client that signs in by OAuth.",
+        )
+        .challenge(&documents.missing),
+        Denied::Invalid => Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "The access token is expired, revoked or not for this server. Sign in again.",
+        )
+        .challenge(&documents.invalid),
+        Denied::Scope => Refusal::new(
+            StatusCode::FORBIDDEN,
+            "The access token lacks a scope that this server needs. Sign in again and grant it.",
+        )
+        .challenge(&documents.scope),
+    }
+}
+
+/// Finds the instance for a call and a connection to it; holds the call while the instance cannot
+/// be reached.
+async fn reach(
+    edge: &Edge,
+    mut site: Arc<Site>,
+    parts: &Parts,
+    owner: &Owner,
+) -> Result<(Arc<Site>, Arc<Target>, Ready), Refusal> {
+    let began = Instant::now();
+    loop {
+        let seen = edge.routes.version();
+        let target = Arc::clone(choose(&site, owner, parts)?);
+        let error = match Ready::get(&target.pool).await {
+            Ok(ready) => return Ok((site, target, ready)),
+            Err(error) => error,
+        };
+        if began.elapsed() >= HOLD {
+            tracing::warn!(project.id = %site.project.id, deployment.id = %target.deployment(), %error, "an instance cannot be reached");
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The server cannot be reached: it is restarting or has crashed. Try again in a few seconds, then look at its logs.",
+            )
+            .retry_after(5));
+        }
+        edge.routes.changed(seen, RETRY).await;
+        if let Ok(host) = crate::host::name(parts)
+            && let Some(now) = edge.routes.find(&host)
+        {
+            site = now;
+        }
+    }
+}
+
+/// The instance that owns the session, else the live one.
+fn choose<'a>(site: &'a Site, owner: &Owner, parts: &Parts) -> Result<&'a Arc<Target>, Refusal> {
+    if let Owner::Deployment(deployment) = owner {
+        return site.instance(*deployment).ok_or_else(|| {
+            if let Some(id) = session_id(parts) {
+                site.project.sessions.forget(id);
+            }
+            Refusal::session_not_found()
+        });
+    }
+    site.live().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Nothing is live in this project yet. Deploy it, and look at its deployments if you have.",
+        )
+        .retry_after(10)
+    })
+}
+
+/// `/mcp/` is `/mcp`: a redirect between them would lose the method or the scheme with some clients.
+fn drop_final_slash(uri: &mut Uri) {
+    if uri.path() == "/mcp/" {
+        let target = uri
+            .query()
+            .map_or_else(|| "/mcp".to_owned(), |query| format!("/mcp?{query}"));
+        *uri = target
+            .parse()
+            .expect("the query was part of a valid target before");
+    }
+}
+
+/// An error in answer to a request whose body was not passed on.
+async fn refuse(refusal: Refusal, headers: &HeaderMap, body: Incoming) -> Response<ResponseBody> {
+    if body.size_hint().lower() > PEEK as u64 {
+        error::discard(headers, body).await;
+        return refusal.json_rpc(None);
+    }
+    let id = if body.is_end_stream() {
+        None
+    } else {
+        error::read_id(headers, body).await
+    };
+    refusal.json_rpc(id.as_ref())
+}
+
+/// An error in answer to a request that was passed on, at least in part.
+fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody> {
+    let refusal = match failure {
+        Failure::TooLarge => Refusal::too_large(),
+        Failure::TimedOut(_) => Refusal::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The server did not begin to answer within 300 seconds. Let long work report progress.",
+        ),
+        Failure::Unreachable(_) => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server cannot be reached: it is restarting or has crashed. Try again in a few seconds, then look at its logs.",
+        )
+        .retry_after(5),
+        Failure::Broken(_) | Failure::Switched => Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            "The server broke off before it answered, so the call may have had effect. Look at its logs.",
+        ),
+    };
+    if refusal.status().is_server_error() {
+        tracing::warn!(project.id = %site.project.id, error = %failure, "a call was not answered");
+    }
+    refusal.json_rpc(error::find_id(&seen.start()).as_ref())
+}
+
+fn metadata(method: &Method, document: bytes::Bytes) -> Response<ResponseBody> {
+    let any = HeaderValue::from_static("*");
+    let mut response = match *method {
+        Method::GET | Method::HEAD => Response::new(ResponseBody::own(document)),
+        Method::OPTIONS => cors::preflight(&HeaderMap::new()),
+        _ => {
+            let mut response = Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This document can only be read. Use GET.",
+            )
+            .json();
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    if *method != Method::OPTIONS {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
+}
+
+/// 404 as JSON without a challenge: clients of MCP 2025-03-26 look for an authorization server
+/// here, and read anything else as an error.
+fn not_served(site: &Site) -> Response<ResponseBody> {
+    let message = format!(
+        "There is nothing at this address. The MCP server is at {}; its metadata at /.well-known/oauth-protected-resource names its authorization server.",
+        site.resource
+    );
+    let mut response = Refusal::new(StatusCode::NOT_FOUND, message).json();
+    response.headers_mut().insert(
+        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    response
+}

@@ -1,0 +1,489 @@
+//! An edge between a test's client and servers that live in the test's own process.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use edge::protocol::{Policy, Route, RouteSnapshot, Upstream};
+use edge::{Config, Listeners};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub const ISSUER: &str = "http://berth.test";
+pub const HOST: &str = "hello.apps.test";
+pub const RESOURCE: &str = "http://hello.apps.test/mcp";
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+pub fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).boxed()
+}
+
+/// A server in this process.
+pub struct Server {
+    pub address: SocketAddr,
+    stop: CancellationToken,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Server {
+    /// Answers every request with `answer`.
+    pub async fn start<F, A>(answer: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::raw(move |stream| {
+            let answer = answer.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    let answer = answer(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                // The edge may close at any time.
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })
+        .await
+    }
+
+    /// Hands every connection to `serve`.
+    pub async fn raw<F, A>(serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> A + Clone + Send + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(listener, serve)
+    }
+
+    pub fn on<F, A>(listener: TcpListener, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> A + Clone + Send + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let stopped = stop.clone();
+        tasks.clone().spawn(async move {
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (stream, _) = accepted.unwrap();
+                        let stopped = stopped.clone();
+                        let serving = serve(stream);
+                        tasks.spawn(async move {
+                            tokio::select! {
+                                () = serving => {}
+                                () = stopped.cancelled() => {}
+                            }
+                        });
+                    }
+                    () = stopped.cancelled() => return,
+                }
+            }
+        });
+        Self { address, stop }
+    }
+
+    /// Answers with what it was asked: method, target, every header, the body.
+    pub async fn echo() -> Self {
+        Self::start(|request| async move {
+            let (parts, body) = request.into_parts();
+            let headers: Vec<(String, String)> = parts
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                .collect();
+            let body = body.collect().await.unwrap().to_bytes();
+            let said = json!({
+                "method": parts.method.as_str(),
+                "target": parts.uri.to_string(),
+                "headers": headers,
+                "body": String::from_utf8_lossy(&body),
+            });
+            Response::builder()
+                .header("content-type", "application/json")
+                .body(full(said.to_string()))
+                .unwrap()
+        })
+        .await
+    }
+
+    /// Answers `text`.
+    pub async fn saying(text: &'static str) -> Self {
+        Self::start(move |request| async move {
+            request.into_body().collect().await.unwrap();
+            Response::new(full(text))
+        })
+        .await
+    }
+}
+
+/// The control plane as the edge sees it.
+pub struct Control {
+    pub server: Server,
+    routes: watch::Sender<RouteSnapshot>,
+}
+
+impl Control {
+    pub async fn start(routes: RouteSnapshot) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(listener, routes)
+    }
+
+    pub fn start_on(listener: TcpListener, routes: RouteSnapshot) -> Self {
+        let (sender, receiver) = watch::channel(routes);
+        let server = Server::on(listener, move |stream| {
+            let receiver = receiver.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    let receiver = receiver.clone();
+                    async move { Ok::<_, Infallible>(control_answer(request, receiver).await) }
+                });
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        });
+        Self {
+            server,
+            routes: sender,
+        }
+    }
+
+    /// Publishes the next version of the routes.
+    pub fn publish(&self, change: impl FnOnce(&mut RouteSnapshot)) {
+        self.routes.send_modify(|routes| {
+            change(routes);
+            routes.version += 1;
+        });
+    }
+}
+
+async fn control_answer(
+    request: Request<Incoming>,
+    mut routes: watch::Receiver<RouteSnapshot>,
+) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if path == "/internal/edge/routes" {
+        assert_eq!(request.headers()["authorization"], "Bearer role-token");
+        let after: i64 = request.uri().query().unwrap()["after=".len()..]
+            .parse()
+            .unwrap();
+        let routes = routes
+            .wait_for(|routes| routes.version != after)
+            .await
+            .unwrap()
+            .clone();
+        return Response::new(full(serde_json::to_vec(&routes).unwrap()));
+    }
+    let headers = request.headers().clone();
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    let said = json!({
+        "path": path, "bytes": body.len(), "cookie": text("cookie"),
+        "authorization": text("authorization"), "host": text("host"),
+        "for": text("x-forwarded-for"), "berth": text("berth-user"),
+    });
+    Response::builder()
+        .header("set-cookie", "sid=1")
+        .header("www-authenticate", "Basic")
+        .body(full(said.to_string()))
+        .unwrap()
+}
+
+/// An edge that runs until it is dropped.
+pub struct Edge {
+    pub address: SocketAddr,
+    pub shutdown: CancellationToken,
+    pub running: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Edge {
+    pub async fn start(control: SocketAddr, data: &Path) -> Self {
+        Self::start_with(control, data, "http://berth.test").await
+    }
+
+    pub async fn start_with(control: SocketAddr, data: &Path, url: &str) -> Self {
+        let config = Config {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            public_url: url.parse().unwrap(),
+            control_url: format!("http://{control}").parse().unwrap(),
+            apps_domain: "apps.test".to_owned(),
+            token: Some("role-token".to_owned()),
+            token_file: None,
+            data: data.to_owned(),
+        };
+        let listeners = Listeners::bind(&config.listen).await.unwrap();
+        let address = listeners.addresses().unwrap()[0];
+        let shutdown = CancellationToken::new();
+        let running = TaskTracker::new().spawn(edge::run_on(listeners, config, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            running,
+        }
+    }
+
+    /// Sends `request` on a connection of its own and reads the whole answer.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.open(request).await;
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    /// Sends `request` on a connection of its own; the answer's body is still to come.
+    pub async fn open(&self, request: Request<Body>) -> Response<Incoming> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        TaskTracker::new().spawn(connection);
+        sender.send_request(request).await.unwrap()
+    }
+
+    /// Opens a connection and writes `text` on it.
+    pub async fn raw(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What comes back for `text` until the edge closes.
+    pub async fn raw_answer(&self, text: &str) -> String {
+        let mut answer = Vec::new();
+        // A reset after the answer is an end as well.
+        let _ = self.raw(text).await.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Repeats `request` until `good` says so of its answer.
+    pub async fn until(
+        &self,
+        request: impl Fn() -> Request<Body>,
+        good: impl Fn(&Answer) -> bool,
+    ) -> Answer {
+        loop {
+            let answer = self.send(request()).await;
+            if good(&answer) {
+                return answer;
+            }
+        }
+    }
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// A request to the project.
+pub fn request(method: &str, target: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", HOST)
+}
+
+/// A call of the project with id 7.
+pub fn call() -> Request<Body> {
+    request("POST", "/mcp")
+        .header("content-type", "application/json")
+        .body(full(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#))
+        .unwrap()
+}
+
+pub fn upstream(deployment: u128, address: SocketAddr) -> Upstream {
+    Upstream {
+        deployment: Uuid::from_u128(deployment),
+        commit: format!("commit-{deployment}"),
+        address: address.to_string(),
+    }
+}
+
+pub fn route(policy: Policy, live: Option<Upstream>) -> Route {
+    Route {
+        host: HOST.to_owned(),
+        project: Uuid::from_u128(100),
+        project_name: "hello".to_owned(),
+        resource: RESOURCE.to_owned(),
+        policy,
+        live,
+        draining: Vec::new(),
+    }
+}
+
+pub fn snapshot(keys: Value, routes: Vec<Route>) -> RouteSnapshot {
+    RouteSnapshot {
+        version: 1,
+        issuer: ISSUER.to_owned(),
+        keys,
+        revoked_grants: Vec::new(),
+        routes,
+    }
+}
+
+pub fn platform() -> Policy {
+    Policy::Platform {
+        scope: "mcp".to_owned(),
+    }
+}
+
+/// An edge with one project.
+pub struct World {
+    pub edge: Edge,
+    pub control: Control,
+    pub data: tempfile::TempDir,
+    pub signer: Arc<Signer>,
+}
+
+impl World {
+    pub async fn new(policy: Policy, live: Option<&Server>) -> Self {
+        let signer = Arc::new(Signer::new("k1"));
+        let live = live.map(|server| upstream(1, server.address));
+        let routes = snapshot(signer.keys(), vec![route(policy, live)]);
+        let control = Control::start(routes).await;
+        let data = tempfile::tempdir().unwrap();
+        let edge = Edge::start(control.server.address, data.path()).await;
+        Self {
+            edge,
+            control,
+            data,
+            signer,
+        }
+    }
+
+    pub async fn public(live: &Server) -> Self {
+        Self::new(Policy::Public, Some(live)).await
+    }
+
+    pub async fn protected(live: &Server) -> Self {
+        Self::new(platform(), Some(live)).await
+    }
+}
+
+/// An authorization server's signing key.
+pub struct Signer {
+    id: String,
+    key: EncodingKey,
+    public: Vec<u8>,
+}
+
+impl Signer {
+    pub fn new(id: &str) -> Self {
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+                .unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref()).unwrap();
+        Self {
+            id: id.to_owned(),
+            key: EncodingKey::from_ec_der(document.as_ref()),
+            public: pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    pub fn keys(&self) -> Value {
+        // An uncompressed point: 4, x, y.
+        let (x, y) = self.public[1..].split_at(32);
+        json!({ "keys": [{
+            "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": self.id,
+            "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
+        }]})
+    }
+
+    /// A good token with `change` made to its claims.
+    pub fn token(&self, change: impl FnOnce(&mut Value)) -> String {
+        self.token_of_type("at+jwt", change)
+    }
+
+    pub fn token_of_type(&self, typ: &str, change: impl FnOnce(&mut Value)) -> String {
+        let mut claims = json!({
+            "iss": ISSUER, "aud": RESOURCE, "sub": "ada", "client_id": "claude",
+            "scope": "mcp offline_access", "gid": Uuid::from_u128(9), "jti": "1",
+            "iat": now(), "exp": now() + 3600,
+        });
+        change(&mut claims);
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(typ.to_owned());
+        header.kid = Some(self.id.clone());
+        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+    }
+
+    pub fn good(&self) -> String {
+        self.token(|_| {})
+    }
+}
+
+pub fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// [`call`] with a token.
+pub fn call_with(token: &str) -> Request<Body> {
+    let mut call = call();
+    call.headers_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    call
+}

@@ -1,0 +1,294 @@
+//! What the edge answers itself.
+
+use std::sync::Arc;
+
+use edge::protocol::Policy;
+use http::StatusCode;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::harness::{Server, World, call, call_with, full, request, upstream};
+
+#[tokio::test]
+async fn unknown_hosts_are_told_apart() {
+    let server = Server::echo().await;
+    let world = World::public(&server).await;
+    world.edge.send(call()).await;
+    for (host, status) in [
+        ("nobody.apps.test", StatusCode::NOT_FOUND),
+        ("hello.apps.test.", StatusCode::MISDIRECTED_REQUEST),
+        ("evil.test", StatusCode::MISDIRECTED_REQUEST),
+        ("127.0.0.1", StatusCode::MISDIRECTED_REQUEST),
+        ("a@hello.apps.test", StatusCode::BAD_REQUEST),
+    ] {
+        let asked = http::Request::get("/mcp")
+            .header("host", host)
+            .body(full(""))
+            .unwrap();
+        assert_eq!(world.edge.send(asked).await.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn ambiguous_messages_end_in_400_and_a_closed_connection() {
+    let server = Server::echo().await;
+    let world = World::public(&server).await;
+    for head in [
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nHost: evil.test\r\n",
+        "POST /mcp HTTP/1.1\r\nConnection: close\r\n",
+        "POST http://evil.test/mcp HTTP/1.1\r\nHost: hello.apps.test\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nContent-Length: 4\r\nContent-Length: 4\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nTransfer-Encoding: xchunked\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nTransfer-Encoding : chunked\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nA: b\r\n folded: c\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\nA: b\r\n",
+        "POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nA: b\0\r\n",
+    ] {
+        // Bytes that would be a second request if the first were read otherwise.
+        let text =
+            format!("{head}Connection: close\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n");
+        let answer = world.edge.raw_answer(&text).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{head:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_may_not_call() {
+    let server = Server::echo().await;
+    let world = World::public(&server).await;
+    for (origin, status) in [
+        (None, StatusCode::OK),
+        (Some("http://hello.apps.test"), StatusCode::OK),
+        (Some("http://localhost:6274"), StatusCode::OK),
+        (Some("http://evil.test"), StatusCode::FORBIDDEN),
+        (Some("null"), StatusCode::FORBIDDEN),
+    ] {
+        let mut call = call();
+        if let Some(origin) = origin {
+            call.headers_mut().insert("origin", origin.parse().unwrap());
+        }
+        let answer = world.edge.send(call).await;
+        assert_eq!(answer.status, status, "{origin:?}");
+        if status == StatusCode::FORBIDDEN {
+            assert_eq!(answer.json()["id"], 7);
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        } else {
+            assert_eq!(answer.header("access-control-allow-origin"), origin);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_here() {
+    let server = Server::start(|_| async { panic!("the preflight reached the server") }).await;
+    let world = World::protected(&server).await;
+    let answer = world
+        .edge
+        .send(
+            request("OPTIONS", "/mcp")
+                .header("origin", "http://localhost:6274")
+                .header("access-control-request-method", "POST")
+                .header(
+                    "access-control-request-headers",
+                    "authorization, mcp-param-region, x-other",
+                )
+                .body(full(""))
+                .unwrap(),
+        )
+        .await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        answer.header("access-control-allow-methods"),
+        Some("GET, POST, DELETE, OPTIONS")
+    );
+    assert_eq!(
+        answer.header("access-control-allow-headers"),
+        Some(
+            "Authorization, Content-Type, Accept, MCP-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name, Last-Event-ID, mcp-param-region"
+        )
+    );
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("http://localhost:6274")
+    );
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.starts_with("Mcp-Session-Id, WWW-Authenticate"));
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test]
+async fn a_protected_project_serves_nothing_but_mcp() {
+    let server = Server::echo().await;
+    let world = World::protected(&server).await;
+    for path in [
+        "/",
+        "/mcp/x",
+        "/register",
+        "/authorize",
+        "/token",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+    ] {
+        let answer = world
+            .edge
+            .send(
+                request("GET", path)
+                    .header("authorization", format!("Bearer {}", world.signer.good()))
+                    .body(full(""))
+                    .unwrap(),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("www-authenticate"), None);
+        assert_eq!(answer.json()["error"], "not_found");
+    }
+}
+
+#[tokio::test]
+async fn without_a_live_deployment_the_answer_says_so() {
+    let world = World::new(Policy::Public, None).await;
+    let answer = world.edge.send(call()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.header("retry-after").is_some());
+    let said = answer.json();
+    assert_eq!(said["id"], 7);
+    assert_eq!(said["jsonrpc"], "2.0");
+    assert_eq!(said["error"]["code"], -32000);
+    assert!(
+        said["error"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("Nothing is live")
+    );
+}
+
+#[tokio::test]
+async fn a_call_is_held_for_an_instance_that_comes_back() {
+    let gone = Server::echo().await;
+    let world = World::public(&gone).await;
+    let address = gone.address;
+    world.edge.send(call()).await;
+    drop(gone);
+    // Refused connections, then a new address for the same project.
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = refused.local_addr().unwrap();
+    drop(refused);
+    assert_ne!(nobody, address);
+    world
+        .control
+        .publish(|routes| routes.routes[0].live = Some(upstream(2, nobody)));
+    let held = world.edge.send(call());
+    let back = Server::saying("back").await;
+    let publish = async {
+        world
+            .control
+            .publish(|routes| routes.routes[0].live = Some(upstream(3, back.address)));
+    };
+    let (answer, ()) = tokio::join!(held, publish);
+    assert_eq!(answer.text(), "back");
+    assert_eq!(answer.header("berth-commit"), Some("commit-3"));
+}
+
+#[tokio::test]
+async fn a_call_is_not_held_for_ever() {
+    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = refused.local_addr().unwrap();
+    drop(refused);
+    let world = World::new(Policy::Public, None).await;
+    world
+        .control
+        .publish(|routes| routes.routes[0].live = Some(upstream(2, nobody)));
+    let answer = world
+        .edge
+        .until(call, |answer| !answer.text().contains("Nothing is live"))
+        .await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(answer.json()["id"], 7);
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_is_reported_with_the_requests_id() {
+    let server = Server::raw(|mut stream| async move {
+        use tokio::io::AsyncReadExt;
+        let mut some = [0; 1024];
+        // Closes when it has heard the beginning.
+        let _ = stream.read(&mut some).await;
+    })
+    .await;
+    let world = World::public(&server).await;
+    let answer = world.edge.send(call()).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.json()["id"], 7);
+}
+
+#[tokio::test]
+async fn one_project_takes_no_more_than_its_share() {
+    let open = Arc::new(Semaphore::new(0));
+    let (gate, (arrived, mut arrivals)) = (open.clone(), tokio::sync::mpsc::unbounded_channel());
+    let server = Server::start(move |_| {
+        let (gate, arrived) = (gate.clone(), arrived.clone());
+        async move {
+            arrived.send(()).unwrap();
+            let _ = gate.acquire().await.unwrap();
+            http::Response::new(full("done"))
+        }
+    })
+    .await;
+    let world = Arc::new(World::public(&server).await);
+    let tasks: Vec<_> = (0..256)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio_util::task::TaskTracker::new()
+                .spawn(async move { world.edge.send(call()).await.status })
+        })
+        .collect();
+    for _ in 0..256 {
+        arrivals.recv().await.unwrap();
+    }
+    let answer = world.edge.send(call()).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.json()["id"], 7);
+    open.add_permits(1);
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(world.edge.send(call()).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_dashboard_says_when_the_control_plane_is_away() {
+    let server = Server::echo().await;
+    let world = World::protected(&server).await;
+    assert_eq!(
+        world
+            .edge
+            .send(call_with(&world.signer.good()))
+            .await
+            .status,
+        StatusCode::OK
+    );
+    let World { edge, control, .. } = world;
+    drop(control);
+    let ask = |accept: &'static str| {
+        http::Request::get("/")
+            .header("host", "berth.test")
+            .header("accept", accept)
+            .body(full(""))
+            .unwrap()
+    };
+    let page = edge
+        .until(
+            || ask("text/html,*/*"),
+            |answer| answer.status == StatusCode::SERVICE_UNAVAILABLE,
+        )
+        .await;
+    assert!(page.text().contains("<p>The dashboard is not running"));
+    let answer = edge.send(ask("application/json")).await;
+    assert_eq!(answer.json()["error"], json!("service_unavailable"));
+}

@@ -1,0 +1,243 @@
+//! Streams: nothing is held back, and an end on one side is an end on the other.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::harness::{Server, World, call, full, request};
+
+const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache, no-transform\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+
+async fn read_head(stream: &mut tokio::net::TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn each_event_arrives_while_the_stream_is_open_and_leaving_reaches_the_server() {
+    let (next, (left, mut leavings)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
+    let go = Arc::clone(&next);
+    let server = Server::raw(move |mut stream| {
+        let (go, left) = (Arc::clone(&go), left.clone());
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+            for _ in 0..2 {
+                go.notified().await;
+                stream.write_all(b"9\r\ndata: 1\n\n\r\n").await.unwrap();
+            }
+            // Nothing more is said; the client's leaving ends it.
+            let end = stream.read(&mut [0]).await;
+            left.send(matches!(end, Ok(0) | Err(_))).unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let mut response = world
+        .edge
+        .open(request("GET", "/mcp").body(full("")).unwrap())
+        .await;
+    // The head is here before the first event.
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    assert_eq!(
+        response.headers()["cache-control"],
+        "no-cache, no-transform"
+    );
+    assert_eq!(response.headers()["x-accel-buffering"], "no");
+    for _ in 0..2 {
+        next.notify_one();
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "data: 1\n\n");
+    }
+    drop(response);
+    assert!(leavings.recv().await.unwrap());
+}
+
+#[tokio::test]
+async fn leaving_before_the_answer_reaches_the_server() {
+    let (events, mut seen) = mpsc::unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        let events = events.clone();
+        async move {
+            read_head(&mut stream).await;
+            let mut body = [0; 2];
+            stream.read_exact(&mut body).await.unwrap();
+            events.send("called").unwrap();
+            let end = stream.read(&mut [0]).await;
+            assert!(matches!(end, Ok(0) | Err(_)));
+            events.send("left").unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let stream = world
+        .edge
+        .raw("POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nContent-Length: 2\r\n\r\n{}")
+        .await;
+    assert_eq!(seen.recv().await, Some("called"));
+    drop(stream);
+    assert_eq!(seen.recv().await, Some("left"));
+}
+
+#[tokio::test]
+async fn a_crash_in_mid_stream_is_no_clean_end() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+        stream.write_all(b"9\r\ndata: 1\n\n\r\n").await.unwrap();
+    })
+    .await;
+    let world = World::public(&server).await;
+    let answer = world
+        .edge
+        .raw_answer("GET /mcp HTTP/1.1\r\nHost: hello.apps.test\r\n\r\n")
+        .await;
+    assert!(answer.contains("data: 1\n\n"), "{answer}");
+    assert!(!answer.contains("\r\n0\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_body_streams_before_it_is_whole() {
+    let (heard, mut hearings) = mpsc::unbounded_channel();
+    let server = Server::start(move |request| {
+        let heard = heard.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(frame) = body.frame().await {
+                heard.send(frame.unwrap().into_data().unwrap()).unwrap();
+            }
+            http::Response::new(full("done"))
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let mut stream = world
+        .edge
+        .raw("POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await;
+    assert_eq!(hearings.recv().await.unwrap(), "one");
+    stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
+    assert_eq!(hearings.recv().await.unwrap(), "two");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("done"), "{answer}");
+}
+
+#[tokio::test]
+async fn connections_are_kept_and_a_kept_one_that_closes_costs_no_read() {
+    let (opened, openings) = mpsc::unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        opened.send(()).unwrap();
+        async move {
+            for _ in 0..3 {
+                read_head(&mut stream).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+            }
+            // Closes after the fourth request came, without a word.
+            read_head(&mut stream).await;
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    for _ in 0..6 {
+        let answer = world
+            .edge
+            .send(request("GET", "/mcp").body(full("")).unwrap())
+            .await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.text(), "ok");
+    }
+    // Three answers on the first connection, three on the second.
+    assert_eq!(openings.len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_been_made_is_not_made_twice() {
+    let (called, mut calls) = mpsc::unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        let called = called.clone();
+        async move {
+            read_head(&mut stream).await;
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+            read_head(&mut stream).await;
+            called.send(()).unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let get = request("GET", "/mcp").body(full("")).unwrap();
+    assert_eq!(world.edge.send(get).await.text(), "ok");
+    // The connection is kept; the server dies over the call.
+    let answer = world.edge.send(call()).await;
+    assert_eq!(answer.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.json()["id"], 7);
+    drop(server);
+    calls.recv().await.unwrap();
+    assert!(calls.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_listening_client_does_not_keep_the_edge_from_stopping() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let mut world = World::public(&server).await;
+    let mut response = world
+        .edge
+        .open(request("GET", "/mcp").body(full("")).unwrap())
+        .await;
+    world.edge.shutdown.cancel();
+    assert!(response.body_mut().frame().await.unwrap().is_err());
+    (&mut world.edge.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_request_in_progress_ends_well_when_the_edge_stops() {
+    let (go, (arrived, mut arrivals)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
+    let gate = Arc::clone(&go);
+    let server = Server::start(move |_| {
+        let (gate, arrived) = (Arc::clone(&gate), arrived.clone());
+        async move {
+            arrived.send(()).unwrap();
+            gate.notified().await;
+            http::Response::new(full("whole"))
+        }
+    })
+    .await;
+    let mut world = World::public(&server).await;
+    let answer = {
+        let stream = world
+            .edge
+            .raw("GET /mcp HTTP/1.1\r\nHost: hello.apps.test\r\n\r\n")
+            .await;
+        arrivals.recv().await.unwrap();
+        world.edge.shutdown.cancel();
+        go.notify_one();
+        TaskTracker::new()
+            .spawn(async move {
+                let (mut stream, mut answer) = (stream, String::new());
+                stream.read_to_string(&mut answer).await.unwrap();
+                answer
+            })
+            .await
+            .unwrap()
+    };
+    assert!(answer.ends_with("whole"), "{answer}");
+    (&mut world.edge.running).await.unwrap().unwrap();
+    assert!(
+        tokio::net::TcpStream::connect(world.edge.address)
+            .await
+            .is_err()
+    );
+}

@@ -1,0 +1,195 @@
+//! One build: fetch, plan, environment. What it finds is reported as it goes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{Failure, Request};
+use super::plan::{BuildPlan, FileTree, plan};
+use super::source::{SourceTree, UploadSource};
+use crate::agent::Agent;
+use crate::diagnose;
+use crate::logs::LogWriter;
+use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
+use crate::record::Built;
+use crate::runtime::{Owner, Runtime};
+use crate::verdict;
+
+/// Why a build has no result.
+enum Stop {
+    /// It failed.
+    Failed(Diagnosis),
+    /// Nobody wants it any more.
+    Canceled,
+}
+
+impl From<Diagnosis> for Stop {
+    fn from(diagnosis: Diagnosis) -> Self {
+        Self::Failed(diagnosis)
+    }
+}
+
+/// Builds a deployment and remembers the result; or reports why not.
+pub async fn build<R: Runtime>(
+    agent: &Agent<R>,
+    spec: &DeploymentSpec,
+    uploads: &dyn UploadSource,
+    canceled: &CancellationToken,
+) {
+    let deployment = spec.deployment;
+    let log = agent.log(deployment, LogStream::Build);
+    agent.update(deployment, |record| {
+        record.report.phase = Phase::Building;
+        record.report.upstream = None;
+        record.report.timings.clear();
+    });
+    let deadline = Instant::now() + Duration::from_secs(spec.limits.build_seconds);
+    match steps(agent, spec, uploads, canceled, &log, deadline).await {
+        Ok(built) => agent.update(deployment, |record| {
+            record.built = Some(built);
+            record.report.phase = Phase::Starting;
+        }),
+        Err(Stop::Failed(diagnosis)) => agent.fail(deployment, diagnosis),
+        Err(Stop::Canceled) => log.line("The build was called off."),
+    }
+}
+
+async fn steps<R: Runtime>(
+    agent: &Agent<R>,
+    spec: &DeploymentSpec,
+    uploads: &dyn UploadSource,
+    canceled: &CancellationToken,
+    log: &LogWriter,
+    deadline: Instant,
+) -> Result<Built, Stop> {
+    let source = fetch(agent, spec, uploads, canceled, log, deadline).await?;
+    let plan = make_plan(agent, spec, &source.path, log).await?;
+    let image = agent
+        .images()
+        .await
+        .into_iter()
+        .find(|image| image.name == plan.plan.runtime)
+        .with_context(|| format!("the runtime image {} is gone", plan.plan.runtime))
+        .map_err(platform)?;
+    let installation = agent.installation().map_err(platform)?;
+    let network = agent
+        .runtime
+        .ensure_network(installation, spec.project)
+        .await
+        .map_err(|error| platform(error.into()))?;
+    let request = Request {
+        owner: Owner {
+            installation,
+            project: spec.project,
+            deployment: spec.deployment,
+        },
+        organization: spec.organization,
+        image: &image,
+        python: &plan.python,
+        declared: plan.dependencies.to_json(),
+        inputs: plan.dependencies.inputs(),
+        source: &source.path,
+        network: &network,
+        programs: &agent.programs,
+    };
+    let both = canceled.child_token();
+    let called_off = async {
+        agent.shutdown.cancelled().await;
+        both.cancel();
+        std::future::pending::<()>().await;
+    };
+    let obtained = tokio::select! {
+        obtained = agent.environments.obtain(&agent.runtime, &request, log, deadline, &both) => obtained,
+        () = called_off => unreachable!("it never resolves"),
+    };
+    let obtained = obtained.map_err(|failure| environment_failed(failure, spec, &plan.plan.dependencies))?;
+    for (stage, ms) in &obtained.timings {
+        agent.timing(spec.deployment, stage, *ms);
+    }
+    Ok(Built {
+        source: source.path,
+        environment: obtained.path,
+        image: image.name.clone(),
+        variables: plan.environment,
+        entrypoint: plan.entrypoint,
+    })
+}
+
+async fn fetch<R: Runtime>(
+    agent: &Agent<R>,
+    spec: &DeploymentSpec,
+    uploads: &dyn UploadSource,
+    canceled: &CancellationToken,
+    log: &LogWriter,
+    deadline: Instant,
+) -> Result<SourceTree, Stop> {
+    let begun = Instant::now();
+    let obtain = agent
+        .sources
+        .obtain(&spec.source, uploads, log, deadline.into_std());
+    // Dropping it stops it.
+    let source = tokio::select! {
+        source = obtain => source?,
+        () = canceled.cancelled() => return Err(Stop::Canceled),
+        () = agent.shutdown.cancelled() => return Err(Stop::Canceled),
+    };
+    agent.update(spec.deployment, |record| {
+        record.report.commit = Some(source.commit.clone());
+    });
+    agent.timing(spec.deployment, "fetch", elapsed_ms(begun));
+    Ok(source)
+}
+
+async fn make_plan<R: Runtime>(
+    agent: &Agent<R>,
+    spec: &DeploymentSpec,
+    source: &Path,
+    log: &LogWriter,
+) -> Result<BuildPlan, Stop> {
+    let begun = Instant::now();
+    let images = agent.image_names().await;
+    let path = source.to_owned();
+    let entrypoint = spec.entrypoint.clone();
+    let planned = tokio::task::spawn_blocking(move || {
+        let tree = FileTree::open(&path).map_err(|error| {
+            diagnose::platform_failure(format!("The source cannot be read: {error}."))
+        })?;
+        plan(&tree, entrypoint.as_deref(), &images)
+    })
+    .await
+    .map_err(|error| platform(error.into()))??;
+    for reason in &planned.plan.reasons {
+        log.line(reason.clone());
+    }
+    agent.update(spec.deployment, |record| {
+        record.report.plan = Some(planned.plan.clone());
+    });
+    agent.timing(spec.deployment, "plan", elapsed_ms(begun));
+    Ok(planned)
+}
+
+fn environment_failed(failure: Failure, spec: &DeploymentSpec, dependencies: &str) -> Stop {
+    Stop::Failed(match failure {
+        Failure::Canceled => return Stop::Canceled,
+        Failure::TimedOut => diagnose::build_timeout(spec.limits.build_seconds),
+        Failure::Said(account) => verdict::environment_said(account, Some(dependencies.to_owned())),
+        Failure::Ended(exit, tail) => verdict::environment_ended(exit, &tail),
+        Failure::Platform(error) => return platform(error),
+    })
+}
+
+/// The details are for the runner's log; the user can do nothing with them.
+fn platform(error: anyhow::Error) -> Stop {
+    tracing::error!(error = format!("{error:#}"), "a build failed through no fault of its own");
+    Stop::Failed(diagnose::platform_failure(format!(
+        "The runner could not build it: {error}."
+    )))
+}
+
+/// Milliseconds since `begun`.
+pub fn elapsed_ms(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

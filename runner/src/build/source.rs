@@ -1,0 +1,594 @@
+//! Where the code of deployments is kept: one directory for each exact commit or archive,
+//! written once and never changed.
+//!
+//! ```text
+//! <root>/git-<commit>-<repository>/commit.json   what it is, and how much
+//! <root>/git-<commit>-<repository>/tree/         the files; mounted read-only into instances
+//! <root>/upload-<sha256>/…
+//! <root>/.incoming-…                             being written; removed at the next start
+//! ```
+//! The repository is part of the name: whoever knows a commit's id could otherwise deploy the
+//! code of a repository that only somebody else can read.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use aws_lc_rs::digest::{Context as Digest, SHA256, digest};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::address::{AllowedAddress, Reach};
+use super::archive::{self, Refusal, Totals};
+use super::fetch::{self, Say};
+use crate::diagnose::{self, Code, diagnosis};
+use crate::logs::LogWriter;
+use crate::protocol::{self, Diagnosis, Source};
+
+/// Most bytes of an upload, compressed.
+pub const MAX_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;
+/// Longest fetch of a source, whatever the build may still take.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest address of a repository.
+const MAX_URL_BYTES: usize = 2_048;
+/// Directories of this name are not finished.
+const INCOMING: &str = ".incoming-";
+/// Hex digits of the repository's hash in a directory's name: 64 bits tell one's repositories apart.
+const REPOSITORY_DIGITS: usize = 16;
+
+/// What sources a runner accepts.
+#[derive(Debug, Clone, Default)]
+pub struct SourceSettings {
+    /// Whether `file://` repositories may be read: everything the runner can read, for everybody
+    /// who may deploy. For one's own machine only.
+    pub allow_file: bool,
+    /// Private hosts and networks that repositories may be fetched from.
+    pub allow_private_addresses: Vec<AllowedAddress>,
+}
+
+/// The bytes of an uploaded archive, in order.
+pub type UploadStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Where uploaded archives come from.
+pub trait UploadSource: Send + Sync {
+    /// Opens the archive with this SHA-256 (64 lower-case hex digits); `None` when there is none.
+    /// The bytes need not be checked: the store does.
+    fn open<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, anyhow::Result<Option<UploadStream>>>;
+}
+
+/// A source on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceTree {
+    /// The directory with the files. Never written to again.
+    pub path: PathBuf,
+    /// What exactly it is.
+    pub commit: protocol::Commit,
+}
+
+/// The directory of all sources.
+pub struct SourceStore {
+    root: PathBuf,
+    settings: SourceSettings,
+    reach: Reach,
+}
+
+/// `commit.json`: what lies beside it, and enough to notice that it was damaged.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    id: String,
+    subject: Option<String>,
+    author: Option<String>,
+    totals: Totals,
+}
+
+impl SourceStore {
+    /// Opens the store, makes its directory, and removes what an interrupted run left unfinished.
+    pub fn new(root: PathBuf, settings: SourceSettings) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .with_context(|| format!("cannot create {}", root.display()))?;
+        for entry in fs::read_dir(&root)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let reach = Reach::new(&settings.allow_private_addresses);
+        Ok(Self {
+            root,
+            settings,
+            reach,
+        })
+    }
+
+    /// Gives the tree of a source, from the store or from where it comes. Takes at most
+    /// [`FETCH_TIMEOUT`] and not beyond `deadline`; dropping the future stops the work.
+    pub async fn obtain(
+        &self,
+        source: &Source,
+        uploads: &dyn UploadSource,
+        log: &LogWriter,
+        deadline: Instant,
+    ) -> Result<SourceTree, Diagnosis> {
+        let log = log.clone();
+        let say: Say = Arc::new(move |text| log.line(text));
+        self.obtain_saying(source, uploads, say, deadline).await
+    }
+
+    async fn obtain_saying(
+        &self,
+        source: &Source,
+        uploads: &dyn UploadSource,
+        say: Say,
+        deadline: Instant,
+    ) -> Result<SourceTree, Diagnosis> {
+        let deadline = deadline.min(Instant::now() + FETCH_TIMEOUT);
+        match source {
+            Source::Git {
+                url,
+                reference,
+                commit,
+            } => {
+                let url = checked_url(url, self.settings.allow_file)?;
+                let request = fetch::Request {
+                    url,
+                    reference: reference.clone().filter(|name| !name.trim().is_empty()),
+                    commit: commit.as_ref().map(|id| id.to_ascii_lowercase()),
+                };
+                self.obtain_git(request, say, deadline).await
+            }
+            Source::Upload { sha256 } => self.obtain_upload(sha256, uploads, say, deadline).await,
+        }
+    }
+
+    /// Removes every source but those whose tree is in `keep`, and says how many.
+    pub fn retain(&self, keep: &[PathBuf]) -> anyhow::Result<usize> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.root)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(INCOMING) || keep.contains(&path.join("tree")) {
+                continue;
+            }
+            // Out of sight first, so that an interruption leaves nothing that looks whole.
+            let doomed = self
+                .root
+                .join(format!("{INCOMING}{}", uuid::Uuid::new_v4()));
+            fs::rename(&path, &doomed)?;
+            fs::remove_dir_all(&doomed)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    async fn obtain_git(
+        &self,
+        request: fetch::Request,
+        say: Say,
+        deadline: Instant,
+    ) -> Result<SourceTree, Diagnosis> {
+        let shown = request.url.to_string();
+        if let Some(commit) = &request.commit
+            && let Some(tree) = self.find(&git_name(commit, &request.url))
+        {
+            say(format!("The source of {commit} is already here."));
+            return Ok(tree);
+        }
+        say(match (&request.commit, &request.reference) {
+            (Some(commit), _) => format!("Fetching {shown} at {commit}."),
+            (None, Some(reference)) => format!("Fetching {reference} of {shown}."),
+            (None, None) => format!("Fetching {shown}."),
+        });
+        let canceled = CancellationToken::new();
+        let stop = canceled.clone().drop_guard();
+        let session = fetch::session(&request.url, &self.reach, deadline.into(), canceled)
+            .map_err(|error| {
+                diagnose::platform_failure(format!("The runner cannot fetch: {error:#}."))
+            })?;
+        let root = self.root.clone();
+        let log = Arc::clone(&say);
+        let result = blocking(move || {
+            let incoming = Incoming::new(&root)?;
+            let mut archive = incoming.file("archive")?;
+            let scratch = incoming.path().join("repository");
+            let commit = fetch::fetch(
+                &request,
+                session,
+                &scratch,
+                BufWriter::new(&mut archive),
+                &log,
+            )
+            .map_err(|fault| {
+                diagnose::from_fetch_fault(
+                    &fault,
+                    request.url.as_str(),
+                    request.reference.as_deref(),
+                )
+            })?;
+            let name = git_name(&commit.id, &request.url);
+            archive.rewind().map_err(disk)?;
+            // The packs are not needed any more, and the tree may be as large.
+            let _ = fs::remove_dir_all(&scratch);
+            incoming.keep(
+                &root,
+                &name,
+                BufReader::new(archive),
+                commit,
+                Code::RepositoryUnreadable,
+            )
+        })
+        .await?;
+        drop(stop);
+        say(format!(
+            "Fetched commit {}{}.",
+            result.commit.id,
+            result
+                .commit
+                .subject
+                .as_ref()
+                .map(|subject| format!(": {subject}"))
+                .unwrap_or_default()
+        ));
+        Ok(result)
+    }
+
+    async fn obtain_upload(
+        &self,
+        sha256: &str,
+        uploads: &dyn UploadSource,
+        say: Say,
+        deadline: Instant,
+    ) -> Result<SourceTree, Diagnosis> {
+        let well_formed = sha256.len() == 64
+            && sha256
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if !well_formed {
+            return Err(upload_missing());
+        }
+        let name = format!("upload-{sha256}");
+        if let Some(tree) = self.find(&name) {
+            say("The uploaded source is already here.".to_owned());
+            return Ok(tree);
+        }
+        say("Receiving the uploaded source.".to_owned());
+        let incoming = Incoming::new(&self.root)?;
+        let archive = incoming.file("archive")?;
+        let received = receive(uploads, sha256, archive);
+        let archive = tokio::time::timeout_at(deadline.into(), received)
+            .await
+            .map_err(|_| upload_timeout())??;
+        let root = self.root.clone();
+        let commit = protocol::Commit {
+            id: sha256.to_owned(),
+            subject: None,
+            author: None,
+        };
+        let tree = blocking(move || {
+            let unpacked = flate2::read::MultiGzDecoder::new(BufReader::new(archive));
+            incoming.keep(&root, &name, unpacked, commit, Code::ArchiveCorrupt)
+        })
+        .await?;
+        say(format!("Received the source {}.", &sha256[..12]));
+        Ok(tree)
+    }
+
+    /// A finished source, if it is there and still whole.
+    fn find(&self, name: &str) -> Option<SourceTree> {
+        let path = self.root.join(name);
+        let record: Record =
+            serde_json::from_slice(&fs::read(path.join("commit.json")).ok()?).ok()?;
+        let tree = path.join("tree");
+        if measure(&tree).ok()? != record.totals {
+            // A crash of the machine can lose what was written last.
+            tracing::warn!(
+                source.name = name,
+                "a stored source is damaged and is fetched again"
+            );
+            let doomed = self
+                .root
+                .join(format!("{INCOMING}{}", uuid::Uuid::new_v4()));
+            fs::rename(&path, &doomed).ok()?;
+            let _ = fs::remove_dir_all(&doomed);
+            return None;
+        }
+        Some(SourceTree {
+            path: tree,
+            commit: protocol::Commit {
+                id: record.id,
+                subject: record.subject,
+                author: record.author,
+            },
+        })
+    }
+}
+
+/// A directory that is being filled; removed unless it is kept.
+struct Incoming(tempfile::TempDir);
+
+impl Incoming {
+    fn new(root: &Path) -> Result<Self, Diagnosis> {
+        let directory = tempfile::Builder::new()
+            .prefix(INCOMING)
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(root)
+            .map_err(disk)?;
+        Ok(Self(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn file(&self, name: &str) -> Result<File, Diagnosis> {
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path().join(name))
+            .map_err(disk)
+    }
+
+    /// Extracts the archive, records what it is, and gives it its name in one step.
+    fn keep(
+        self,
+        root: &Path,
+        name: &str,
+        archive: impl Read,
+        commit: protocol::Commit,
+        corrupt: Code,
+    ) -> Result<SourceTree, Diagnosis> {
+        let finished = self.path().join("finished");
+        let tree = finished.join("tree");
+        for directory in [&finished, &tree] {
+            fs::DirBuilder::new()
+                .mode(0o755)
+                .create(directory)
+                .map_err(disk)?;
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).map_err(disk)?;
+        }
+        let totals = archive::extract(archive, &tree)
+            .map_err(|refusal| diagnose::from_archive_refusal(&refusal, corrupt))?;
+        let record = Record {
+            id: commit.id.clone(),
+            subject: commit.subject.clone(),
+            author: commit.author.clone(),
+            totals,
+        };
+        let mut file = File::create_new(finished.join("commit.json")).map_err(disk)?;
+        serde_json::to_writer(&mut file, &record)
+            .map_err(io::Error::from)
+            .and_then(|()| file.sync_all())
+            .map_err(disk)?;
+        let place = root.join(name);
+        match fs::rename(&finished, &place) {
+            Ok(()) => {}
+            // Another deployment of the same source was faster; both are the same.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                ) => {}
+            Err(error) => return Err(disk(error)),
+        }
+        Ok(SourceTree {
+            path: place.join("tree"),
+            commit,
+        })
+    }
+}
+
+/// Writes an upload to a file while checking its size and its hash.
+async fn receive(uploads: &dyn UploadSource, sha256: &str, file: File) -> Result<File, Diagnosis> {
+    let broken = |error: &dyn std::fmt::Display| {
+        diagnose::platform_failure(format!(
+            "The runner cannot receive the upload from the control plane: {error}."
+        ))
+    };
+    let mut stream = uploads
+        .open(sha256)
+        .await
+        .map_err(|error| broken(&format!("{error:#}")))?
+        .ok_or_else(upload_missing)?;
+    let mut file = tokio::fs::File::from_std(file);
+    let mut hash = Digest::new(&SHA256);
+    let mut total = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        total += chunk.len() as u64;
+        if total > MAX_UPLOAD_BYTES {
+            return Err(upload_too_large());
+        }
+        hash.update(&chunk);
+        tokio::io::AsyncWriteExt::write_all(&mut file, &chunk)
+            .await
+            .map_err(disk)?;
+    }
+    if hex(hash.finish().as_ref()) != sha256 {
+        return Err(diagnosis(
+            Code::ArchiveCorrupt,
+            "The uploaded archive is not the one that was sent: its checksum differs.",
+            "Run `berth deploy` again.",
+        ));
+    }
+    tokio::io::AsyncSeekExt::rewind(&mut file)
+        .await
+        .map_err(disk)?;
+    Ok(file.into_std().await)
+}
+
+/// A repository's address in the one form that is used: parsed, judged and rebuilt.
+fn checked_url(text: &str, allow_file: bool) -> Result<Url, Diagnosis> {
+    let text = text.trim();
+    let invalid = |cause: &str, fix: &str| Err(diagnosis(Code::SourceUrlInvalid, cause, fix));
+    if text.len() > MAX_URL_BYTES || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return invalid(
+            "The repository's address is too long or holds spaces.",
+            "Write it like https://example.com/owner/repository.git.",
+        );
+    }
+    // `git@host:owner/repository`, as hosts show it beside the https address.
+    if let Some((user_host, path)) = text.split_once(':')
+        && let Some((_, host)) = user_host.split_once('@')
+        && !user_host.contains('/')
+    {
+        return invalid(
+            &format!("{text} is an SSH address, and this platform has no SSH key of yours."),
+            &format!("Use https://{host}/{path} instead."),
+        );
+    }
+    let Ok(mut url) = Url::parse(text) else {
+        let fix = if text.contains('.') && text.contains('/') {
+            format!("Write https://{text} instead.")
+        } else {
+            "Write it like https://example.com/owner/repository.git.".to_owned()
+        };
+        return invalid(&format!("{text} is not an address."), &fix);
+    };
+    match url.scheme() {
+        "file" if allow_file => return file_url(url),
+        "file" => {
+            return invalid(
+                "file:// repositories are not allowed on this platform.",
+                "Use an https:// address or `berth deploy PATH`, or ask the operator to start the runner with --allow-file-sources.",
+            );
+        }
+        "https" => {}
+        "http" => {
+            return invalid(
+                "An http:// address can be changed on the way.",
+                "Use the https:// address of the repository.",
+            );
+        }
+        other => {
+            return invalid(
+                &format!("{other}:// addresses are not supported."),
+                "Use the https:// address of the repository.",
+            );
+        }
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid(
+            "The address holds a user name or a password, which would end up in logs.",
+            "Remove everything between https:// and @ from the address.",
+        );
+    }
+    if url.path().len() <= 1 {
+        return invalid(
+            &format!("{url} names a host and no repository."),
+            "Add the repository's path, like https://example.com/owner/repository.git.",
+        );
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+fn file_url(url: Url) -> Result<Url, Diagnosis> {
+    let here = url.host().is_none() || url.host_str() == Some("localhost");
+    if here && url.path().len() > 1 && url.to_file_path().is_ok_and(|path| path.is_absolute()) {
+        return Ok(url);
+    }
+    Err(diagnosis(
+        Code::SourceUrlInvalid,
+        format!("{url} does not name a directory on the platform's machine."),
+        "Write it like file:///srv/repositories/name.",
+    ))
+}
+
+fn git_name(commit: &str, url: &Url) -> String {
+    let repository = hex(digest(&SHA256, url.as_str().as_bytes()).as_ref());
+    format!("git-{commit}-{}", &repository[..REPOSITORY_DIGITS])
+}
+
+/// What a tree holds, without following links.
+fn measure(tree: &Path) -> io::Result<Totals> {
+    let mut totals = Totals::default();
+    let mut ahead = vec![tree.to_owned()];
+    while let Some(directory) = ahead.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                ahead.push(entry.path());
+            } else {
+                totals.files += 1;
+                totals.bytes += if metadata.is_file() {
+                    metadata.len()
+                } else {
+                    0
+                };
+            }
+        }
+    }
+    Ok(totals)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
+            text
+        })
+}
+
+/// Runs blocking work off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Diagnosis> + Send + 'static,
+) -> Result<T, Diagnosis> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        diagnose::platform_failure(format!(
+            "The runner failed while reading the source: {error}."
+        ))
+    })?
+}
+
+fn disk(error: io::Error) -> Diagnosis {
+    diagnose::from_archive_refusal(&Refusal::Disk(error), Code::PlatformFailure)
+}
+
+fn upload_missing() -> Diagnosis {
+    diagnosis(
+        Code::UploadMissing,
+        "The uploaded archive is not on the platform any more.",
+        "Run `berth deploy` again.",
+    )
+}
+
+fn upload_timeout() -> Diagnosis {
+    diagnosis(
+        Code::FetchTimeout,
+        "Receiving the uploaded archive took longer than a minute.",
+        "Run `berth deploy` again.",
+    )
+}
+
+fn upload_too_large() -> Diagnosis {
+    diagnosis(
+        Code::SourceTooLarge,
+        format!(
+            "The uploaded archive is larger than {} MiB.",
+            MAX_UPLOAD_BYTES / 1024 / 1024
+        ),
+        "Leave out what the server does not need at run time, with a .dockerignore or .gitignore file.",
+    )
+}
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;

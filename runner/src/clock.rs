@@ -1,0 +1,13 @@
+//! The one place that reads the time of day, so that everything else can be given it.
+
+use time::OffsetDateTime;
+
+/// The time of day, UTC.
+pub fn now() -> OffsetDateTime {
+    OffsetDateTime::from(std::time::SystemTime::now())
+}
+
+/// Microseconds since 1970.
+pub fn micros(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+}

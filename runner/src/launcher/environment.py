@@ -1,0 +1,76 @@
+"""Builds a project's environment inside the build container and reports each phase.
+
+Run as `/usr/bin/python3 /berth/environment.py`. Reads /run/berth/plan.json and the source at /app; writes the
+environment to /env, the lock to /out/lock.txt, and keeps downloads and bytecode in /cache. Ends with 0, or with 1 after
+a `fail` line. The output of the tools goes through to the build log as it is.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import traceback
+
+# The programs are mounted read-only; writing bytecode would only fail.
+sys.dont_write_bytecode = True
+
+from berth_build import bytecode, install, plan, resolve  # noqa: E402
+from berth_build.tool import BuildFailure  # noqa: E402
+from berth_launcher.report import Stopwatch, emit  # noqa: E402
+
+
+def main():
+    """Resolves, installs, compiles; every failure ends in one `fail` line."""
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    step = ["resolve"]
+    try:
+        build(plan.Places.from_environment(), step)
+    except BuildFailure as failure:
+        fail(failure.step, failure.code, str(failure), failure.package)
+    except OSError as error:
+        traceback.print_exc()
+        fail(step[0], "disk" if error.errno in (28, 122) else "unknown", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        fail(step[0], "unknown", f"{type(error).__name__}: {error}")
+
+
+def build(places, step):
+    """One build; `step[0]` always names the phase at work."""
+    total, clock = Stopwatch(), Stopwatch()
+    wanted = plan.read(places.plan)
+    python = interpreter(wanted.python)
+    lock = wanted.lock if wanted.lock is not None else resolve.resolve(wanted, places, python)
+    digest = hashlib.sha256(lock.encode()).hexdigest()
+    (places.out / "lock.txt").write_text(lock, encoding="utf-8")
+    emit("resolve", ms=clock.lap(), packages=resolve.pinned(lock), sha256=digest, skipped=wanted.lock is not None)
+    if digest in wanted.known:
+        emit("done", ms=total.lap(), sha256=digest, reused=True)
+        return
+    step[0] = "install"
+    install.install(lock, places, python)
+    emit("install", ms=clock.lap())
+    step[0] = "compile"
+    files, reused = bytecode.compile_all(places.environment, places.cache)
+    emit("compile", ms=clock.lap(), files=files, reused=reused)
+    emit("done", ms=total.lap(), sha256=digest, reused=False)
+
+
+def interpreter(version):
+    """The path of the image's Python of that version; bytecode is compiled by the one that runs here."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = shutil.which(f"python{version}", path="/usr/local/bin:/usr/bin")
+    if version != here or found is None:
+        raise BuildFailure("resolve", "python_version", f"Python {version} is not in this runtime, which has Python {here}.")
+    return found
+
+
+def fail(step, code, message, package=None):
+    """The last line of a build without an environment."""
+    emit("fail", step=step, code=code, message=message, package=package)
+    sys.stdout.flush()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+//! The loop against an engine in memory: from what is desired to what is reported.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::agent::{self, Agent};
+use crate::build::source::{UploadSource, UploadStream};
+use crate::config::{Config, Settings};
+use crate::hash::sha256;
+use crate::protocol::{
+    DeploymentSpec, Goal, Limits, LogStream, Phase, Report, Source, SyncResponse, Variable,
+    VariableValue,
+};
+use crate::runtime::fake::{FakeRuntime, Script};
+use crate::runtime::{Exit, Role, State};
+
+const INSTALLATION: Uuid = Uuid::from_u128(0xbe);
+const A: Uuid = Uuid::from_u128(0xa);
+const B: Uuid = Uuid::from_u128(0xb);
+const PROJECT: Uuid = Uuid::from_u128(0xc);
+const SERVER: &str = "from fastmcp import FastMCP\nmcp = FastMCP('x')\n";
+const CANARY: &str = "canary-4f1c\"9 value";
+
+/// Uploaded archives by their hash.
+#[derive(Default)]
+struct Archives(BTreeMap<String, Bytes>);
+
+impl Archives {
+    fn add(&mut self, files: &[(&str, &str)]) -> Source {
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut archive = tar::Builder::new(gzip);
+        for (name, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        let mut gzip = archive.into_inner().unwrap();
+        gzip.flush().unwrap();
+        let bytes = gzip.finish().unwrap();
+        let hash = sha256(&bytes);
+        self.0.insert(hash.clone(), bytes.into());
+        Source::Upload { sha256: hash }
+    }
+}
+
+impl UploadSource for Archives {
+    fn open<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, anyhow::Result<Option<UploadStream>>> {
+        let found = self.0.get(sha256).cloned();
+        async move { Ok(found.map(|bytes| stream::iter([Ok(bytes)]).boxed())) }.boxed()
+    }
+}
+
+/// A runner with its data directory, which a second one can take over.
+struct Bench {
+    data: TempDir,
+    runtime: FakeRuntime,
+    archives: Arc<Archives>,
+}
+
+struct Runner {
+    agent: Arc<Agent<FakeRuntime>>,
+    task: tokio::task::JoinHandle<()>,
+    version: i64,
+}
+
+fn settings() -> Settings {
+    Settings {
+        docker_host: String::new(),
+        runner_name: Some("test".into()),
+        build_slots: 1,
+        allow_file_sources: false,
+        build_allow: Vec::new(),
+        build_env: Vec::new(),
+        ca_bundle: "/nowhere".into(),
+        dns: Vec::new(),
+        network_pool: crate::network::DEFAULT_POOL.parse().unwrap(),
+    }
+}
+
+impl Bench {
+    fn new(archives: Archives) -> Self {
+        Self {
+            data: tempfile::tempdir().unwrap(),
+            runtime: FakeRuntime::default(),
+            archives: Arc::new(archives),
+        }
+    }
+
+    fn run(&self) -> Runner {
+        let config = Config {
+            data: self.data.path().to_owned(),
+            control_url: "http://127.0.0.1:1".parse().unwrap(),
+            token: Some("t".into()),
+            token_file: None,
+            settings: settings(),
+        };
+        let shutdown = CancellationToken::new();
+        let agent = Arc::new(Agent::new(&config, self.runtime.clone(), shutdown).unwrap());
+        let uploads: Arc<dyn UploadSource> = self.archives.clone();
+        let looping = Arc::clone(&agent);
+        let task = tokio::spawn(async move { agent::work(&looping, uploads).await });
+        Runner { agent, task, version: 0 }
+    }
+}
+
+impl Runner {
+    fn want(&mut self, desired: &[DeploymentSpec]) {
+        self.version += 1;
+        self.agent.set_desired(SyncResponse {
+            installation: INSTALLATION,
+            version: self.version,
+            desired: desired.to_vec(),
+        });
+    }
+
+    async fn until(&self, what: impl Fn(&BTreeMap<Uuid, Report>) -> bool) -> BTreeMap<Uuid, Report> {
+        let mut board = self.agent.board();
+        let waited = timeout(Duration::from_secs(20), board.wait_for(|b| what(b))).await;
+        match waited {
+            Ok(found) => found.unwrap().clone(),
+            Err(_) => panic!("never so: {:#?}", self.agent.board().borrow()),
+        }
+    }
+
+    async fn reaches(&self, deployment: Uuid, phase: Phase) -> Report {
+        let reached = |b: &BTreeMap<Uuid, Report>| b.get(&deployment).is_some_and(|r| r.phase == phase);
+        self.until(reached).await[&deployment].clone()
+    }
+
+    fn log(&self, stream: LogStream) -> String {
+        let lines = self.agent.logs.batch();
+        let texts = lines.iter().filter(|line| line.stream == stream);
+        texts.map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    async fn end(self) {
+        self.agent.shutdown.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
+    DeploymentSpec {
+        deployment,
+        project: PROJECT,
+        project_name: "hello".into(),
+        organization: Uuid::nil(),
+        goal,
+        source,
+        entrypoint: None,
+        public_url: "http://hello.localhost:8080/mcp".into(),
+        variables: Vec::new(),
+        limits: Limits {
+            memory_bytes: 256 << 20,
+            cpu_millis: 500,
+            pids: 64,
+            build_seconds: 60,
+            start_seconds: 10,
+        },
+    }
+}
+
+/// Waits for a condition that nothing reports.
+async fn eventually(what: impl Fn() -> bool) {
+    let wait = async {
+        while !what() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.expect("it never came about");
+}
+
+/// One deployment of one small server.
+fn hello() -> (Bench, Source) {
+    let mut archives = Archives::default();
+    let source = archives.add(&[("main.py", SERVER)]);
+    (Bench::new(archives), source)
+}
+
+#[tokio::test]
+async fn a_deployment_becomes_healthy_and_reports_all_of_it() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    let report = runner.reaches(A, Phase::Healthy).await;
+    let Source::Upload { sha256 } = source else { unreachable!() };
+    assert_eq!(report.commit.unwrap().id, sha256);
+    assert_eq!(report.plan.unwrap().entrypoint, "main.py");
+    let surface = report.surface.unwrap();
+    assert_eq!(surface.tools[0]["name"], "greet");
+    assert_eq!(surface.server_info["name"], "fake");
+    assert!(report.upstream.unwrap().ends_with(":8080"));
+    let stages: Vec<&str> = report.timings.iter().map(|t| t.stage.as_str()).collect();
+    assert_eq!(stages, ["fetch", "plan", "resolve", "install", "start", "import", "check"]);
+    assert!(runner.log(LogStream::Build).contains("installing"));
+    assert!(!runner.log(LogStream::Build).contains("@@berth"));
+    assert!(runner.log(LogStream::Instance).contains("listening"));
+    assert_eq!(bench.runtime.containers(), [(Role::Instance, State::Running)]);
+    let environment = bench.runtime.instance().environment;
+    assert_eq!(environment["BERTH_COMMIT"], sha256);
+    assert_eq!(environment["BERTH_ENTRYPOINT"], "main.py");
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn changed_code_installs_nothing() {
+    let mut archives = Archives::default();
+    let one = archives.add(&[("main.py", SERVER)]);
+    let two = archives.add(&[("main.py", &format!("{SERVER}\n# changed\n"))]);
+    let bench = Bench::new(archives);
+    let mut runner = bench.run();
+    runner.want(&[spec(A, one.clone(), Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    runner.want(&[spec(A, one, Goal::Run), spec(B, two, Goal::Run)]);
+    let report = runner.reaches(B, Phase::Healthy).await;
+    assert_eq!(bench.runtime.started(Role::Build), 1);
+    assert!(report.timings.iter().all(|timing| timing.stage != "install"));
+    assert_eq!(bench.runtime.containers().len(), 2, "side by side");
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_fails_with_its_reason_and_leaves_nothing() {
+    let (bench, source) = hello();
+    bench.runtime.next(
+        Role::Instance,
+        Script::End(
+            1,
+            vec![
+                "Traceback …".into(),
+                r#"@@berth {"phase":"fail","step":"import","exception":"KeyError","message":"'API_KEY'","file":"main.py","line":2,"missing_variable":"API_KEY"}"#.into(),
+            ],
+        ),
+    );
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    let report = runner.reaches(A, Phase::Failed).await;
+    let diagnosis = report.diagnosis.unwrap();
+    assert_eq!(diagnosis.code, "missing_variable");
+    assert!(diagnosis.cause.contains("API_KEY"), "{}", diagnosis.cause);
+    assert!(runner.log(LogStream::Build).contains(&diagnosis.cause));
+    assert!(runner.log(LogStream::Instance).contains("Traceback"));
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    assert_eq!(bench.runtime.started(Role::Instance), 1, "not tried again");
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_why_and_leaves_nothing() {
+    let (bench, source) = hello();
+    bench.runtime.next(
+        Role::Build,
+        Script::End(
+            1,
+            vec![r#"@@berth {"phase":"fail","step":"resolve","code":"not_found","message":"x","package":"fastmpc"}"#.into()],
+        ),
+    );
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    let report = runner.reaches(A, Phase::Failed).await;
+    assert_eq!(report.diagnosis.unwrap().code, "dependency_not_found");
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_live_instance_that_dies_comes_back_elsewhere() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    let first = runner.reaches(A, Phase::Healthy).await.upstream;
+    bench.runtime.crash(Exit { code: 139, out_of_memory: false });
+    let moved = |b: &BTreeMap<Uuid, Report>| {
+        b[&A].phase == Phase::Healthy && b[&A].upstream.is_some() && b[&A].upstream != first
+    };
+    runner.until(moved).await;
+    assert!(runner.log(LogStream::Instance).contains("ended with status 139"));
+    assert_eq!(bench.runtime.started(Role::Build), 1);
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_restarted_runner_takes_over_what_runs() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    let before = runner.reaches(A, Phase::Healthy).await;
+    runner.end().await;
+    let mut runner = bench.run();
+    assert_eq!(runner.agent.board().borrow()[&A], before, "known before anything is asked");
+    runner.want(&[spec(A, source, Goal::Run)]);
+    eventually(|| runner.log(LogStream::Build).contains("The server answers MCP")).await;
+    let after = runner.reaches(A, Phase::Healthy).await;
+    assert_eq!(after.upstream, before.upstream);
+    assert_eq!(bench.runtime.started(Role::Instance), 1);
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn what_died_while_the_runner_was_away_comes_back() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    let before = runner.reaches(A, Phase::Healthy).await.upstream;
+    runner.end().await;
+    bench.runtime.crash(Exit { code: 137, out_of_memory: true });
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    runner.until(|b| b[&A].phase == Phase::Healthy && b[&A].upstream != before).await;
+    assert!(runner.log(LogStream::Instance).contains("more memory than it has"));
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_any_more_goes_with_all_that_belongs_to_it() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    let variables = bench.runtime.instance().mounts;
+    let variables = variables.iter().find(|m| m.target == "/run/berth/variables.json").unwrap();
+    assert!(variables.source.is_file());
+    runner.want(&[]);
+    runner.until(BTreeMap::is_empty).await;
+    assert!(!variables.source.exists());
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_removed_before_the_installation_is_known() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source, Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    runner.end().await;
+    let runner = bench.run();
+    tokio::task::yield_now().await;
+    runner.end().await;
+    assert_eq!(bench.runtime.containers(), [(Role::Instance, State::Running)]);
+}
+
+#[tokio::test]
+async fn a_stopped_deployment_starts_again_without_a_build() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    runner.want(&[spec(A, source.clone(), Goal::Stop)]);
+    let stopped = runner.reaches(A, Phase::Stopped).await;
+    assert_eq!(stopped.upstream, None);
+    assert!(stopped.surface.is_some(), "once reported stays reported");
+    eventually(|| bench.runtime.containers().is_empty()).await;
+    runner.want(&[spec(A, source, Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    assert_eq!(bench.runtime.started(Role::Build), 1);
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn stopping_calls_a_build_off() {
+    let (bench, source) = hello();
+    bench.runtime.next(Role::Build, Script::Hang);
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    eventually(|| bench.runtime.started(Role::Build) == 1).await;
+    runner.want(&[spec(A, source, Goal::Stop)]);
+    runner.reaches(A, Phase::Stopped).await;
+    eventually(|| bench.runtime.containers().is_empty()).await;
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_start_that_says_nothing_ends_at_its_deadline() {
+    let (bench, source) = hello();
+    bench.runtime.next(Role::Instance, Script::Hang);
+    let mut runner = bench.run();
+    let mut spec = spec(A, source, Goal::Run);
+    spec.limits.start_seconds = 1;
+    runner.want(&[spec]);
+    let report = runner.reaches(A, Phase::Failed).await;
+    assert_eq!(report.diagnosis.unwrap().code, "start_timeout");
+    eventually(|| bench.runtime.containers().is_empty()).await;
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_secret_is_in_memory_and_nowhere_else() {
+    let (bench, source) = hello();
+    bench.runtime.next(
+        Role::Instance,
+        Script::End(
+            1,
+            vec![
+                format!("the key is {CANARY}"),
+                format!(r#"@@berth {{"phase":"fail","step":"import","exception":"ValueError","message":"bad key {}"}}"#, CANARY.replace('"', "\\\"")),
+            ],
+        ),
+    );
+    let mut runner = bench.run();
+    let public = runner.agent.keys.public_base64();
+    let mut spec = spec(A, source, Goal::Run);
+    spec.variables = vec![Variable {
+        name: "KEY".into(),
+        value: VariableValue::Sealed(crate::keys::seal_for_tests(&public, CANARY)),
+    }];
+    runner.want(&[spec]);
+    let report = runner.reaches(A, Phase::Failed).await;
+    let said = serde_json::to_string(&report).unwrap();
+    assert!(said.contains("•••") && !said.contains("canary-4f1c"), "{said}");
+    eventually(|| runner.log(LogStream::Instance).contains("the key is •••")).await;
+    assert!(!runner.log(LogStream::Build).contains("canary-4f1c"));
+    runner.end().await;
+    let mut ahead = vec![bench.data.path().to_owned()];
+    while let Some(path) = ahead.pop() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                ahead.push(entry.path());
+            } else {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(!text.contains("canary-4f1c"), "{}", entry.path().display());
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a runner and the control plane say to each other.
+//!
+//! Level-triggered: a runner reports everything it sees and receives everything it should have;
+//! it works on the difference. Nothing is acknowledged and nothing is replayed, so a restart of
+//! either side loses nothing. Every message may arrive late or twice without harm.
+//!
+//! | call | by | answer |
+//! |---|---|---|
+//! | `POST /internal/runner/sync` [`SyncRequest`] | runner | [`SyncResponse`], held up to `wait_ms` while nothing changed |
+//! | `POST /internal/runner/logs` `Vec<`[`LogLine`]`>` | runner | 204 |
+//! | `GET /internal/runner/uploads/{sha256}` | runner | the archive, gzip-compressed tar |
+//!
+//! All carry `Authorization: Bearer <runner's role token>`.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Raised when a message changes in a way the other side cannot ignore.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The longest a sync is held, in milliseconds. Well below common proxy idle limits (60 s), and
+/// a third of the lease so that two lost polls do not lose it.
+pub const MAX_WAIT_MS: u32 = 20_000;
+
+/// What the runner knows, sent at the start of every sync.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// [`PROTOCOL_VERSION`] of the runner.
+    pub protocol: u32,
+    /// Chosen by the runner at its first start and kept in its data directory.
+    pub runner: Uuid,
+    /// A name for people, by default the host's name.
+    pub name: String,
+    /// X25519 public key, standard base64: secrets are sealed to it (libsodium sealed box).
+    pub public_key: String,
+    /// Runtime images present, for example `python:3.11`.
+    pub images: Vec<String>,
+    /// Most builds this runner works on at once.
+    pub build_slots: u32,
+    /// Everything known of every deployment the runner has anything of.
+    pub observed: Vec<Report>,
+    /// The version of the last [`SyncResponse`], 0 at first. The answer is held while it is current.
+    pub after: i64,
+    /// How long the answer may be held, in milliseconds; capped at [`MAX_WAIT_MS`].
+    pub wait_ms: u32,
+}
+
+/// What the runner should have.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SyncResponse {
+    /// Names this platform; the label on everything the runner creates.
+    pub installation: Uuid,
+    /// Changes whenever `desired` may have changed.
+    pub version: i64,
+    /// Every deployment this runner is to have. What it has beyond that, it removes.
+    pub desired: Vec<DeploymentSpec>,
+}
+
+/// One deployment as the runner is to bring it about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    /// The deployment.
+    pub deployment: Uuid,
+    /// Its project: one network and one persistent directory each.
+    pub project: Uuid,
+    /// The project's name, for `BERTH_PROJECT` and log lines.
+    pub project_name: String,
+    /// Environments and package caches are never shared across organizations.
+    pub organization: Uuid,
+    /// What to do with it now.
+    pub goal: Goal,
+    /// Where the code comes from.
+    pub source: Source,
+    /// As the user wrote it: `file.py`, `file.py:object`, `module:object`; `None` means detect.
+    pub entrypoint: Option<String>,
+    /// `https://project.domain/mcp`.
+    pub public_url: String,
+    /// What the server finds in its environment. Replaced whole on every change.
+    pub variables: Vec<Variable>,
+    /// Bounds of the instance.
+    pub limits: Limits,
+}
+
+/// What is wanted of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// Build it if need be, start it, check it, keep it running.
+    Run,
+    /// Stop it with SIGTERM and ten seconds' grace, and report [`Phase::Stopped`].
+    Stop,
+}
+
+/// Where the code of a deployment comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Source {
+    /// A Git repository.
+    Git {
+        /// `https://…`, or `file://…` where the runner allows it.
+        url: String,
+        /// Branch or tag; `None` means the remote's HEAD.
+        reference: Option<String>,
+        /// The exact commit once known (40 hex digits): resolved at the first fetch, fixed after.
+        commit: Option<String>,
+    },
+    /// An archive that `berth deploy PATH` sent.
+    Upload {
+        /// SHA-256 of the archive, lower-case hex; also its name at `/internal/runner/uploads/`.
+        sha256: String,
+    },
+}
+
+/// One environment variable of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// `[A-Za-z_][A-Za-z0-9_]*`.
+    pub name: String,
+    /// Its value.
+    pub value: VariableValue,
+}
+
+/// A variable's value, readable or sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VariableValue {
+    /// Readable by the platform; for what is not secret.
+    Plain(String),
+    /// A libsodium sealed box to the runner's public key, standard base64.
+    Sealed(String),
+}
+
+/// Bounds of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory, bytes.
+    pub memory_bytes: i64,
+    /// Thousandths of a core.
+    pub cpu_millis: i64,
+    /// Processes and threads.
+    pub pids: i64,
+    /// Longest build, seconds.
+    pub build_seconds: u64,
+    /// Longest wait for the server to answer, seconds.
+    pub start_seconds: u64,
+}
+
+/// How far a deployment has come on the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Fetching, planning, installing.
+    Building,
+    /// The instance is being created and started.
+    Starting,
+    /// The port and the MCP probe are being tried.
+    Checking,
+    /// It answers MCP; `upstream` says where.
+    Healthy,
+    /// It ended as wanted; nothing of it is left running.
+    Stopped,
+    /// It cannot go on; `diagnosis` says why.
+    Failed,
+}
+
+/// What the runner knows of one deployment. Fields once reported stay reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The deployment.
+    pub deployment: Uuid,
+    /// How far it is.
+    pub phase: Phase,
+    /// The exact commit or content hash, once known.
+    pub commit: Option<Commit>,
+    /// `address:port` on the project's network, while [`Phase::Healthy`].
+    pub upstream: Option<String>,
+    /// What the build decided and why, one entry a choice.
+    pub plan: Option<Plan>,
+    /// What the server says of itself, from the probe.
+    pub surface: Option<Surface>,
+    /// Why it failed.
+    pub diagnosis: Option<Diagnosis>,
+    /// How long each stage took, in order.
+    pub timings: Vec<Timing>,
+}
+
+/// What exactly was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Git: 40 hex digits. Upload: SHA-256 of the archive, 64 hex digits.
+    pub id: String,
+    /// First line of the commit message, at most 200 characters.
+    pub subject: Option<String>,
+    /// The author's name.
+    pub author: Option<String>,
+}
+
+/// What the build decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// For example `python:3.11`.
+    pub runtime: String,
+    /// For example `main.py:mcp`, or `main.py` when the launcher is to look.
+    pub entrypoint: String,
+    /// Where the dependencies come from, for example `requirements.txt`.
+    pub dependencies: String,
+    /// One sentence for each choice: what, and why.
+    pub reasons: Vec<String>,
+}
+
+/// What a server offers, as it answered the probe.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Surface {
+    /// The MCP revision the probe spoke, for example `2025-11-25`.
+    pub protocol_version: String,
+    /// `serverInfo`, as sent.
+    pub server_info: serde_json::Value,
+    /// `capabilities`, as sent.
+    pub capabilities: serde_json::Value,
+    /// `instructions`, as sent.
+    pub instructions: Option<String>,
+    /// The tools, as `tools/list` gave them, all pages.
+    pub tools: Vec<serde_json::Value>,
+    /// The prompts.
+    pub prompts: Vec<serde_json::Value>,
+    /// The resources.
+    pub resources: Vec<serde_json::Value>,
+    /// The resource templates.
+    pub resource_templates: Vec<serde_json::Value>,
+}
+
+/// Why something failed and what to do about it. From one catalogue, deterministic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// Stable, for example `entrypoint_not_found`.
+    pub code: String,
+    /// One sentence: what is wrong.
+    pub cause: String,
+    /// One sentence: the next step.
+    pub fix: String,
+    /// `file:line` in the user's source, where known.
+    pub location: Option<String>,
+}
+
+/// How long one stage took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `fetch`, `plan`, `resolve`, `install`, `compile`, `start`, `import`, `check`.
+    pub stage: String,
+    /// Milliseconds.
+    pub duration_ms: u64,
+}
+
+/// One line of a build's or an instance's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// The deployment.
+    pub deployment: Uuid,
+    /// Where it comes from.
+    pub stream: LogStream,
+    /// Grows within a deployment's stream and never repeats: the line may be sent twice and is
+    /// kept once. Microseconds since 1970, made unique by the runner.
+    pub sequence: i64,
+    /// When it was written.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Without its newline; valid UTF-8, control characters removed, at most 16 KiB.
+    pub text: String,
+}
+
+/// Which output a line comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// Fetching, planning, installing, and what the platform says of the deployment.
+    Build,
+    /// The server's own stdout and stderr.
+    Instance,
+}

@@ -1,0 +1,418 @@
+//! An engine in memory, for tests of the loop: what it is told to start either runs a script or,
+//! as an instance, answers MCP on an address of the loopback network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use super::{
+    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, Network, OutputLine, Role,
+    Runtime, RuntimeError, State, Stats,
+};
+use crate::clock;
+use crate::variables::PORT;
+
+/// What a container does once it is started.
+#[derive(Debug, Clone)]
+pub enum Script {
+    /// A build that succeeds; an instance that answers MCP.
+    Work,
+    /// Writes lines and ends.
+    End(i64, Vec<String>),
+    /// Runs and says nothing.
+    Hang,
+}
+
+struct Fake {
+    spec: ContainerSpec,
+    state: watch::Sender<(State, Option<Exit>)>,
+    address: IpAddr,
+    lines: Vec<String>,
+    _server: Option<DropGuard>,
+}
+
+#[derive(Default)]
+struct World {
+    containers: BTreeMap<String, Fake>,
+    networks: BTreeMap<String, (Uuid, Uuid)>,
+    scripts: Vec<(Role, Script)>,
+    started: Vec<Role>,
+}
+
+/// The engine. Clones are the same engine, as after a restart of the runner.
+#[derive(Clone)]
+pub struct FakeRuntime {
+    world: Arc<Mutex<World>>,
+    events: watch::Sender<u64>,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        Self {
+            world: Arc::default(),
+            events: watch::Sender::new(0),
+        }
+    }
+}
+
+impl FakeRuntime {
+    /// The next containers of this role do this, instead of working.
+    pub fn next(&self, role: Role, script: Script) {
+        self.world().scripts.push((role, script));
+    }
+
+    /// How many containers of this role were ever started.
+    pub fn started(&self, role: Role) -> usize {
+        self.world().started.iter().filter(|r| **r == role).count()
+    }
+
+    /// The containers that are there.
+    pub fn containers(&self) -> Vec<(Role, State)> {
+        let world = self.world();
+        let containers = world.containers.values();
+        containers
+            .map(|fake| (fake.spec.role, fake.state.borrow().0))
+            .collect()
+    }
+
+    /// The number of networks that are there.
+    pub fn network_count(&self) -> usize {
+        self.world().networks.len()
+    }
+
+    /// The spec of the only instance.
+    pub fn instance(&self) -> ContainerSpec {
+        let world = self.world();
+        let mut specs = world.containers.values().map(|fake| fake.spec.clone());
+        specs.find(|spec| spec.role == Role::Instance).expect("an instance")
+    }
+
+    /// Ends every instance, as a crash would.
+    pub fn crash(&self, exit: Exit) {
+        for fake in self.world().containers.values_mut() {
+            if fake.spec.role == Role::Instance {
+                fake._server = None;
+                fake.state.send_replace((State::Exited, Some(exit)));
+            }
+        }
+        self.tick();
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+
+    fn tick(&self) {
+        self.events.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self, id: &str) -> Option<watch::Receiver<(State, Option<Exit>)>> {
+        let world = self.world();
+        world.containers.get(id).map(|fake| fake.state.subscribe())
+    }
+}
+
+/// An address of its own for every instance of every test of this process.
+fn next_address() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id() % 200;
+    Ipv4Addr::from(0x7f01_0000 + (process << 16) + number)
+}
+
+fn mounted(spec: &ContainerSpec, target: &str) -> PathBuf {
+    let mount = spec.mounts.iter().find(|mount| mount.target == target);
+    mount.expect("a mount").source.clone()
+}
+
+/// Installs "dependencies" as `environment.py` would: the lock is the declaration.
+fn pretend_build(spec: &ContainerSpec) -> Vec<String> {
+    let plan = std::fs::read_to_string(mounted(spec, "/run/berth/plan.json")).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    std::fs::write(mounted(spec, "/out").join("lock.txt"), plan["source"].to_string()).unwrap();
+    std::fs::write(mounted(spec, "/env").join("marker"), "").unwrap();
+    vec![
+        r#"@@berth {"phase":"resolve","ms":7}"#.to_owned(),
+        "installing".to_owned(),
+        r#"@@berth {"phase":"install","ms":8}"#.to_owned(),
+        r#"@@berth {"phase":"done","ms":15,"reused":false}"#.to_owned(),
+    ]
+}
+
+async fn serve(listener: TcpListener, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.unwrap();
+                tokio::spawn(answer(stream));
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// One request of HTTP/1.1, answered as an MCP server of 2025-11-25 with one tool does.
+async fn answer(mut stream: TcpStream) {
+    let mut request = Vec::new();
+    let mut buffer = [0; 4096];
+    let message = loop {
+        let read = stream.read(&mut buffer).await.unwrap_or(0);
+        if read == 0 {
+            return;
+        }
+        request.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+            .unwrap_or(0);
+        if body.len() >= length {
+            break serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
+        }
+    };
+    let id = &message["id"];
+    let (status, body) = match message["method"].as_str() {
+        Some("initialize") => (
+            "200 OK",
+            serde_json::json!({"jsonrpc": "2.0", "id": id, "result": {
+                "protocolVersion": "2025-11-25",
+                "serverInfo": {"name": "fake", "version": "1"},
+                "capabilities": {"tools": {}},
+            }})
+            .to_string(),
+        ),
+        Some("tools/list") => (
+            "200 OK",
+            serde_json::json!({"jsonrpc": "2.0", "id": id,
+                "result": {"tools": [{"name": "greet"}]}})
+            .to_string(),
+        ),
+        Some("server/discover") => ("400 Bad Request", "Missing session ID".to_owned()),
+        _ => ("202 Accepted", String::new()),
+    };
+    let response = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nmcp-session-id: s\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = stream.write_all(response.as_bytes()).await;
+}
+
+impl Runtime for FakeRuntime {
+    async fn list(&self, installation: Uuid) -> Result<Vec<Container>, RuntimeError> {
+        let world = self.world();
+        Ok(world
+            .containers
+            .iter()
+            .filter(|(_, fake)| fake.spec.owner.installation == installation)
+            .map(|(id, fake)| Container {
+                id: id.clone(),
+                role: fake.spec.role,
+                project: fake.spec.owner.project,
+                deployment: fake.spec.owner.deployment,
+                state: fake.state.borrow().0,
+            })
+            .collect())
+    }
+
+    async fn networks(&self, installation: Uuid) -> Result<Vec<Network>, RuntimeError> {
+        let world = self.world();
+        Ok(world
+            .networks
+            .iter()
+            .filter(|(_, owner)| owner.0 == installation)
+            .map(|(id, owner)| Network {
+                id: id.clone(),
+                project: owner.1,
+            })
+            .collect())
+    }
+
+    async fn ensure_network(
+        &self,
+        installation: Uuid,
+        project: Uuid,
+    ) -> Result<String, RuntimeError> {
+        let id = format!("net-{project}");
+        self.world()
+            .networks
+            .insert(id.clone(), (installation, project));
+        Ok(id)
+    }
+
+    async fn remove_network(&self, id: &str) -> Result<(), RuntimeError> {
+        let mut world = self.world();
+        if world.containers.values().any(|fake| fake.spec.network == id) {
+            return Err(RuntimeError::Engine("network in use".into()));
+        }
+        world.networks.remove(id);
+        Ok(())
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
+        let script = {
+            let mut world = self.world();
+            assert!(world.networks.contains_key(&spec.network), "no such network");
+            world.started.push(spec.role);
+            let found = world.scripts.iter().position(|(role, _)| *role == spec.role);
+            found.map_or(Script::Work, |index| world.scripts.remove(index).1)
+        };
+        let id = format!("{}-{}", spec.role.as_str(), spec.owner.deployment);
+        let address = next_address();
+        let mut server = None;
+        let (state, exit, lines) = match (script, spec.role) {
+            (Script::Work, Role::Build) => {
+                let exit = Exit { code: 0, out_of_memory: false };
+                (State::Exited, Some(exit), pretend_build(spec))
+            }
+            (Script::Work, Role::Instance) => {
+                let stop = CancellationToken::new();
+                let listener = TcpListener::bind((address, PORT)).await.unwrap();
+                tokio::spawn(serve(listener, stop.clone()));
+                server = Some(stop.drop_guard());
+                (State::Running, None, vec!["listening".to_owned()])
+            }
+            (Script::End(code, lines), _) => {
+                let exit = Exit { code, out_of_memory: false };
+                (State::Exited, Some(exit), lines)
+            }
+            (Script::Hang, _) => (State::Running, None, Vec::new()),
+        };
+        let fake = Fake {
+            spec: spec.clone(),
+            state: watch::Sender::new((state, exit)),
+            address: address.into(),
+            lines,
+            _server: server,
+        };
+        self.world().containers.insert(id.clone(), fake);
+        self.tick();
+        Ok(id)
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<Detail>, RuntimeError> {
+        let world = self.world();
+        Ok(world.containers.get(id).map(|fake| {
+            let (state, exit) = *fake.state.borrow();
+            Detail {
+                state,
+                address: (state == State::Running).then_some(fake.address),
+                exit,
+            }
+        }))
+    }
+
+    async fn stop(&self, id: &str, _grace: Duration) -> Result<(), RuntimeError> {
+        if let Some(fake) = self.world().containers.get_mut(id) {
+            fake._server = None;
+            let exit = Exit { code: 0, out_of_memory: false };
+            fake.state.send_replace((State::Exited, Some(exit)));
+        }
+        self.tick();
+        Ok(())
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
+        let removed = self.world().containers.remove(id);
+        if let Some(fake) = removed {
+            let exit = Exit { code: 137, out_of_memory: false };
+            fake.state.send_if_modified(|state| {
+                let running = state.0 != State::Exited;
+                if running {
+                    *state = (State::Exited, Some(exit));
+                }
+                running
+            });
+        }
+        self.tick();
+        Ok(())
+    }
+
+    async fn freeze(&self, id: &str) -> Result<(), RuntimeError> {
+        let world = self.world();
+        let fake = world.containers.get(id);
+        fake.map(|fake| fake.state.send_replace((State::Frozen, None)));
+        Ok(())
+    }
+
+    async fn thaw(&self, id: &str) -> Result<(), RuntimeError> {
+        let world = self.world();
+        let fake = world.containers.get(id);
+        fake.map(|fake| fake.state.send_replace((State::Running, None)));
+        Ok(())
+    }
+
+    async fn wait(&self, id: &str) -> Result<Exit, RuntimeError> {
+        let mut state = self
+            .state(id)
+            .ok_or_else(|| RuntimeError::NotFound(id.to_owned()))?;
+        let ended = state.wait_for(|state| state.0 == State::Exited).await;
+        let exit = ended.ok().and_then(|state| state.1);
+        exit.ok_or_else(|| RuntimeError::NotFound(id.to_owned()))
+    }
+
+    fn output(
+        &self,
+        id: &str,
+        _since: Option<OffsetDateTime>,
+    ) -> BoxStream<'static, Result<OutputLine, RuntimeError>> {
+        let world = self.world();
+        let Some(fake) = world.containers.get(id) else {
+            return stream::empty().boxed();
+        };
+        let lines: Vec<_> = fake
+            .lines
+            .iter()
+            .map(|line| {
+                Ok(OutputLine {
+                    at: clock::now(),
+                    bytes: line.clone().into_bytes(),
+                })
+            })
+            .collect();
+        let mut state = fake.state.subscribe();
+        let ended = async move {
+            let _ = state.wait_for(|state| state.0 == State::Exited).await;
+        };
+        let end = ended.into_stream().filter_map(|()| async { None });
+        stream::iter(lines).chain(end).boxed()
+    }
+
+    fn events(&self, _installation: Uuid) -> BoxStream<'static, Result<Event, RuntimeError>> {
+        stream::unfold(self.events.subscribe(), |mut events| async move {
+            events.changed().await.ok()?;
+            Some((Ok(Event), events))
+        })
+        .boxed()
+    }
+
+    async fn stats(&self, _id: &str) -> Result<Stats, RuntimeError> {
+        Ok(Stats::default())
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
+        Ok(vec![Image {
+            name: "python:3.11".into(),
+            id: "sha256:1".into(),
+        }])
+    }
+
+    async fn engine(&self) -> Result<Engine, RuntimeError> {
+        Ok(Engine::default())
+    }
+}

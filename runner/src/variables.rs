@@ -1,0 +1,203 @@
+//! What an instance finds in its environment, and how it gets there.
+//!
+//! What the platform says of itself is plain container environment. What the project's owner set
+//! is not: it would show in the engine's listing and lie on its disk. It goes in a file in memory
+//! that only the instance's user can read, mounted where the launcher looks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use uuid::Uuid;
+
+use crate::keys::Keys;
+use crate::protocol::{DeploymentSpec, Source, VariableValue};
+use crate::record::Built;
+use crate::runtime::docker::CONTAINER_USER;
+
+/// The port a server listens on inside its instance.
+pub const PORT: u16 = 8080;
+/// Where an instance finds its variables.
+pub const VARIABLES_FILE: &str = "/run/berth/variables.json";
+
+/// Directories in memory, in order of preference.
+const PLACES: &[&str] = &["/run/berth", "/dev/shm/berth"];
+
+/// The variables of a deployment, opened. Never logged, never written to a disk.
+pub struct Opened {
+    /// Name and value of each.
+    pub all: BTreeMap<String, String>,
+    /// The values that were sealed.
+    pub secrets: Vec<String>,
+}
+
+/// Opens the sealed variables of a deployment. The error names the variable, never the value.
+pub fn open(keys: &Keys, spec: &DeploymentSpec) -> anyhow::Result<Opened> {
+    let mut opened = Opened {
+        all: BTreeMap::new(),
+        secrets: Vec::new(),
+    };
+    for variable in &spec.variables {
+        let value = match &variable.value {
+            VariableValue::Plain(value) => value.clone(),
+            VariableValue::Sealed(sealed) => {
+                let value = keys
+                    .open(sealed)
+                    .with_context(|| format!("the variable {}", variable.name))?;
+                opened.secrets.push(value.clone());
+                value
+            }
+        };
+        opened.all.insert(variable.name.clone(), value);
+    }
+    Ok(opened)
+}
+
+/// What every instance is told beside its variables.
+pub fn platform(spec: &DeploymentSpec, commit: &str, built: &Built) -> BTreeMap<String, String> {
+    let repository = match &spec.source {
+        Source::Git { url, .. } => url.as_str(),
+        Source::Upload { .. } => "",
+    };
+    let mut environment: BTreeMap<String, String> = [
+        ("PORT", PORT.to_string().as_str()),
+        ("HOST", "0.0.0.0"),
+        ("HOME", "/home/app"),
+        ("FASTMCP_HOME", "/data/fastmcp"),
+        ("PYTHONUNBUFFERED", "1"),
+        ("BERTH_PROJECT", &spec.project_name),
+        ("BERTH_DEPLOYMENT", &spec.deployment.to_string()),
+        ("BERTH_COMMIT", commit),
+        ("BERTH_PUBLIC_URL", &spec.public_url),
+        // For servers written for the other service.
+        ("FASTMCP_CLOUD_URL", &spec.public_url),
+        ("FASTMCP_CLOUD_GIT_COMMIT_SHA", commit),
+        ("FASTMCP_CLOUD_GIT_REPO", repository),
+        // For the launcher.
+        ("BERTH_ENTRYPOINT", &built.entrypoint),
+        ("BERTH_APP_DIR", "/app"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    for (name, value) in &built.variables {
+        environment
+            .entry(name.clone())
+            .or_insert_with(|| value.clone());
+    }
+    environment
+}
+
+/// The directory in memory that holds the variables of an installation's instances.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    root: PathBuf,
+}
+
+impl Memory {
+    /// Finds a place in memory that can be written.
+    pub fn find() -> anyhow::Result<Self> {
+        let mounts = fs::read_to_string("/proc/mounts").context("reading /proc/mounts")?;
+        let root = PLACES
+            .iter()
+            .map(Path::new)
+            .find(|place| is_memory(&mounts, place) && private_directory(place).is_ok())
+            .context(
+                "neither /run nor /dev/shm is a writable tmpfs, so secrets would lie on a disk",
+            )?;
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// Writes the variables of a deployment; returns the file to mount.
+    pub fn write(
+        &self,
+        installation: Uuid,
+        deployment: Uuid,
+        variables: &BTreeMap<String, String>,
+    ) -> anyhow::Result<PathBuf> {
+        let directory = self.directory(installation, deployment);
+        private_directory(&directory)?;
+        let path = directory.join("variables.json");
+        // A new file each time: the old one may be mounted in an instance that is ending.
+        let _ = fs::remove_file(&path);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o400)
+            .open(&path)?;
+        file.write_all(&serde_json::to_vec(variables)?)?;
+        chown(&path, Some(CONTAINER_USER), Some(CONTAINER_USER))
+            .context("giving the variables to the instance's user (the runner must be root)")?;
+        Ok(path)
+    }
+
+    /// Removes the variables of a deployment that has no instance any more.
+    pub fn remove(&self, installation: Uuid, deployment: Uuid) {
+        remove_directory(&self.directory(installation, deployment));
+    }
+
+    /// Removes the variables of all deployments.
+    pub fn remove_all(&self, installation: Uuid) {
+        remove_directory(&self.root.join(installation.to_string()));
+    }
+
+    fn directory(&self, installation: Uuid, deployment: Uuid) -> PathBuf {
+        self.root
+            .join(installation.to_string())
+            .join(deployment.to_string())
+    }
+}
+
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+fn remove_directory(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, path = %path.display(), "variables could not be removed");
+    }
+}
+
+/// Whether the path lies on a tmpfs, by the text of `/proc/mounts`: the longest mount point that
+/// begins it decides, and of equal ones the last.
+fn is_memory(mounts: &str, path: &Path) -> bool {
+    let mut best = (0, false);
+    for line in mounts.lines() {
+        let mut fields = line.split(' ').skip(1);
+        let (Some(point), Some(kind)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let depth = Path::new(point).components().count();
+        if path.starts_with(point) && depth >= best.0 {
+            best = (depth, kind == "tmpfs");
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_from_disks() {
+        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n\
+            devtmpfs /dev devtmpfs rw 0 0\ntmpfs /dev/shm tmpfs rw 0 0\n\
+            /dev/vdb /run/berth ext4 rw 0 0\n";
+        assert!(is_memory(mounts, Path::new("/run/x")));
+        assert!(is_memory(mounts, Path::new("/dev/shm/berth")));
+        assert!(!is_memory(mounts, Path::new("/run/berth")));
+        assert!(!is_memory(mounts, Path::new("/runner")));
+        assert!(!is_memory("", Path::new("/run")));
+    }
+}

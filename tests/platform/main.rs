@@ -1,0 +1,41 @@
+//! Every integration test, in one binary. `cargo test -p tests -- NAME` runs those whose name
+//! holds NAME.
+
+mod architecture;
+mod bad_input;
+mod clients;
+mod database_away;
+mod kill;
+mod redeploy;
+mod secrets;
+mod servers;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A named test.
+type Test = (&'static str, fn() -> Result<()>);
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Two cores: more at once only makes every start slower.
+    arguments.test_threads.get_or_insert(2);
+    let trials = [
+        architecture::TESTS,
+        servers::TESTS,
+        clients::TESTS,
+        bad_input::TESTS,
+        redeploy::TESTS,
+        database_away::TESTS,
+        secrets::TESTS,
+        kill::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|&(name, test)| Trial::test(name, move || test().map_err(|e| Failed::from(format!("{e:#}")))))
+    .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    tests::platform::stop_shared();
+    bad_input::stop();
+    conclusion.exit();
+}

@@ -1,0 +1,98 @@
+//! A real browser: headless Chromium driven through ChromeDriver.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+use thirtyfour::prelude::*;
+
+use crate::platform::{OWNER_EMAIL, Platform};
+use crate::wait;
+
+/// One browser with an empty profile; gone when dropped.
+pub struct Browser {
+    driver: WebDriver,
+    runtime: tokio::runtime::Runtime,
+    chromedriver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts ChromeDriver and a browser.
+    pub fn start() -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let chromedriver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("chromedriver is missing; run ./tests/run, or apt-get install chromium-driver")?;
+        let profile = TempDir::new()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut capabilities = DesiredCapabilities::chrome();
+        for argument in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1440,1000",
+        ] {
+            capabilities.add_arg(argument)?;
+        }
+        capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display()))?;
+        let driver = wait::until("ChromeDriver to answer", Duration::from_secs(30), || {
+            let url = format!("http://127.0.0.1:{port}");
+            Ok(Some(runtime.block_on(WebDriver::new(url, capabilities.clone()))?))
+        })?;
+        Ok(Self { driver, runtime, chromedriver, _profile: profile })
+    }
+
+    /// Runs a journey.
+    pub fn run<T>(&self, journey: impl AsyncFnOnce(&WebDriver) -> WebDriverResult<T>) -> Result<T> {
+        Ok(self.runtime.block_on(journey(&self.driver))?)
+    }
+
+    /// Signs the owner in on the page that asks for it.
+    pub fn sign_in(&self, platform: &Platform) -> Result<()> {
+        self.run(async |driver| {
+            driver.query(By::Name("email")).first().await?.send_keys(OWNER_EMAIL).await?;
+            let password = driver.query(By::Name("password")).first().await?;
+            password.send_keys(platform.password()).await?;
+            password.send_keys(Key::Enter + "").await
+        })
+    }
+
+    /// Opens an authorization URL, signs in if asked, and allows the client.
+    pub fn authorize(&self, platform: &Platform, url: &str) -> Result<()> {
+        self.run(async |driver| driver.goto(url).await)?;
+        let asks_to_sign_in = self.run(async |driver| driver.query(By::Name("password")).nowait().exists().await)?;
+        if asks_to_sign_in {
+            self.sign_in(platform)?;
+        }
+        self.run(async |driver| {
+            driver.query(By::Css("button[value=allow]")).first().await?.click().await
+        })
+    }
+
+    /// Keeps a picture of the page.
+    pub fn screenshot(&self, path: &Path) -> Result<()> {
+        self.run(async |driver| driver.screenshot(path).await)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Quitting ends the browser; ChromeDriver itself is ours to end.
+        let _ = self.runtime.block_on(self.driver.clone().quit());
+        let _ = self.chromedriver.kill();
+        let _ = self.chromedriver.wait();
+    }
+}

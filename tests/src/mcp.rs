@@ -1,0 +1,60 @@
+//! Plain MCP calls, for counting and timing; the real clients are in [`crate::python`].
+
+use anyhow::{Context as _, Result};
+use reqwest::blocking::{Client, Response};
+use serde_json::{Value, json};
+
+use crate::platform::Platform;
+
+/// A caller of one project's URL with a token of the owner's.
+pub struct Caller {
+    http: Client,
+    url: String,
+    token: String,
+}
+
+impl Caller {
+    /// Gets an access token through the API.
+    pub fn new(platform: &Platform, project: &str) -> Result<Self> {
+        let http = Client::builder()
+            .resolve(&format!("{project}.localhost"), ([127, 0, 0, 1], platform.port()).into())
+            .build()?;
+        let answer: Value = http
+            .post(format!("{}/api/v1/projects/{project}/access-tokens", platform.url()))
+            .bearer_auth(platform.token()?)
+            .send()?
+            .json()?;
+        let token = answer["access_token"].as_str().with_context(|| format!("no access token: {answer}"))?;
+        Ok(Self { http, url: platform.mcp_url(project), token: token.to_owned() })
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// One `tools/call` of revision 2026-07-28, which needs no session. The server must speak it.
+    pub fn call(&self, tool: &str, arguments: &Value) -> Result<Response> {
+        let body = json!({
+            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {
+                "name": tool, "arguments": arguments,
+                "_meta": {
+                    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                    "io.modelcontextprotocol/clientCapabilities": {},
+                    "io.modelcontextprotocol/clientInfo": { "name": "berth-tests", "version": "1" },
+                },
+            },
+        });
+        Ok(self
+            .http
+            .post(&self.url)
+            .bearer_auth(&self.token)
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/call")
+            .header("mcp-name", tool)
+            .json(&body)
+            .send()?)
+    }
+}

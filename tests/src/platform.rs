@@ -1,0 +1,251 @@
+//! A platform of its own for a test, or one shared by many: `berth all` on a free port with a
+//! private Postgres, on the machine's container engine.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::wait;
+
+/// The owner's address on every test platform.
+pub const OWNER_EMAIL: &str = "owner@localhost";
+
+/// Long enough for a first start with `initdb` on a busy machine.
+const START: Duration = Duration::from_secs(120);
+
+/// How a platform differs from the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// More settings, as environment variables.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A running platform; stopped, with everything it started, when dropped.
+#[derive(Debug)]
+pub struct Platform {
+    data: PathBuf,
+    port: u16,
+    password: String,
+    options: Options,
+    child: Mutex<Option<Child>>,
+    token: OnceLock<String>,
+}
+
+impl Platform {
+    /// Starts one and waits until deployments can be made.
+    pub fn start(options: Options) -> Result<Self> {
+        let data = crate::root().join("target/test-data").join(uuid::Uuid::now_v7().simple().to_string());
+        std::fs::create_dir_all(&data)?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let platform = Self {
+            data,
+            port,
+            password: format!("canary-password-{}", uuid::Uuid::new_v4().simple()),
+            options,
+            child: Mutex::new(None),
+            token: OnceLock::new(),
+        };
+        platform.launch()?;
+        platform.wait_ready()?;
+        Ok(platform)
+    }
+
+    /// Starts the process (again).
+    pub fn launch(&self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let child = Command::new(crate::berth_binary())
+            .arg("all")
+            .arg("--data")
+            .arg(&self.data)
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .args(["--url", &self.url()])
+            .args(["--apps-domain", "localhost", "--allow-file-sources"])
+            .env("BERTH_OWNER_EMAIL", OWNER_EMAIL)
+            .env("BERTH_OWNER_PASSWORD", &self.password)
+            .env("BERTH_LOG", "info")
+            .envs(self.options.settings.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting berth")?;
+        *self.child() = Some(child);
+        Ok(())
+    }
+
+    /// Waits until the database answers and a runner is connected.
+    pub fn wait_ready(&self) -> Result<()> {
+        let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        wait::until("the platform to be ready", START, || {
+            if let Some(status) = self.child().as_mut().and_then(|c| c.try_wait().transpose()).transpose()? {
+                bail!("berth ended with {status}: {}", self.log_tail());
+            }
+            let answer = http.get(format!("{}/api/v1/ready", self.url())).send()?;
+            Ok(answer.status().is_success().then_some(()))
+        })
+        .with_context(|| self.log_tail())
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `kill -9`: nothing gets to clean up.
+    pub fn kill(&self) -> Result<()> {
+        if let Some(mut child) = self.child().take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn terminate(&self) -> Result<()> {
+        let Some(mut child) = self.child().take() else { return Ok(()) };
+        Command::new("kill").args(["-TERM", "--"]).arg(child.id().to_string()).status()?;
+        let ended = wait::until("berth to end", Duration::from_secs(60), || Ok(child.try_wait()?));
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ended.map(|_| ())
+    }
+
+    /// The dashboard: `http://localhost:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// A project's MCP URL.
+    pub fn mcp_url(&self, project: &str) -> String {
+        format!("http://{project}.localhost:{}/mcp", self.port)
+    }
+
+    /// The public port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The owner's password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Where the process logs.
+    pub fn log_path(&self) -> PathBuf {
+        self.data.join("berth.log")
+    }
+
+    /// The end of the process's log, for a failure's message.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// An API token of the owner's, made once through sign-in by password.
+    pub fn token(&self) -> Result<&str> {
+        if let Some(token) = self.token.get() {
+            return Ok(token);
+        }
+        let answer = reqwest::blocking::Client::new()
+            .post(format!("{}/api/v1/login", self.url()))
+            .json(&serde_json::json!({ "email": OWNER_EMAIL, "password": self.password }))
+            .send()?;
+        let body: serde_json::Value = answer.json()?;
+        let token = body["token"].as_str().with_context(|| format!("no token in {body}"))?;
+        Ok(self.token.get_or_init(|| token.to_owned()))
+    }
+
+    /// Ids of this platform's containers on the engine, running or not.
+    pub fn containers(&self) -> Result<Vec<String>> {
+        self.engine(&["ps", "--all", "--quiet", "--no-trunc"])
+    }
+
+    /// Ids of this platform's networks on the engine.
+    pub fn networks(&self) -> Result<Vec<String>> {
+        self.engine(&["network", "ls", "--quiet"])
+    }
+
+    fn engine(&self, arguments: &[&str]) -> Result<Vec<String>> {
+        let label = format!("label=berth.installation={}", self.installation()?);
+        let output = Command::new("docker").args(arguments).args(["--filter", &label]).output()?;
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    }
+
+    /// This platform's id, as it stands on everything it creates.
+    pub fn installation(&self) -> Result<String> {
+        Ok(self.sql("select id from installation")?.trim().to_owned())
+    }
+
+    /// Asks the private database. The statement is the test's own text.
+    pub fn sql(&self, statement: &str) -> Result<String> {
+        let output = Command::new("psql")
+            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--dbname"])
+            .arg(self.database_url()?)
+            .args(["--command", statement])
+            .output()
+            .context("psql is missing; run ./tests/run")?;
+        if !output.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The private database's address, from `berth doctor --database-url`'s source: the file the
+    /// platform leaves in its data directory.
+    pub fn database_url(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.data.join("postgres.url"))
+            .context("the platform's private database has left no address")?
+            .trim()
+            .to_owned())
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        let clean = || -> Result<()> {
+            self.terminate()?;
+            let down = Command::new(crate::berth_binary())
+                .args(["admin", "down", "--data"])
+                .arg(&self.data)
+                .stdout(Stdio::null())
+                .status()?;
+            if down.success() && std::env::var_os("BERTH_TEST_KEEP").is_none() {
+                std::fs::remove_dir_all(&self.data)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = clean() {
+            eprintln!("cleaning up {}: {error:#}", self.data.display());
+        }
+    }
+}
+
+static SHARED: Mutex<Option<std::sync::Arc<Platform>>> = Mutex::new(None);
+
+/// The platform that tests share which do not hurt it.
+pub fn shared() -> Result<std::sync::Arc<Platform>> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(platform) = shared.as_ref() {
+        return Ok(platform.clone());
+    }
+    let platform = std::sync::Arc::new(Platform::start(Options::default())?);
+    *shared = Some(platform.clone());
+    Ok(platform)
+}
+
+/// Stops the shared platform; called when the last test has ended.
+pub fn stop_shared() {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+}
