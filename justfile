@@ -33,23 +33,18 @@ prepare:
     export PROGRAM="just prepare"
     . deploy/lib/talk.sh
     . deploy/lib/machine.sh
-    scratch=$(mktemp -d /var/tmp/berth-prepare.XXXXXX)
-    chmod 711 "$scratch"
-    export LOG="$scratch/log"
+    . deploy/lib/postgres.sh
+    LOG=$(mktemp /var/tmp/berth-prepare.XXXXXX)
+    export LOG
+    trap 'stop_scratch_postgres; rm -f -- "$LOG"' EXIT
     need_postgres
-    bin=$(postgres_bin)
-    # Postgres refuses to run as root.
-    server=(); if ((EUID == 0)); then chown postgres "$scratch"; server=(setpriv --reuid postgres --regid postgres --init-groups); fi
-    trap '"${server[@]}" "$bin/pg_ctl" -D "$scratch/data" -m immediate stop >/dev/null; rm -rf -- "$scratch"' EXIT
-    "${server[@]}" "$bin/initdb" -D "$scratch/data" -U berth -A trust -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
-    "${server[@]}" "$bin/pg_ctl" -D "$scratch/data" -w -o "-k $scratch -c listen_addresses= -c fsync=off" -l "$scratch/server.log" start >/dev/null
-    export DATABASE_URL="postgres://berth@localhost/postgres?host=$scratch"
+    start_scratch_postgres
     for migration in migrations/[0-9]*.sql; do
       psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --single-transaction --dbname "$DATABASE_URL" --file "$migration"
     done
-    "$bin/pg_dump" --schema-only --no-owner --no-privileges --dbname "$DATABASE_URL" |
+    "$(postgres_bin)/pg_dump" --schema-only --no-owner --no-privileges --dbname "$DATABASE_URL" |
       grep -v -e '^--' -e '^SET ' -e '^SELECT pg_catalog' -e '^\\' | cat -s >migrations/schema.sql
-    # The checked queries write what they learn to this directory; `touch` makes them all ask again.
+    # The checked queries write what they learn to this directory; the touch makes them ask again.
     rm -rf .sqlx && mkdir .sqlx
-    find control-plane/src -name '*.rs' -exec touch {} +
+    touch control-plane/src/lib.rs
     SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$PWD/.sqlx" cargo check -p control-plane --all-targets

@@ -404,18 +404,45 @@ impl ServeConfig {
             ("BERTH_DATA", self.data.display().to_string()),
             ("BERTH_URL", self.issuer()),
             ("BERTH_APPS_DOMAIN", self.apps_domain.clone()),
-            ("BERTH_ALLOW_SHARED_DOMAIN", self.allow_shared_domain.to_string()),
-            ("BERTH_DATABASE_URL", secret(&self.database_url, &self.database_url_file)),
+            (
+                "BERTH_ALLOW_SHARED_DOMAIN",
+                self.allow_shared_domain.to_string(),
+            ),
+            (
+                "BERTH_DATABASE_URL",
+                secret(&self.database_url, &self.database_url_file),
+            ),
             ("BERTH_OWNER_EMAIL", self.owner_email.clone()),
-            ("BERTH_OWNER_PASSWORD", secret(&self.owner_password, &self.owner_password_file)),
-            ("BERTH_RUNNER_TOKEN", secret(&self.runner_token, &self.runner_token_file)),
-            ("BERTH_EDGE_TOKEN", secret(&self.edge_token, &self.edge_token_file)),
+            (
+                "BERTH_OWNER_PASSWORD",
+                secret(&self.owner_password, &self.owner_password_file),
+            ),
+            (
+                "BERTH_RUNNER_TOKEN",
+                secret(&self.runner_token, &self.runner_token_file),
+            ),
+            (
+                "BERTH_EDGE_TOKEN",
+                secret(&self.edge_token, &self.edge_token_file),
+            ),
             ("BERTH_KEK_FILE", self.kek_path().display().to_string()),
             ("BERTH_DRAIN_SECONDS", self.drain_seconds.to_string()),
-            ("BERTH_BUILD_TIMEOUT_SECONDS", self.build_timeout_seconds.to_string()),
-            ("BERTH_START_TIMEOUT_SECONDS", self.start_timeout_seconds.to_string()),
-            ("BERTH_INSTANCE_MEMORY_MIB", self.instance_memory_mib.to_string()),
-            ("BERTH_INSTANCE_CPU_MILLIS", self.instance_cpu_millis.to_string()),
+            (
+                "BERTH_BUILD_TIMEOUT_SECONDS",
+                self.build_timeout_seconds.to_string(),
+            ),
+            (
+                "BERTH_START_TIMEOUT_SECONDS",
+                self.start_timeout_seconds.to_string(),
+            ),
+            (
+                "BERTH_INSTANCE_MEMORY_MIB",
+                self.instance_memory_mib.to_string(),
+            ),
+            (
+                "BERTH_INSTANCE_CPU_MILLIS",
+                self.instance_cpu_millis.to_string(),
+            ),
             ("BERTH_INSTANCE_PIDS", self.instance_pids.to_string()),
             ("BERTH_UPLOAD_LIMIT_MIB", self.upload_limit_mib.to_string()),
         ]
@@ -449,9 +476,8 @@ fn last_labels(host: &str) -> Vec<&str> {
 }
 
 fn parse_public_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| {
-        format!("{error}; give a URL such as https://berth.example.com")
-    })?;
+    let url = Url::parse(text)
+        .map_err(|error| format!("{error}; give a URL such as https://berth.example.com"))?;
     let plain = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
@@ -473,7 +499,9 @@ fn parse_domain(text: &str) -> Result<String, String> {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
     if good {
         Ok(domain)
@@ -494,7 +522,10 @@ pub fn read_secret_file(secret: &mut Option<Secret>, file: Option<&Path>) -> any
         }
         *secret = Some(Secret::new(text));
     }
-    if secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
+    if secret
+        .as_ref()
+        .is_some_and(|secret| secret.expose().is_empty())
+    {
         *secret = None;
     }
     Ok(())

@@ -253,28 +253,6 @@ pub async fn withdraw(
     Ok(())
 }
 
-/// Revokes everything someone allowed on an organization's projects; for when they leave it.
-pub async fn revoke_for_member(
-    db: &mut PgConnection,
-    user: Uuid,
-    organization: Uuid,
-    actor: &Actor,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let grants = sqlx::query_scalar!(
-        "select g.id from grants g join projects p on p.id = g.project_id
-         where g.user_id = $1 and p.organization_id = $2 and g.revoked_at is null order by g.id",
-        user,
-        organization,
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    for grant in grants {
-        revoke(db, grant, actor, "left the organization", now).await?;
-    }
-    Ok(())
-}
-
 /// Grants whose access tokens may not have expired yet although they were revoked: what edges
 /// must refuse.
 pub async fn revoked_recently(db: &mut PgConnection, now: OffsetDateTime) -> Result<Vec<Uuid>> {

@@ -35,7 +35,7 @@ const DATABASE: &str = "postgres";
 const PORT: u16 = 5432;
 
 /// Recovery after a power cut replays the log since the last checkpoint; minutes on a slow disk.
-const START_LIMIT: Duration = Duration::from_secs(300);
+const START_LIMIT: Duration = Duration::from_mins(5);
 
 /// Starts that end at once before we give up: a predecessor may need a moment to die.
 const START_ATTEMPTS: u32 = 5;
@@ -76,17 +76,31 @@ impl PrivatePostgres {
             initialize(&binaries, &location, user.as_ref()).await?;
         }
         let socket = location.socket_directory(user.as_ref())?;
-        let mut server = Self { location, user, socket, child: None };
+        let mut server = Self {
+            location,
+            user,
+            socket,
+            child: None,
+        };
         server.bring_up(&binaries).await?;
         Ok(server)
     }
 
     /// The one that runs for `data`, answering or not.
     pub fn find_running(data: &Path) -> anyhow::Result<Option<Self>> {
-        let Some(location) = Location::find(data)? else { return Ok(None) };
-        let Some(running) = location.running() else { return Ok(None) };
+        let Some(location) = Location::find(data)? else {
+            return Ok(None);
+        };
+        let Some(running) = location.running() else {
+            return Ok(None);
+        };
         let user = unprivileged::user()?;
-        Ok(Some(Self { location, user, socket: running.socket, child: None }))
+        Ok(Some(Self {
+            location,
+            user,
+            socket: running.socket,
+            child: None,
+        }))
     }
 
     /// How to connect.
@@ -124,7 +138,10 @@ impl PrivatePostgres {
                 again = self.bring_up(&binaries) => again,
             };
             if let Err(error) = again {
-                tracing::error!(error = format!("{error:#}"), "the private Postgres does not start");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the private Postgres does not start"
+                );
             }
         }
         self.stop().await
@@ -133,7 +150,9 @@ impl PrivatePostgres {
     /// Stops it: fast, and after a while at once. Either way nothing committed is lost.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         for signal in [Signal::INT, Signal::QUIT] {
-            let Some(running) = self.location.running() else { return Ok(()) };
+            let Some(running) = self.location.running() else {
+                return Ok(());
+            };
             // It may have ended since we looked; the wait below tells.
             let _ = kill_process(running.pid, signal);
             let deadline = Instant::now() + STOP_LIMIT;
@@ -144,7 +163,10 @@ impl PrivatePostgres {
                 sleep(LOOK_AGAIN).await;
             }
         }
-        bail!("the private Postgres in {} does not stop", self.location.directory.display())
+        bail!(
+            "the private Postgres in {} does not stop",
+            self.location.directory.display()
+        )
     }
 
     fn is_running(&mut self) -> bool {
@@ -168,14 +190,20 @@ impl PrivatePostgres {
                 }
             } else if self.child_has_ended() {
                 if attempts == START_ATTEMPTS {
-                    bail!("the private Postgres does not start: {}", self.location.last_words());
+                    bail!(
+                        "the private Postgres does not start: {}",
+                        self.location.last_words()
+                    );
                 }
                 attempts += 1;
                 self.child = Some(self.spawn(binaries)?);
             }
             sleep(LOOK_AGAIN).await;
         }
-        bail!("the private Postgres does not answer: {}", self.location.last_words())
+        bail!(
+            "the private Postgres does not answer: {}",
+            self.location.last_words()
+        )
     }
 
     fn child_has_ended(&mut self) -> bool {

@@ -49,7 +49,10 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (header::REFERRER_POLICY, "same-origin"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::CACHE_CONTROL, "no-store"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=()",
+    ),
 ];
 
 /// A year, for this host only: other hosts of the domain are not ours to decide for.
@@ -74,6 +77,7 @@ pub fn router(app: &App) -> Router {
         .layer(from_fn_with_state(app.clone(), admit_host))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(observe))
+        .layer(from_fn(to_completion))
         .with_state(app.clone())
 }
 
@@ -85,7 +89,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let tasks = Tasks::new(shutdown.clone());
-    tasks.spawn("changes", app.changes.clone().listen(app.db.clone(), shutdown.clone()));
+    tasks.spawn(
+        "changes",
+        app.changes.clone().listen(app.db.clone(), shutdown.clone()),
+    );
     tasks.spawn("jobs", jobs::run(app.clone(), shutdown.clone()));
     tracing::info!(address = %listener.local_addr()?, "the control plane listens");
     let serve = axum::serve(listener, router(&app))
@@ -102,6 +109,22 @@ pub async fn run(
 async fn after_grace(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     tokio::time::sleep(GRACE).await;
+}
+
+/// Runs a request to its end even when its client has gone. A handler dropped while its
+/// transaction begins would hand a connection with an open transaction back to the pool, and what
+/// a person asked for should not depend on whether they waited for the answer.
+async fn to_completion(request: Request, next: Next) -> Response {
+    #[expect(clippy::disallowed_methods, reason = "it is awaited right here")]
+    let handling = tokio::spawn(next.run(request));
+    handling.await.unwrap_or_else(|_| {
+        // Panics were caught further in; what is left is the runtime's own end.
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Berth is shutting down; try again in a moment.",
+        )
+            .into_response()
+    })
 }
 
 /// Names the request, and logs how it went: the route's template, never the query.
@@ -131,6 +154,7 @@ async fn observe(request: Request, next: Next) -> Response {
     response
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
         .downcast_ref::<String>()
@@ -158,7 +182,10 @@ async fn admit_host(State(app): State<App>, request: Request, next: Next) -> Res
     if public || path.starts_with(INTERNAL) || PROBES.contains(&path) {
         return next.run(request).await;
     }
-    let sentence = format!("Berth does not answer under this name; go to {}.", app.config.issuer());
+    let sentence = format!(
+        "Berth does not answer under this name; go to {}.",
+        app.config.issuer()
+    );
     (StatusCode::MISDIRECTED_REQUEST, sentence).into_response()
 }
 
@@ -171,7 +198,10 @@ fn host(request: &Request) -> Option<&str> {
 
 /// Host names know no letter case; a port that is the scheme's own may be written or not.
 fn is_public(ours: &str, host: &str) -> bool {
-    let bare = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host);
+    let bare = host
+        .strip_suffix(":443")
+        .or_else(|| host.strip_suffix(":80"))
+        .unwrap_or(host);
     host.eq_ignore_ascii_case(ours) || bare.eq_ignore_ascii_case(ours)
 }
 
@@ -179,11 +209,15 @@ async fn headers(State(app): State<App>, request: Request, next: Next) -> Respon
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     if app.config.is_secure() {
         let value = HeaderValue::from_static(STRICT_TRANSPORT_SECURITY);
-        headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(value);
+        headers
+            .entry(header::STRICT_TRANSPORT_SECURITY)
+            .or_insert(value);
     }
     response
 }
@@ -198,6 +232,9 @@ mod tests {
         assert!(is_public("berth.example.com", "berth.example.com:443"));
         assert!(!is_public("localhost:8080", "localhost"));
         assert!(!is_public("localhost:8080", "127.0.0.1:8080"));
-        assert!(!is_public("berth.example.com", "berth.example.com.evil.example"));
+        assert!(!is_public(
+            "berth.example.com",
+            "berth.example.com.evil.example"
+        ));
     }
 }

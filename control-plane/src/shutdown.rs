@@ -58,7 +58,10 @@ pub struct Tasks {
 impl Tasks {
     /// Tasks that end when `shutdown` is cancelled.
     pub fn new(shutdown: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), shutdown }
+        Self {
+            tracker: TaskTracker::new(),
+            shutdown,
+        }
     }
 
     /// The token that tells them to end.
@@ -74,7 +77,10 @@ impl Tasks {
     /// Waits until all have ended, at most `grace`.
     pub async fn finish(&self, grace: Duration) {
         self.tracker.close();
-        if tokio::time::timeout(grace, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!(tasks = self.tracker.len(), "some tasks did not end in time");
         }
     }

@@ -37,11 +37,17 @@ pub enum LogFormat {
 
 /// Starts logging. `default` is the level where nothing is set. Fails on an unreadable filter.
 pub fn start(config: &LogConfig, default: &str) -> anyhow::Result<()> {
-    let filter = config.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
+    let filter = config
+        .log
+        .as_deref()
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or(default);
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("BERTH_LOG is {filter:?}, which is no log filter; try `info`"))?;
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let json = match config.log_format {
         LogFormat::Auto => !terminal,
         LogFormat::Text => false,
@@ -49,7 +55,11 @@ pub fn start(config: &LogConfig, default: &str) -> anyhow::Result<()> {
     };
     // An error means that a test has set a subscriber before; that one stays.
     let _ = if json {
-        log.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        log.json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .try_init()
     } else {
         log.with_ansi(terminal).with_target(false).try_init()
     };

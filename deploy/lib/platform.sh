@@ -58,7 +58,7 @@ platform_option() {
 
 # Forgets the variables that belong to these scripts or to another server: `berth` refuses those it
 # does not know, and obeys those it does.
-forget_settings() { unset BERTH_BUILD_PROFILE BERTH_TEST_CACHE BERTH_TOKEN BERTH_SERVER; }
+forget_settings() { unset BERTH_BUILD_PROFILE TEST_CACHE BERTH_TOKEN BERTH_SERVER; }
 
 # Ends the process of the platform and waits for it.
 stop_process() {

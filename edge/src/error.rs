@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, BodyStream};
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -142,8 +143,26 @@ impl Refusal {
     }
 }
 
+/// An error in answer to a request whose body was not passed on.
+pub(crate) async fn refuse(
+    refusal: Refusal,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    if body.size_hint().lower() > PEEK as u64 {
+        discard(headers, body).await;
+        return refusal.json_rpc(None);
+    }
+    let id = if body.is_end_stream() {
+        None
+    } else {
+        read_id(headers, body).await
+    };
+    refusal.json_rpc(id.as_ref())
+}
+
 /// Reads the JSON-RPC id from a body that was not passed on; the body is used up.
-pub(crate) async fn read_id(headers: &HeaderMap, body: Incoming) -> Option<Value> {
+async fn read_id(headers: &HeaderMap, body: Incoming) -> Option<Value> {
     // A client that waits for 100 Continue has not sent the body, and need not.
     if headers.contains_key(EXPECT) {
         return None;

@@ -23,6 +23,7 @@ mod framing;
 mod headers;
 mod host;
 mod limit;
+mod listen;
 mod metadata;
 mod pool;
 mod project;
@@ -33,4 +34,5 @@ mod snapshot;
 mod table;
 
 pub use config::Config;
-pub use server::{Listeners, run, run_on};
+pub use listen::Listeners;
+pub use server::{run, run_on};

@@ -2,10 +2,14 @@
 //! the challenge that leads a client to it (RFC 6750 section 3).
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
 use url::Url;
 
+use crate::body::ResponseBody;
+use crate::cors;
+use crate::error::Refusal;
 use crate::protocol::{Policy, Route};
 
 /// Where the metadata of a resource begins (RFC 9728 section 3).
@@ -75,4 +79,44 @@ impl Documents {
             _ => None,
         }
     }
+}
+
+/// Answers a request for a metadata document, to anybody and to pages of any origin.
+pub(crate) fn answer(method: &Method, document: Bytes) -> Response<ResponseBody> {
+    let any = HeaderValue::from_static("*");
+    let mut response = match *method {
+        Method::GET | Method::HEAD => Response::new(ResponseBody::own(document)),
+        Method::OPTIONS => cors::preflight(&HeaderMap::new()),
+        _ => {
+            let mut response = Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "This document can only be read. Use GET.",
+            )
+            .json();
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    if *method != Method::OPTIONS {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    response
+}
+
+/// 404 as JSON without a challenge: clients of MCP 2025-03-26 look for an authorization server
+/// here, and read anything else as an error.
+pub(crate) fn not_served(resource: &str) -> Response<ResponseBody> {
+    let message = format!(
+        "There is nothing at this address. The MCP server is at {resource}; its metadata at /.well-known/oauth-protected-resource names its authorization server."
+    );
+    let mut response = Refusal::new(StatusCode::NOT_FOUND, message).json();
+    response
+        .headers_mut()
+        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
 }

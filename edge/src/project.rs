@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
+use http::{HeaderName, Method, Response, StatusCode, Uri};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::auth::Denied;
-use crate::body::{EndpointWatch, PEEK, ResponseBody, Seen, UpstreamBody};
+use crate::body::{EndpointWatch, ResponseBody, Seen, UpstreamBody};
 use crate::cors;
 use crate::error::{self, Refusal};
 use crate::forward::{self, Failure, Ready};
 use crate::headers;
 use crate::limit::{Kind, MAX_BODY};
+use crate::metadata;
 use crate::protocol::Policy;
 use crate::server::{Client, Edge};
 use crate::session::{self, Owner, Principal};
@@ -54,12 +55,12 @@ pub(crate) async fn answer(
     let guarded = is_guarded(&site);
     let path = parts.uri.path();
     if guarded && let Some(document) = site.documents.at(path) {
-        return metadata(&parts.method, document.clone());
+        return metadata::answer(&parts.method, document.clone());
     }
     let speaks_mcp = is_mcp_path(path);
     if !speaks_mcp {
         return if guarded {
-            not_served(&site)
+            metadata::not_served(&site.resource)
         } else {
             call(edge, client, site, parts, body).await
         };
@@ -69,7 +70,7 @@ pub(crate) async fn answer(
             StatusCode::FORBIDDEN,
             "Pages of this origin may not call this server. Call it from a program, or from a page on localhost.",
         );
-        return refuse(refusal, &parts.headers, body).await;
+        return error::refuse(refusal, &parts.headers, body).await;
     }
     let origin = parts.headers.get(ORIGIN).cloned();
     let mut response = if parts.method == Method::OPTIONS {
@@ -103,7 +104,7 @@ async fn call(
     }
     let call = match Call::admit(&site, &parts) {
         Ok(call) => call,
-        Err(refusal) => return refuse(refusal, &parts.headers, body).await,
+        Err(refusal) => return error::refuse(refusal, &parts.headers, body).await,
     };
     let kind = kind(&parts);
     let Some(permit) = site.project.usage.enter(kind) else {
@@ -112,11 +113,11 @@ async fn call(
             "This project answers as many requests as it may at once. Wait a moment and try again.",
         )
         .retry_after(1);
-        return refuse(refusal, &parts.headers, body).await;
+        return error::refuse(refusal, &parts.headers, body).await;
     };
     let (site, target, ready) = match reach(edge, site, &parts, &call.owner).await {
         Ok(reached) => reached,
-        Err(refusal) => return refuse(refusal, &parts.headers, body).await,
+        Err(refusal) => return error::refuse(refusal, &parts.headers, body).await,
     };
     headers::forward_request(&mut parts.headers, &edge.origin(client));
     // The routes may have changed while the call was held: a token that was checked here never
@@ -320,20 +321,6 @@ fn drop_final_slash(uri: &mut Uri) {
     }
 }
 
-/// An error in answer to a request whose body was not passed on.
-async fn refuse(refusal: Refusal, headers: &HeaderMap, body: Incoming) -> Response<ResponseBody> {
-    if body.size_hint().lower() > PEEK as u64 {
-        error::discard(headers, body).await;
-        return refusal.json_rpc(None);
-    }
-    let id = if body.is_end_stream() {
-        None
-    } else {
-        error::read_id(headers, body).await
-    };
-    refusal.json_rpc(id.as_ref())
-}
-
 /// An error in answer to a request that was passed on, at least in part.
 fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody> {
     let refusal = match failure {
@@ -356,45 +343,4 @@ fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody>
         tracing::warn!(project.id = %site.project.id, error = %failure, "a call was not answered");
     }
     refusal.json_rpc(error::find_id(&seen.start()).as_ref())
-}
-
-fn metadata(method: &Method, document: bytes::Bytes) -> Response<ResponseBody> {
-    let any = HeaderValue::from_static("*");
-    let mut response = match *method {
-        Method::GET | Method::HEAD => Response::new(ResponseBody::own(document)),
-        Method::OPTIONS => cors::preflight(&HeaderMap::new()),
-        _ => {
-            let mut response = Refusal::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "This document can only be read. Use GET.",
-            )
-            .json();
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-            response
-        }
-    };
-    let headers = response.headers_mut();
-    if *method != Method::OPTIONS {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(http::header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
-    response
-}
-
-/// 404 as JSON without a challenge: clients of MCP 2025-03-26 look for an authorization server
-/// here, and read anything else as an error.
-fn not_served(site: &Site) -> Response<ResponseBody> {
-    let message = format!(
-        "There is nothing at this address. The MCP server is at {}; its metadata at /.well-known/oauth-protected-resource names its authorization server.",
-        site.resource
-    );
-    let mut response = Refusal::new(StatusCode::NOT_FOUND, message).json();
-    response.headers_mut().insert(
-        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
-        HeaderValue::from_static("*"),
-    );
-    response
 }

@@ -11,6 +11,7 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::body::{RequestBody, ResponseBody, UpstreamBody};
@@ -125,11 +126,18 @@ pub(crate) async fn restore(source: &Source, routes: &Routes) {
     }
 }
 
-/// Follows the control plane until `shutdown`.
-pub(crate) async fn follow(source: Source, routes: Arc<Routes>, shutdown: CancellationToken) {
+/// Follows the control plane until `shutdown`. Saving runs on `tasks`, so that it ends before the
+/// edge does.
+pub(crate) async fn follow(
+    source: Source,
+    routes: Arc<Routes>,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) {
     let follower = Follower {
         source,
         routes,
+        tasks,
         last: None,
         in_touch: false,
         pause: FIRST_PAUSE,
@@ -143,6 +151,7 @@ pub(crate) async fn follow(source: Source, routes: Arc<Routes>, shutdown: Cancel
 struct Follower {
     source: Source,
     routes: Arc<Routes>,
+    tasks: TaskTracker,
     /// The last snapshot put in use by this run.
     last: Option<RouteSnapshot>,
     /// Whether the last poll succeeded. After a silence the control plane's word counts whatever
@@ -220,7 +229,10 @@ impl Follower {
     async fn save(&self, snapshot: &RouteSnapshot) {
         let file = self.source.file.clone();
         let text = serde_json::to_vec(snapshot);
-        let saved = tokio::task::spawn_blocking(move || write_whole(&file, &text?)).await;
+        let saved = self
+            .tasks
+            .spawn_blocking(move || write_whole(&file, &text?))
+            .await;
         let error = match saved {
             Ok(Ok(())) => return,
             Ok(Err(error)) => format!("{error:#}"),

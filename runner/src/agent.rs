@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -24,12 +24,11 @@ use crate::instance;
 use crate::keys::{self, Keys};
 use crate::launcher;
 use crate::logs::{LogQueue, LogWriter, Masker};
-use crate::protocol::{
-    DeploymentSpec, Diagnosis, LogLine, LogStream, Phase, Report, SyncResponse, Timing,
-};
+use crate::protocol::{DeploymentSpec, Diagnosis, LogLine, LogStream, Phase, Report, SyncResponse};
 use crate::reconcile::{Action, Observed, Seen, Work, reconcile};
 use crate::record::{self, Record, Records};
 use crate::runtime::{Image, Runtime};
+use crate::store;
 use crate::variables::Memory;
 
 /// How often the engine is looked at without being asked to: what an event told is seen at once,
@@ -41,6 +40,11 @@ const ENGINE_RETRY: Duration = Duration::from_secs(2);
 const IMAGES_TTL: Duration = Duration::from_secs(30);
 /// How often positions in logs are saved: what is sent again after a crash is recognised.
 const POSITIONS_INTERVAL: Duration = Duration::from_secs(2);
+/// Instances started at the same time. An engine starts a handful a second however many are asked
+/// for, and those already starting should not wait for all the others.
+const STARTS_AT_ONCE: usize = 4;
+/// How often sources and environments that nothing uses are looked for.
+const CLEAN_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What a runner is made of.
 pub struct Agent<R> {
@@ -72,6 +76,8 @@ pub struct Agent<R> {
     pub shutdown: CancellationToken,
     /// Every task of the runner.
     pub tasks: TaskTracker,
+    /// Bounds the instances that are being started.
+    pub starts: Semaphore,
     records: Records,
     entries: Mutex<BTreeMap<Uuid, Entry>>,
     board: watch::Sender<BTreeMap<Uuid, Report>>,
@@ -156,6 +162,7 @@ impl<R: Runtime> Agent<R> {
             images: Mutex::default(),
             positions: Mutex::new(load_positions(&directory)),
             tasks: TaskTracker::new(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
             settings,
             directory,
             runtime,
@@ -255,18 +262,6 @@ impl<R: Runtime> Agent<R> {
         self.wake.notify_one();
     }
 
-    /// Notes how long a stage took, in place of an earlier figure.
-    pub fn timing(&self, deployment: Uuid, stage: &str, duration_ms: u64) {
-        self.update(deployment, |record| {
-            let timings = &mut record.report.timings;
-            timings.retain(|timing| timing.stage != stage);
-            timings.push(Timing {
-                stage: stage.to_owned(),
-                duration_ms,
-            });
-        });
-    }
-
     /// Ends a deployment: says why in its log, and reports it.
     pub fn fail(&self, deployment: Uuid, diagnosis: Diagnosis) {
         let log = self.log(deployment, LogStream::Build);
@@ -318,7 +313,11 @@ impl<R: Runtime> Agent<R> {
 
     /// Up to where the log of a deployment's instance was sent before this process began.
     pub fn position(&self, deployment: Uuid) -> i64 {
-        lock(&self.positions).sent.get(&deployment).copied().unwrap_or_default()
+        lock(&self.positions)
+            .sent
+            .get(&deployment)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Takes note of lines that have arrived.
@@ -362,7 +361,11 @@ impl<R: Runtime> Agent<R> {
                 let seen = Seen {
                     project: entry.record.project,
                     phase: Some(entry.record.report.phase),
-                    built: entry.record.built.as_ref().is_some_and(record::Built::is_there),
+                    built: entry
+                        .record
+                        .built
+                        .as_ref()
+                        .is_some_and(record::Built::is_there),
                     was_live: entry.record.was_live,
                     checked: entry.checked,
                     work: entry.work,
@@ -396,6 +399,29 @@ impl<R: Runtime> Agent<R> {
         Ok(())
     }
 
+    /// Removes sources and environments that no deployment uses and that were not used lately.
+    /// Only while nothing is worked on, so that nothing is removed that was just found.
+    async fn clean(self: &Arc<Self>) {
+        let mut keep = Vec::new();
+        for entry in lock(&self.entries).values() {
+            if entry.work.is_some() {
+                return;
+            }
+            if let Some(built) = &entry.record.built {
+                keep.push(built.source.clone());
+                keep.push(built.environment.clone());
+            }
+        }
+        let agent = Arc::clone(self);
+        let cleaned = tokio::task::spawn_blocking(move || store::clean(&agent.directory, &keep));
+        match cleaned.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(removed)) => tracing::info!(removed, "unused sources and environments removed"),
+            Ok(Err(error)) => tracing::warn!(%error, "unused sources could not be removed"),
+            Err(error) => tracing::error!(%error, "removing unused sources ended early"),
+        }
+    }
+
     async fn act(
         self: &Arc<Self>,
         action: Action,
@@ -405,14 +431,21 @@ impl<R: Runtime> Agent<R> {
         tracing::debug!(?action, "acting");
         let spec = |deployment: Uuid| {
             let specs = &desired.desired;
-            specs.iter().find(|spec| spec.deployment == deployment).cloned()
+            specs
+                .iter()
+                .find(|spec| spec.deployment == deployment)
+                .cloned()
         };
         match action {
             Action::StartBuild(deployment) => {
                 if let Some(spec) = spec(deployment) {
                     let uploads = Arc::clone(uploads);
                     self.begin(spec, Work::Build, |agent, spec, cancel| async move {
-                        pipeline::build(&agent, &spec, uploads.as_ref(), &cancel).await;
+                        if pipeline::build(&agent, &spec, uploads.as_ref(), &cancel).await {
+                            // The next step is known; the slot is free for another build.
+                            agent.go_on(spec.deployment, Work::Start);
+                            instance::start(&agent, &spec, &cancel).await;
+                        }
                     });
                 }
             }
@@ -483,6 +516,14 @@ impl<R: Runtime> Agent<R> {
         });
     }
 
+    /// The work on a deployment has come to its next step.
+    fn go_on(&self, deployment: Uuid, work: Work) {
+        if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
+            entry.work = Some(work);
+        }
+        self.wake.notify_one();
+    }
+
     fn begin_stop(self: &Arc<Self>, deployment: Uuid, container: String) {
         let is_known = {
             let mut entries = lock(&self.entries);
@@ -549,6 +590,7 @@ pub async fn work<R: Runtime>(agent: &Arc<Agent<R>>, uploads: Arc<dyn UploadSour
     let listener = Arc::clone(agent);
     agent.tasks.spawn(async move { listen(&listener).await });
     let mut engine_away = false;
+    let mut cleaned: Option<Instant> = None;
     while !agent.shutdown.is_cancelled() {
         desired.mark_unchanged();
         let wait = match agent.look(&uploads).await {
@@ -561,12 +603,19 @@ pub async fn work<R: Runtime>(agent: &Arc<Agent<R>>, uploads: Arc<dyn UploadSour
             }
             Err(error) => {
                 if !engine_away {
-                    tracing::error!(error = format!("{error:#}"), "the container engine does not answer");
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the container engine does not answer"
+                    );
                 }
                 engine_away = true;
                 ENGINE_RETRY
             }
         };
+        if cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL) {
+            cleaned = Some(Instant::now());
+            agent.clean().await;
+        }
         tokio::select! {
             () = agent.wake.notified() => {}
             _ = desired.changed() => {}

@@ -141,7 +141,9 @@ impl Config {
             (None, Some(path)) => fs::read_to_string(path)
                 .with_context(|| format!("reading the runner's token from {}", path.display()))?,
             (None, None) => {
-                bail!("set BERTH_RUNNER_TOKEN or BERTH_RUNNER_TOKEN_FILE to the runner's role token")
+                bail!(
+                    "set BERTH_RUNNER_TOKEN or BERTH_RUNNER_TOKEN_FILE to the runner's role token"
+                )
             }
         };
         let token = token.trim();
@@ -163,13 +165,16 @@ impl Settings {
     /// The name for people.
     pub fn name(&self) -> String {
         self.runner_name.clone().unwrap_or_else(|| {
-            fs::read_to_string("/proc/sys/kernel/hostname")
-                .map(|name| name.trim().to_owned())
-                .unwrap_or_else(|_| "runner".to_owned())
+            let name = fs::read_to_string("/proc/sys/kernel/hostname");
+            name.map_or_else(|_| "runner".to_owned(), |name| name.trim().to_owned())
         })
     }
 
     /// The environment of builds: what of the runner's own may pass, and what was set for them.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "other programs' settings, passed on under the names they have there"
+    )]
     pub fn build_variables(&self) -> BTreeMap<String, String> {
         let own: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -236,7 +241,11 @@ mod tests {
 
     #[test]
     fn further_variables_are_named_one_by_one() {
-        let own = map(&[("TOKEN", "t"), ("UV_INDEX", "a"), ("PIP_EXTRA_INDEX_URL", "b")]);
+        let own = map(&[
+            ("TOKEN", "t"),
+            ("UV_INDEX", "a"),
+            ("PIP_EXTRA_INDEX_URL", "b"),
+        ]);
         let extra = ["TOKEN".to_owned(), "X=1=2".to_owned(), "GONE".to_owned()];
         assert_eq!(
             build_variables(&own, &extra),

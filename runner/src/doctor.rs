@@ -87,7 +87,11 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
     }
     findings.push(images(&runtime).await);
     findings.push(match Memory::find() {
-        Ok(_) => finding("secrets", Health::Well, "They are handed to instances in memory."),
+        Ok(_) => finding(
+            "secrets",
+            Health::Well,
+            "They are handed to instances in memory.",
+        ),
         Err(error) => finding("secrets", Health::Broken, format!("{error:#}.")),
     });
     findings
@@ -102,7 +106,11 @@ async fn images(runtime: &DockerRuntime) -> Finding {
         ),
         Ok(images) => {
             let names: Vec<String> = images.into_iter().map(|image| image.name).collect();
-            finding("runtime images", Health::Well, format!("{}.", names.join(", ")))
+            finding(
+                "runtime images",
+                Health::Well,
+                format!("{}.", names.join(", ")),
+            )
         }
         Err(error) => finding("runtime images", Health::Broken, format!("{error}.")),
     }
@@ -110,7 +118,11 @@ async fn images(runtime: &DockerRuntime) -> Finding {
 
 fn runc(engine: &Engine) -> Finding {
     let Some(version) = &engine.runc else {
-        return finding("runc", Health::Warning, "The engine does not say which runc it uses.");
+        return finding(
+            "runc",
+            Health::Warning,
+            "The engine does not say which runc it uses.",
+        );
     };
     if is_fixed(version) {
         finding("runc", Health::Well, format!("Version {version}."))
@@ -135,7 +147,11 @@ fn user_namespaces(engine: &Engine) -> Finding {
              remove userns-remap from the engine's configuration.",
         )
     } else {
-        finding("user namespaces", Health::Well, "Container users are not mapped.")
+        finding(
+            "user namespaces",
+            Health::Well,
+            "Container users are not mapped.",
+        )
     }
 }
 

@@ -57,7 +57,8 @@ impl Said {
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
-        self.tail.push_back(String::from_utf8_lossy(line).into_owned());
+        self.tail
+            .push_back(String::from_utf8_lossy(line).into_owned());
     }
 }
 

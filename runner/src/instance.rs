@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,9 +33,9 @@ use crate::verdict;
 /// From SIGTERM to SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Waits before restarts: 1, 2, 4 … 60 seconds.
-const LAST_RESTART_DELAY: Duration = Duration::from_secs(60);
+const LAST_RESTART_DELAY: Duration = Duration::from_mins(1);
 /// After this long an instance counts as well again, and its next restart comes soon.
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 /// How long the last output of an ended instance may take to arrive.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Between probes of a server whose port is open but whose connection broke.
@@ -42,13 +44,21 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// How an attempt to bring an instance up ended.
 enum Outcome {
     /// It answers.
-    Healthy(SocketAddr, Surface),
+    Healthy(Answer),
     /// It does not, and this is why.
     Failed(Diagnosis),
     /// Nobody wants it any more.
     Canceled,
     /// The runner ends; what runs goes on.
     Shutdown,
+}
+
+/// What a healthy instance answered, where, and how long it took, milliseconds.
+struct Answer {
+    address: SocketAddr,
+    surface: Surface,
+    import_ms: u64,
+    check_ms: u64,
 }
 
 /// A running instance and what it says.
@@ -64,7 +74,7 @@ pub async fn start<R: Runtime>(
     canceled: &CancellationToken,
 ) {
     let outcome = bring_up(agent, spec, canceled).await;
-    conclude(agent, spec, outcome).await;
+    conclude(agent, spec, outcome);
 }
 
 /// Brings a live instance back that died: says so, waits a while, starts it again.
@@ -90,7 +100,7 @@ pub async fn restart<R: Runtime>(
         () = canceled.cancelled() => Outcome::Canceled,
         () = agent.shutdown.cancelled() => Outcome::Shutdown,
     };
-    conclude(agent, spec, outcome).await;
+    conclude(agent, spec, outcome);
 }
 
 /// Takes over an instance that is running: follows its log, and checks it as if it were new.
@@ -112,7 +122,7 @@ pub async fn adopt<R: Runtime>(
     }
     let running = begin_following(agent, spec.deployment, container, true);
     let outcome = check(agent, spec, running, canceled).await;
-    conclude(agent, spec, outcome).await;
+    conclude(agent, spec, outcome);
 }
 
 /// Stops an instance gracefully and removes it with all that belongs to it.
@@ -121,7 +131,12 @@ pub async fn stop<R: Runtime>(agent: &Arc<Agent<R>>, deployment: Uuid, container
         agent.runtime.stop(container, STOP_GRACE).await?;
         agent.runtime.remove(container).await
     };
-    if let Err(error) = stopped.await {
+    let stopped = tokio::select! {
+        stopped = stopped => stopped,
+        // The engine goes on with it; what is left is seen at the next start.
+        () = agent.shutdown.cancelled() => return,
+    };
+    if let Err(error) = stopped {
         // Still there at the next look, and then tried again.
         tracing::warn!(deployment.id = %deployment, %error, "an instance could not be stopped");
         return;
@@ -146,6 +161,11 @@ async fn bring_up<R: Runtime>(
     agent.update(spec.deployment, |record| {
         record.report.phase = Phase::Starting;
     });
+    let turn = tokio::select! {
+        turn = agent.starts.acquire() => turn.expect("the semaphore is never closed"),
+        () = canceled.cancelled() => return Outcome::Canceled,
+        () = agent.shutdown.cancelled() => return Outcome::Shutdown,
+    };
     let begun = Instant::now();
     let id = match create(agent, spec).await {
         Ok(id) => id,
@@ -156,7 +176,11 @@ async fn bring_up<R: Runtime>(
             )));
         }
     };
-    agent.timing(spec.deployment, "start", elapsed_ms(begun));
+    drop(turn);
+    agent.update(spec.deployment, |record| {
+        record.report.phase = Phase::Checking;
+        record.timing("start", elapsed_ms(begun));
+    });
     let running = begin_following(agent, spec.deployment, id, false);
     check(agent, spec, running, canceled).await
 }
@@ -196,12 +220,8 @@ fn container<R: Runtime>(
 ) -> anyhow::Result<ContainerSpec> {
     let built = record.built.as_ref().context("nothing is built")?;
     let commit = record.report.commit.as_ref();
-    let mut environment =
-        variables::platform(spec, commit.map_or("", |commit| &commit.id), built);
-    environment.insert(
-        "BERTH_VARIABLES_FILE".to_owned(),
-        VARIABLES_FILE.to_owned(),
-    );
+    let mut environment = variables::platform(spec, commit.map_or("", |commit| &commit.id), built);
+    environment.insert("BERTH_VARIABLES_FILE".to_owned(), VARIABLES_FILE.to_owned());
     let mount = |source: &Path, target: &str, read_only| Mount {
         source: source.to_owned(),
         target: target.to_owned(),
@@ -301,20 +321,26 @@ async fn check<R: Runtime>(
             }
         }
     };
+    let is_open = AtomicBool::new(false);
     let outcome = {
-        let up = answers(agent, spec, &mut running);
+        let up = answers(agent, spec, &running, &is_open);
         tokio::select! {
             up = up => up,
             exit = ended => Err(Unwell::Ended(exit)),
-            () = sleep_until(deadline) => Err(Unwell::Late),
+            () = sleep_until(deadline) => Err(if is_open.load(Ordering::Relaxed) {
+                Unwell::Probe(ProbeFailure::Timeout { method: String::new() })
+            } else {
+                Unwell::Late
+            }),
             () = canceled.cancelled() => return clean(agent, &running, Outcome::Canceled).await,
             () = agent.shutdown.cancelled() => return Outcome::Shutdown,
         }
     };
     match outcome {
-        Ok((address, surface)) => {
+        Ok(answer) => {
             let said = running.said.borrow();
             let log = agent.log(spec.deployment, LogStream::Build);
+            let surface = &answer.surface;
             if let Some(notice) = &said.notice {
                 log.line(notice.clone());
             }
@@ -325,7 +351,7 @@ async fn check<R: Runtime>(
                 surface.prompts.len(),
                 surface.resources.len() + surface.resource_templates.len(),
             ));
-            Outcome::Healthy(address, surface)
+            Outcome::Healthy(answer)
         }
         Err(unwell) => {
             let diagnosis = diagnose_start(agent, spec, &mut running, unwell).await;
@@ -352,27 +378,27 @@ enum Unwell {
 async fn answers<R: Runtime>(
     agent: &Agent<R>,
     spec: &DeploymentSpec,
-    running: &mut Running,
-) -> Result<(SocketAddr, Surface), Unwell> {
+    running: &Running,
+    is_open: &AtomicBool,
+) -> Result<Answer, Unwell> {
     let begun = Instant::now();
     let address = match agent.runtime.inspect(&running.id).await {
         Ok(Some(detail)) => detail.address,
         _ => None,
     };
-    let address = match address {
-        Some(address) => SocketAddr::new(address, PORT),
+    let Some(address) = address else {
         // It may have ended already: then its end says more.
-        None => {
-            sleep(DRAIN).await;
-            return Err(Unwell::NoAddress);
-        }
+        sleep(DRAIN).await;
+        return Err(Unwell::NoAddress);
     };
+    let address = SocketAddr::new(address, PORT);
     let said = running.said.clone();
     tokio::select! {
         () = health::port_open(address) => {}
         unwell = launcher_says(said.clone()) => unwell?,
     }
-    note_import(agent, spec.deployment, &said.borrow(), begun);
+    is_open.store(true, Ordering::Relaxed);
+    let import_ms = import_ms(&said.borrow(), begun);
     let opened = Instant::now();
     let host = public_host(&spec.public_url);
     let probe = async {
@@ -389,15 +415,18 @@ async fn answers<R: Runtime>(
         surface = probe => surface?,
         unwell = launcher_fails(said) => return Err(unwell),
     };
-    agent.timing(spec.deployment, "check", elapsed_ms(opened));
-    Ok((address, surface))
+    Ok(Answer {
+        address,
+        surface,
+        import_ms,
+        check_ms: elapsed_ms(opened),
+    })
 }
 
-fn note_import<R: Runtime>(agent: &Agent<R>, deployment: Uuid, said: &Said, begun: Instant) {
+/// What the launcher told; a server that tells nothing is timed from outside.
+fn import_ms(said: &Said, begun: Instant) -> u64 {
     let told = said.prepare_ms.zip(said.import_ms);
-    // A server found running was imported before; one that tells nothing is timed from outside.
-    let ms = told.map_or_else(|| elapsed_ms(begun), |(prepare, import)| prepare + import);
-    agent.timing(deployment, "import", ms);
+    told.map_or_else(|| elapsed_ms(begun), |(prepare, import)| prepare + import)
 }
 
 /// Resolves when the launcher has said that it serves, or why it cannot.
@@ -416,10 +445,7 @@ async fn launcher_says(mut said: watch::Receiver<Said>) -> Result<(), Unwell> {
 
 /// Resolves when the launcher has said why it cannot serve.
 async fn launcher_fails(mut said: watch::Receiver<Said>) -> Unwell {
-    let has_failed = said
-        .wait_for(|said| said.failure.is_some())
-        .await
-        .is_ok();
+    let has_failed = said.wait_for(|said| said.failure.is_some()).await.is_ok();
     if has_failed {
         Unwell::Said
     } else {
@@ -453,26 +479,43 @@ async fn diagnose_start<R: Runtime>(
         let _ = timeout(DRAIN, drained).await;
     }
     let said = running.said.borrow().clone();
-    let tail: Vec<String> = said.tail.into();
+    // Before it is cut to a sentence: half a secret is still a secret.
+    let log = agent.log(spec.deployment, LogStream::Instance);
+    let tail: Vec<String> = said.tail.iter().map(|line| log.mask(line)).collect();
     let record = agent.record(spec.deployment);
     let dependencies = record.and_then(|record| Some(record.report.plan?.dependencies));
     let out_of_memory = match &unwell {
         Unwell::Ended(exit) => exit.out_of_memory,
         _ => false,
     };
-    if let Some(failure) = said.failure
+    if let Some(mut failure) = said.failure
         && !out_of_memory
     {
+        mask_all(&log, &mut failure);
         return verdict::launcher_said(failure, dependencies);
     }
     match unwell {
         Unwell::Ended(exit) => verdict::instance_ended(exit, &tail, &spec.limits),
-        Unwell::Probe(failure) => verdict::probe_said(&failure, &public_host(&spec.public_url), &tail),
-        Unwell::Late => verdict::too_late(spec.limits.start_seconds, said.import_ms.is_some(), &tail),
+        Unwell::Probe(failure) => {
+            verdict::probe_said(&failure, &public_host(&spec.public_url), &tail)
+        }
+        Unwell::Late => {
+            verdict::too_late(spec.limits.start_seconds, said.import_ms.is_some(), &tail)
+        }
         Unwell::Said | Unwell::NoAddress => {
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
         }
+    }
+}
+
+/// Hides secrets in every text of a JSON document.
+fn mask_all(log: &LogWriter, value: &mut Value) {
+    match value {
+        Value::String(text) => *text = log.mask(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_all(log, item)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| mask_all(log, field)),
+        _ => {}
     }
 }
 
@@ -489,11 +532,7 @@ async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> 
     let Ok(installation) = agent.installation() else {
         return String::new();
     };
-    let containers = agent
-        .runtime
-        .list(installation)
-        .await
-        .unwrap_or_default();
+    let containers = agent.runtime.list(installation).await.unwrap_or_default();
     let found = containers
         .into_iter()
         .find(|c| c.role == Role::Instance && c.deployment == spec.deployment);
@@ -514,17 +553,19 @@ async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> 
     }
 }
 
-async fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcome) {
+fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcome) {
     let deployment = spec.deployment;
     match outcome {
-        Outcome::Healthy(address, surface) => {
+        Outcome::Healthy(answer) => {
             agent.mark_healthy(deployment);
             agent.update(deployment, |record| {
                 record.was_live = true;
                 record.report.phase = Phase::Healthy;
-                record.report.upstream = Some(address.to_string());
-                record.report.surface = Some(surface);
+                record.report.upstream = Some(answer.address.to_string());
+                record.report.surface = Some(answer.surface);
                 record.report.diagnosis = None;
+                record.timing("import", answer.import_ms);
+                record.timing("check", answer.check_ms);
             });
         }
         Outcome::Failed(diagnosis) => {
@@ -565,7 +606,10 @@ mod tests {
 
     #[test]
     fn the_host_is_what_a_client_would_send() {
-        assert_eq!(public_host("http://p.localhost:8080/mcp"), "p.localhost:8080");
+        assert_eq!(
+            public_host("http://p.localhost:8080/mcp"),
+            "p.localhost:8080"
+        );
         assert_eq!(public_host("https://p.example.com/mcp"), "p.example.com");
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 mod agent;
 pub mod build;
+mod client;
 mod clock;
 pub mod config;
 pub mod diagnose;
@@ -21,7 +22,7 @@ mod health;
 mod instance;
 pub mod keys;
 mod launcher;
-mod limits;
+pub mod limits;
 pub mod logs;
 #[cfg(test)]
 mod loop_tests;
@@ -30,6 +31,7 @@ pub mod protocol;
 mod reconcile;
 mod record;
 pub mod runtime;
+mod store;
 mod sync;
 mod variables;
 mod verdict;

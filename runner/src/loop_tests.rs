@@ -1,5 +1,10 @@
 //! The loop against an engine in memory: from what is desired to what is reported.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a task of a test that fails takes the test with it"
+)]
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -43,7 +48,9 @@ impl Archives {
             let mut header = tar::Header::new_ustar();
             header.set_size(text.len() as u64);
             header.set_mode(0o644);
-            archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+            archive
+                .append_data(&mut header, name, text.as_bytes())
+                .unwrap();
         }
         let mut gzip = archive.into_inner().unwrap();
         gzip.flush().unwrap();
@@ -110,7 +117,11 @@ impl Bench {
         let uploads: Arc<dyn UploadSource> = self.archives.clone();
         let looping = Arc::clone(&agent);
         let task = tokio::spawn(async move { agent::work(&looping, uploads).await });
-        Runner { agent, task, version: 0 }
+        Runner {
+            agent,
+            task,
+            version: 0,
+        }
     }
 }
 
@@ -124,24 +135,26 @@ impl Runner {
         });
     }
 
-    async fn until(&self, what: impl Fn(&BTreeMap<Uuid, Report>) -> bool) -> BTreeMap<Uuid, Report> {
+    async fn until(
+        &self,
+        what: impl Fn(&BTreeMap<Uuid, Report>) -> bool,
+    ) -> BTreeMap<Uuid, Report> {
         let mut board = self.agent.board();
         let waited = timeout(Duration::from_secs(20), board.wait_for(|b| what(b))).await;
-        match waited {
-            Ok(found) => found.unwrap().clone(),
-            Err(_) => panic!("never so: {:#?}", self.agent.board().borrow()),
-        }
+        let found = waited.map(|found| found.unwrap().clone());
+        found.unwrap_or_else(|_| panic!("never so: {:#?}", self.agent.board().borrow()))
     }
 
     async fn reaches(&self, deployment: Uuid, phase: Phase) -> Report {
-        let reached = |b: &BTreeMap<Uuid, Report>| b.get(&deployment).is_some_and(|r| r.phase == phase);
+        let reached =
+            |b: &BTreeMap<Uuid, Report>| b.get(&deployment).is_some_and(|r| r.phase == phase);
         self.until(reached).await[&deployment].clone()
     }
 
     fn log(&self, stream: LogStream) -> String {
         let lines = self.agent.logs.batch();
-        let texts = lines.iter().filter(|line| line.stream == stream);
-        texts.map(|line| format!("{}\n", line.text)).collect()
+        let lines = lines.into_iter().filter(|line| line.stream == stream);
+        lines.map(|line| line.text + "\n").collect()
     }
 
     async fn end(self) {
@@ -178,7 +191,9 @@ async fn eventually(what: impl Fn() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(20), wait).await.expect("it never came about");
+    timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("it never came about");
 }
 
 /// One deployment of one small server.
@@ -194,7 +209,9 @@ async fn a_deployment_becomes_healthy_and_reports_all_of_it() {
     let mut runner = bench.run();
     runner.want(&[spec(A, source.clone(), Goal::Run)]);
     let report = runner.reaches(A, Phase::Healthy).await;
-    let Source::Upload { sha256 } = source else { unreachable!() };
+    let Source::Upload { sha256 } = source else {
+        unreachable!()
+    };
     assert_eq!(report.commit.unwrap().id, sha256);
     assert_eq!(report.plan.unwrap().entrypoint, "main.py");
     let surface = report.surface.unwrap();
@@ -202,11 +219,19 @@ async fn a_deployment_becomes_healthy_and_reports_all_of_it() {
     assert_eq!(surface.server_info["name"], "fake");
     assert!(report.upstream.unwrap().ends_with(":8080"));
     let stages: Vec<&str> = report.timings.iter().map(|t| t.stage.as_str()).collect();
-    assert_eq!(stages, ["fetch", "plan", "resolve", "install", "start", "import", "check"]);
+    assert_eq!(
+        stages,
+        [
+            "fetch", "plan", "resolve", "install", "start", "import", "check"
+        ]
+    );
     assert!(runner.log(LogStream::Build).contains("installing"));
     assert!(!runner.log(LogStream::Build).contains("@@berth"));
     assert!(runner.log(LogStream::Instance).contains("listening"));
-    assert_eq!(bench.runtime.containers(), [(Role::Instance, State::Running)]);
+    assert_eq!(
+        bench.runtime.containers(),
+        [(Role::Instance, State::Running)]
+    );
     let environment = bench.runtime.instance().environment;
     assert_eq!(environment["BERTH_COMMIT"], sha256);
     assert_eq!(environment["BERTH_ENTRYPOINT"], "main.py");
@@ -225,7 +250,12 @@ async fn changed_code_installs_nothing() {
     runner.want(&[spec(A, one, Goal::Run), spec(B, two, Goal::Run)]);
     let report = runner.reaches(B, Phase::Healthy).await;
     assert_eq!(bench.runtime.started(Role::Build), 1);
-    assert!(report.timings.iter().all(|timing| timing.stage != "install"));
+    assert!(
+        report
+            .timings
+            .iter()
+            .all(|timing| timing.stage != "install")
+    );
     assert_eq!(bench.runtime.containers().len(), 2, "side by side");
     runner.end().await;
 }
@@ -251,7 +281,8 @@ async fn a_server_that_cannot_start_fails_with_its_reason_and_leaves_nothing() {
     assert!(diagnosis.cause.contains("API_KEY"), "{}", diagnosis.cause);
     assert!(runner.log(LogStream::Build).contains(&diagnosis.cause));
     assert!(runner.log(LogStream::Instance).contains("Traceback"));
-    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0)
+        .await;
     assert_eq!(bench.runtime.started(Role::Instance), 1, "not tried again");
     runner.end().await;
 }
@@ -270,7 +301,8 @@ async fn a_build_that_fails_says_why_and_leaves_nothing() {
     runner.want(&[spec(A, source, Goal::Run)]);
     let report = runner.reaches(A, Phase::Failed).await;
     assert_eq!(report.diagnosis.unwrap().code, "dependency_not_found");
-    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0)
+        .await;
     runner.end().await;
 }
 
@@ -280,12 +312,19 @@ async fn a_live_instance_that_dies_comes_back_elsewhere() {
     let mut runner = bench.run();
     runner.want(&[spec(A, source, Goal::Run)]);
     let first = runner.reaches(A, Phase::Healthy).await.upstream;
-    bench.runtime.crash(Exit { code: 139, out_of_memory: false });
+    bench.runtime.crash(Exit {
+        code: 139,
+        out_of_memory: false,
+    });
     let moved = |b: &BTreeMap<Uuid, Report>| {
         b[&A].phase == Phase::Healthy && b[&A].upstream.is_some() && b[&A].upstream != first
     };
     runner.until(moved).await;
-    assert!(runner.log(LogStream::Instance).contains("ended with status 139"));
+    assert!(
+        runner
+            .log(LogStream::Instance)
+            .contains("ended with status 139")
+    );
     assert_eq!(bench.runtime.started(Role::Build), 1);
     runner.end().await;
 }
@@ -298,9 +337,18 @@ async fn a_restarted_runner_takes_over_what_runs() {
     let before = runner.reaches(A, Phase::Healthy).await;
     runner.end().await;
     let mut runner = bench.run();
-    assert_eq!(runner.agent.board().borrow()[&A], before, "known before anything is asked");
+    assert_eq!(
+        runner.agent.board().borrow()[&A],
+        before,
+        "known before anything is asked"
+    );
     runner.want(&[spec(A, source, Goal::Run)]);
-    eventually(|| runner.log(LogStream::Build).contains("The server answers MCP")).await;
+    eventually(|| {
+        runner
+            .log(LogStream::Build)
+            .contains("The server answers MCP")
+    })
+    .await;
     let after = runner.reaches(A, Phase::Healthy).await;
     assert_eq!(after.upstream, before.upstream);
     assert_eq!(bench.runtime.started(Role::Instance), 1);
@@ -314,11 +362,20 @@ async fn what_died_while_the_runner_was_away_comes_back() {
     runner.want(&[spec(A, source.clone(), Goal::Run)]);
     let before = runner.reaches(A, Phase::Healthy).await.upstream;
     runner.end().await;
-    bench.runtime.crash(Exit { code: 137, out_of_memory: true });
+    bench.runtime.crash(Exit {
+        code: 137,
+        out_of_memory: true,
+    });
     let mut runner = bench.run();
     runner.want(&[spec(A, source, Goal::Run)]);
-    runner.until(|b| b[&A].phase == Phase::Healthy && b[&A].upstream != before).await;
-    assert!(runner.log(LogStream::Instance).contains("more memory than it has"));
+    runner
+        .until(|b| b[&A].phase == Phase::Healthy && b[&A].upstream != before)
+        .await;
+    assert!(
+        runner
+            .log(LogStream::Instance)
+            .contains("more memory than it has")
+    );
     runner.end().await;
 }
 
@@ -329,12 +386,16 @@ async fn what_is_not_wanted_any_more_goes_with_all_that_belongs_to_it() {
     runner.want(&[spec(A, source, Goal::Run)]);
     runner.reaches(A, Phase::Healthy).await;
     let variables = bench.runtime.instance().mounts;
-    let variables = variables.iter().find(|m| m.target == "/run/berth/variables.json").unwrap();
+    let variables = variables
+        .iter()
+        .find(|m| m.target == "/run/berth/variables.json")
+        .unwrap();
     assert!(variables.source.is_file());
     runner.want(&[]);
     runner.until(BTreeMap::is_empty).await;
     assert!(!variables.source.exists());
-    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0).await;
+    eventually(|| bench.runtime.containers().is_empty() && bench.runtime.network_count() == 0)
+        .await;
     runner.end().await;
 }
 
@@ -348,7 +409,10 @@ async fn nothing_is_removed_before_the_installation_is_known() {
     let runner = bench.run();
     tokio::task::yield_now().await;
     runner.end().await;
-    assert_eq!(bench.runtime.containers(), [(Role::Instance, State::Running)]);
+    assert_eq!(
+        bench.runtime.containers(),
+        [(Role::Instance, State::Running)]
+    );
 }
 
 #[tokio::test]
@@ -418,7 +482,10 @@ async fn a_secret_is_in_memory_and_nowhere_else() {
     runner.want(&[spec]);
     let report = runner.reaches(A, Phase::Failed).await;
     let said = serde_json::to_string(&report).unwrap();
-    assert!(said.contains("•••") && !said.contains("canary-4f1c"), "{said}");
+    assert!(
+        said.contains("•••") && !said.contains("canary-4f1c"),
+        "{said}"
+    );
     eventually(|| runner.log(LogStream::Instance).contains("the key is •••")).await;
     assert!(!runner.log(LogStream::Build).contains("canary-4f1c"));
     runner.end().await;
@@ -435,4 +502,161 @@ async fn a_secret_is_in_memory_and_nowhere_else() {
             }
         }
     }
+}
+
+/// As much of a control plane as the conversation needs: every message, and an answer when told.
+struct Control {
+    address: std::net::SocketAddr,
+    heard: tokio::sync::watch::Receiver<Vec<(String, serde_json::Value)>>,
+    answers: tokio::sync::watch::Sender<Option<SyncResponse>>,
+    server: CancellationToken,
+}
+
+impl Control {
+    async fn start(address: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (hear, heard) = tokio::sync::watch::channel(Vec::new());
+        let answers = tokio::sync::watch::Sender::new(None);
+        let server = CancellationToken::new();
+        let (stop, hear, answer) = (server.clone(), Arc::new(hear), answers.clone());
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(Self::converse(
+                    stream,
+                    Arc::clone(&hear),
+                    answer.subscribe(),
+                ));
+            }
+        }));
+        Self {
+            address,
+            heard,
+            answers,
+            server,
+        }
+    }
+
+    async fn converse(
+        mut stream: tokio::net::TcpStream,
+        hear: Arc<tokio::sync::watch::Sender<Vec<(String, serde_json::Value)>>>,
+        mut answers: tokio::sync::watch::Receiver<Option<SyncResponse>>,
+    ) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut request = String::new();
+        let mut buffer = vec![0; 65_536];
+        let (path, message) = loop {
+            let read = stream.read(&mut buffer).await.unwrap_or(0);
+            if read == 0 {
+                return;
+            }
+            request += std::str::from_utf8(&buffer[..read]).unwrap();
+            let Some((head, body)) = request.split_once("\r\n\r\n") else {
+                continue;
+            };
+            assert!(head.contains("authorization: Bearer t"), "{head}");
+            if let Ok(message) = serde_json::from_str::<serde_json::Value>(body) {
+                break (head.split(' ').nth(1).unwrap().to_owned(), message);
+            }
+        };
+        let after = message["after"].as_i64();
+        let is_sync = path.ends_with("/sync");
+        hear.send_modify(|heard| heard.push((path, message)));
+        let body = if is_sync {
+            let news =
+                |a: &Option<SyncResponse>| a.as_ref().is_some_and(|a| Some(a.version) != after);
+            let answer = answers.wait_for(news).await.unwrap().clone();
+            serde_json::to_string(&answer).unwrap()
+        } else {
+            String::new()
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        let _ = stream.write_all((head + &body).as_bytes()).await;
+    }
+
+    async fn hears(&mut self, what: impl Fn(&str, &serde_json::Value) -> bool) {
+        let heard = self
+            .heard
+            .wait_for(|all| all.iter().any(|(path, m)| what(path, m)));
+        timeout(Duration::from_secs(20), heard)
+            .await
+            .expect("it never said so")
+            .unwrap();
+    }
+
+    async fn hears_phase(&mut self, phase: &str) {
+        self.hears(|path, m| path.ends_with("/sync") && m["observed"][0]["phase"] == phase)
+            .await;
+    }
+
+    fn wants(&self, version: i64, desired: Vec<DeploymentSpec>) {
+        let answer = SyncResponse {
+            installation: INSTALLATION,
+            version,
+            desired,
+        };
+        self.answers.send_replace(Some(answer));
+    }
+}
+
+#[tokio::test]
+async fn the_conversation_goes_on_by_itself_and_survives_an_absence() {
+    let (bench, source) = hello();
+    let mut control = Control::start("127.0.0.1:0").await;
+    let config = Config {
+        data: bench.data.path().to_owned(),
+        control_url: format!("http://{}", control.address).parse().unwrap(),
+        token: Some("t".into()),
+        token_file: None,
+        settings: settings(),
+    };
+    let shutdown = CancellationToken::new();
+    let agent = Agent::new(&config, bench.runtime.clone(), shutdown.clone()).unwrap();
+    let agent = Arc::new(agent);
+    let link = crate::sync::Control::new(&config).unwrap();
+    let uploads: Arc<dyn UploadSource> = bench.archives.clone();
+    let running = tokio::spawn(async move {
+        tokio::join!(
+            crate::sync::sync(&link, &agent),
+            crate::sync::send_logs(&link, &agent),
+            agent::work(&agent, uploads),
+        );
+    });
+    control
+        .hears(|path, m| path.ends_with("/sync") && m["images"][0] == "python:3.11")
+        .await;
+    control.wants(1, vec![spec(A, source.clone(), Goal::Run)]);
+    // The answer to these polls is never ready: only that they are cut short brings the news.
+    control.hears_phase("healthy").await;
+    control
+        .hears(|path, lines| path.ends_with("/logs") && lines[0]["deployment"] == A.to_string())
+        .await;
+
+    control.server.cancel();
+    bench.runtime.crash(Exit {
+        code: 1,
+        out_of_memory: false,
+    });
+    eventually(|| bench.runtime.started(Role::Instance) == 2).await;
+    let mut control = Control::start(&control.address.to_string()).await;
+    control
+        .hears(|path, m| path.ends_with("/sync") && m["after"] == 0)
+        .await;
+    control.hears_phase("healthy").await;
+    let ended = |lines: &serde_json::Value| lines.to_string().contains("ended with status 1");
+    control
+        .hears(|path, lines| path.ends_with("/logs") && ended(lines))
+        .await;
+    control.wants(2, Vec::new());
+    control
+        .hears(|path, m| {
+            path.ends_with("/sync") && m["after"] == 2 && m["observed"] == serde_json::json!([])
+        })
+        .await;
+    shutdown.cancel();
+    running.await.unwrap();
 }

@@ -137,10 +137,18 @@ mod tests {
 
     #[test]
     fn a_pool_is_cut_into_subnets() {
-        let all: Vec<String> = subnet("10.0.0.0/26").subnets().map(|s| s.to_string()).collect();
+        let all: Vec<String> = subnet("10.0.0.0/26")
+            .subnets()
+            .map(|s| s.to_string())
+            .collect();
         assert_eq!(
             all,
-            ["10.0.0.0/28", "10.0.0.16/28", "10.0.0.32/28", "10.0.0.48/28"]
+            [
+                "10.0.0.0/28",
+                "10.0.0.16/28",
+                "10.0.0.32/28",
+                "10.0.0.48/28"
+            ]
         );
         assert_eq!(subnet(DEFAULT_POOL).subnets().count(), 4096);
         assert_eq!(subnet("10.0.0.0/30").subnets().count(), 0);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::protocol::{Phase, Report};
+use crate::protocol::{Phase, Report, Timing};
 
 /// What a build left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,16 @@ impl Record {
             built: None,
             was_live: false,
         }
+    }
+
+    /// Notes how long a stage took, in place of an earlier figure.
+    pub fn timing(&mut self, stage: &str, duration_ms: u64) {
+        let timings = &mut self.report.timings;
+        timings.retain(|timing| timing.stage != stage);
+        timings.push(Timing {
+            stage: stage.to_owned(),
+            duration_ms,
+        });
     }
 }
 

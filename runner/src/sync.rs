@@ -1,7 +1,7 @@
 //! The runner's side of the conversation with the control plane.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
@@ -12,10 +12,9 @@ use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::build::source::{UploadSource, UploadStream};
+use crate::client;
 use crate::config::Config;
-use crate::protocol::{
-    LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse,
-};
+use crate::protocol::{LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse};
 use crate::runtime::Runtime;
 
 /// How long an answer may take beyond the time it may be held.
@@ -24,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// The longest wait after failures: the control plane is back soon, and many runners spread out.
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// An absence of the control plane that is worth a line in the runner's log.
+const NOTABLE_ABSENCE: Duration = Duration::from_secs(5);
 /// Lines wait this long for company before they are sent.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -38,14 +39,8 @@ pub struct Control {
 impl Control {
     /// Prepares to talk; connects at the first call.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        let client = Client::builder()
-            // Role tokens go to the one address that was set, directly.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .build()?;
         Ok(Self {
-            client,
+            client: client::direct(true)?,
             base: config.control_url.clone(),
             token: config.role_token()?,
         })
@@ -128,7 +123,8 @@ pub async fn sync<R: Runtime>(control: &Control, agent: &Agent<R>) {
     let mut board = agent.board();
     let mut backoff = Backoff::new();
     let mut after = 0;
-    let mut is_away = false;
+    let mut away_since: Option<Instant> = None;
+    let mut is_said = false;
     while !agent.shutdown.is_cancelled() {
         let observed: Vec<Report> = board.borrow_and_update().values().cloned().collect();
         let request = agent.request(observed, after, MAX_WAIT_MS).await;
@@ -139,22 +135,24 @@ pub async fn sync<R: Runtime>(control: &Control, agent: &Agent<R>) {
         };
         match answer {
             Ok(answer) => {
-                if is_away {
+                if is_said {
                     tracing::info!("the control plane is back");
                 }
-                is_away = false;
+                (away_since, is_said) = (None, false);
                 backoff = Backoff::new();
                 after = answer.version;
                 agent.set_desired(answer);
             }
             Err(error) => {
-                if !is_away {
+                // A control plane that starts or restarts is away for a moment: no news.
+                let away = away_since.get_or_insert_with(Instant::now).elapsed();
+                if !is_said && away >= NOTABLE_ABSENCE {
+                    is_said = true;
                     tracing::warn!(
                         error = format!("{error:#}"),
                         "the control plane does not answer; what runs goes on"
                     );
                 }
-                is_away = true;
                 // Whatever it knew of us may be gone: ask for everything.
                 after = 0;
                 unless_shutdown(agent, tokio::time::sleep(backoff.next())).await;
@@ -172,7 +170,10 @@ pub async fn send_logs<R: Runtime>(control: &Control, agent: &Agent<R>) {
             agent.save_positions();
             // The timeout is for streams that fell silent and still have a notice to give.
             let wait = tokio::time::timeout(Duration::from_secs(1), agent.logs.written());
-            if unless_shutdown(agent, wait).await.is_some_and(|woken| woken.is_ok()) {
+            if unless_shutdown(agent, wait)
+                .await
+                .is_some_and(|woken| woken.is_ok())
+            {
                 unless_shutdown(agent, tokio::time::sleep(LOG_INTERVAL)).await;
             }
             continue;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -153,11 +153,22 @@ impl Memory {
     }
 }
 
+/// Makes a directory, or accepts one that nobody else can have prepared: `/dev/shm` is open to
+/// all users of the host.
 fn private_directory(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(path)
+        .create(path)?;
+    let found = fs::symlink_metadata(path)?;
+    let own = fs::metadata("/proc/self")?.uid();
+    if !found.is_dir() || found.uid() != own {
+        return Err(std::io::Error::other(format!(
+            "{} belongs to somebody else",
+            path.display()
+        )));
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
 fn remove_directory(path: &Path) {

@@ -2,7 +2,7 @@
 //! server: first deploy, a changed dependency, a change of code alone; and where Berth's time goes.
 //!
 //! `cargo run -p tests --bin bench-deploy [RUNS]`, 5 runs by default, alternating. Give it an
-//! optimised berth: `BERTH_BINARY=target/release/berth`. Every figure is a median with its range;
+//! optimised berth: `TEST_BERTH=target/release/berth`. Every figure is a median with its range;
 //! compare ratios of one run of this program, not figures of two machines.
 
 use std::collections::BTreeMap;

@@ -76,7 +76,7 @@ fn whole_flow(environment: &str, version: &str) -> Result<()> {
         .env("HOME", home.path())
         .env("FASTMCP_HOME", home.path())
         .env("BROWSER", format!("{} %s", python::client("open_url.py").display()))
-        .env("BERTH_TEST_URL_FILE", &url_file)
+        .env("TEST_URL_FILE", &url_file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;

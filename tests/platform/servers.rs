@@ -62,7 +62,7 @@ pub fn list_and_call(platform: &platform::Platform, project: &str, tool: &str, a
     let output = Command::new(python)
         .arg(python::client("list_and_call.py"))
         .args([&platform.mcp_url(project), tool, arguments])
-        .env("BERTH_TEST_ACCESS_TOKEN", caller.token())
+        .env("TEST_ACCESS_TOKEN", caller.token())
         .output()?;
     if !output.status.success() {
         bail!("{project}: {}", String::from_utf8_lossy(&output.stderr));

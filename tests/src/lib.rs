@@ -16,15 +16,15 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the checkout")
 }
 
-/// Where downloaded clients and made environments are kept between runs: `BERTH_TEST_CACHE`, by
+/// Where downloaded clients and made environments are kept between runs: `TEST_CACHE`, by
 /// default `target/test-cache`.
 pub fn cache() -> PathBuf {
-    std::env::var_os("BERTH_TEST_CACHE").map_or_else(|| root().join("target/test-cache"), PathBuf::from)
+    std::env::var_os("TEST_CACHE").map_or_else(|| root().join("target/test-cache"), PathBuf::from)
 }
 
-/// The binary under test: `BERTH_BINARY`, by default the dev build beside this test.
+/// The binary under test: `TEST_BERTH`, by default the dev build beside this test.
 pub fn berth_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("BERTH_BINARY") {
+    if let Some(path) = std::env::var_os("TEST_BERTH") {
         return path.into();
     }
     let test = std::env::current_exe().expect("a running program has a path");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::wait;
 
@@ -83,12 +83,12 @@ impl Platform {
         let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).build()?;
         wait::until("the platform to be ready", START, || {
             if let Some(status) = self.child().as_mut().and_then(|c| c.try_wait().transpose()).transpose()? {
-                bail!("berth ended with {status}: {}", self.log_tail());
+                return Ok(Some(Err(anyhow!("berth ended with {status}: {}", self.log_tail()))));
             }
             let answer = http.get(format!("{}/api/v1/ready", self.url())).send()?;
-            Ok(answer.status().is_success().then_some(()))
+            Ok(answer.status().is_success().then_some(Ok(())))
         })
-        .with_context(|| self.log_tail())
+        .with_context(|| self.log_tail())?
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
@@ -221,7 +221,7 @@ impl Drop for Platform {
                 .arg(&self.data)
                 .stdout(Stdio::null())
                 .status()?;
-            if down.success() && std::env::var_os("BERTH_TEST_KEEP").is_none() {
+            if down.success() && std::env::var_os("TEST_KEEP").is_none() {
                 std::fs::remove_dir_all(&self.data)?;
             }
             Ok(())

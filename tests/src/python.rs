@@ -19,7 +19,7 @@ pub fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
         if !uv.exists() {
             bail!("{} is missing; run ./tests/run, which installs it", uv.display());
         }
-        run(Command::new(&uv).args(["venv", "--clear", "--quiet", "--"]).arg(&directory))?;
+        run(Command::new(&uv).args(["venv", "--clear", "--quiet", "--python", "/usr/bin/python3", "--"]).arg(&directory))?;
         run(Command::new(&uv).args(["pip", "install", "--quiet", "--python"]).arg(&python).arg("--").args(packages))?;
         std::fs::write(complete, "")?;
     }

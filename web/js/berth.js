@@ -19,14 +19,16 @@
     if (!done) throw new Error("the browser refused");
   }
 
+  // Only the word changes; what is copied is named after it for who listens.
   function say(button, word, done) {
-    const before = button.dataset.word ?? button.textContent;
+    const label = button.firstChild;
+    const before = button.dataset.word ?? label.textContent;
     button.dataset.word = before;
-    button.textContent = word;
+    label.textContent = word;
     button.classList.toggle("done", done);
     clearTimeout(Number(button.dataset.timer));
     button.dataset.timer = String(setTimeout(() => {
-      button.textContent = before;
+      label.textContent = before;
       button.classList.remove("done");
     }, COPIED_MS));
   }

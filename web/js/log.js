@@ -18,8 +18,14 @@
   let source = null;
   let paused = false;
   let over = false;
+  let told = false;
   let waiting = [];
   let state = list.dataset.state;
+
+  // A build's log is whole once the deployment is decided, a server's once it has ended.
+  const whole = () => (list.dataset.stream === "build"
+    ? !["queued", "building", "starting", "checking"].includes(state)
+    : ["stopped", "failed", "canceled"].includes(state));
 
   const atEnd = () => list.scrollHeight - list.scrollTop - list.clientHeight < NEAR_END_PX;
   const toEnd = () => { list.scrollTop = list.scrollHeight; };
@@ -67,6 +73,7 @@
   }
 
   function connect() {
+    told = false;
     const url = new URL(list.dataset.log, location.href);
     url.searchParams.set("after", String(last));
     source = new EventSource(url);
@@ -84,6 +91,7 @@
     });
     source.addEventListener("state", (event) => {
       const next = JSON.parse(event.data).state;
+      told = true;
       if (next === state) return;
       state = next;
       announcer.textContent = `Deployment ${list.dataset.number} is ${next}.`;
@@ -97,6 +105,7 @@
     source.addEventListener("error", () => {
       // Not the browser's own reconnect: it would ask for lines that are here already.
       source.close();
+      over = over || (told && whole());
       if (!over) setTimeout(connect, RETRY_MS);
       tell();
     });

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use serde_json::json;
-use sqlx::PgConnection;
 use sqlx::Connection as _;
+use sqlx::PgConnection;
 
-use super::data::{Data, noted_url};
+use super::data::{Data, adopt_noted_url};
 use super::output::{Output, line};
 use crate::audit::Actor;
 use crate::clock::Clock;
-use crate::config::{DEFAULT_URL, ServeConfig};
+use crate::config::ServeConfig;
 use crate::private_postgres::PrivatePostgres;
 use crate::{api_tokens, users};
 
@@ -19,12 +19,6 @@ use crate::{api_tokens, users};
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
-
-    #[command(flatten)]
-    config: ServeConfig,
-
-    #[command(flatten)]
-    runner: runner::Settings,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -34,39 +28,60 @@ enum Command {
         /// What the token is for.
         #[arg(long, default_value = "admin")]
         name: String,
+
+        #[command(flatten)]
+        config: ServeConfig,
     },
     /// Print a one-time link by which the owner sets the first password.
-    SetupLink,
+    SetupLink {
+        #[command(flatten)]
+        config: ServeConfig,
+    },
     /// Stop what a platform that no longer runs has left: database, instances, networks.
-    Down,
+    Down {
+        #[command(flatten)]
+        config: ServeConfig,
+
+        #[command(flatten)]
+        runner: runner::Settings,
+    },
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
-    let Arguments { command, config, runner } = arguments;
-    let config = config.check()?;
-    match command {
-        Command::Token { name } => token(&config, &name, output).await?,
-        Command::SetupLink => setup_link(&config, output).await?,
-        Command::Down => down(&config, &runner).await?,
+    match arguments.command {
+        Command::Token { name, config } => token(&here(config)?, &name, output).await?,
+        Command::SetupLink { config } => setup_link(&here(config)?, output).await?,
+        Command::Down { config, runner } => down(&here(config)?, &runner).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The settings as the platform of the data directory runs with them.
+fn here(mut config: ServeConfig) -> anyhow::Result<ServeConfig> {
+    adopt_noted_url(&mut config);
+    config.check()
+}
+
 async fn token(config: &ServeConfig, name: &str, output: Output) -> anyhow::Result<()> {
     let mut db = connect(config).await?;
-    let owner = users::find_owner(&mut db).await?.context("there is no owner yet; start berth first")?;
+    let owner = users::find_owner(&mut db)
+        .await?
+        .context("there is no owner yet; start berth first")?;
     let now = Clock::System.now();
     let mut tx = db.begin().await?;
     let (row, token) =
         api_tokens::create(&mut tx, owner.id, name, None, &Actor::System, now).await?;
     tx.commit().await?;
-    output.result(&json!({ "id": row.id, "name": row.name, "token": token }), || token.clone());
+    output.result(
+        &json!({ "id": row.id, "name": row.name, "token": token }),
+        || token.clone(),
+    );
     Ok(())
 }
 
 async fn setup_link(config: &ServeConfig, output: Output) -> anyhow::Result<()> {
     let mut db = connect(config).await?;
-    let url = issuer(config);
+    let url = config.issuer();
     let Some(token) = users::create_setup_link(&mut db, Clock::System.now()).await? else {
         bail!("the owner has a password already; sign in at {url}");
     };
@@ -98,12 +113,6 @@ async fn down(config: &ServeConfig, runner: &runner::Settings) -> anyhow::Result
     Ok(())
 }
 
-/// Where people reach it: as set, else as the running platform noted.
-fn issuer(config: &ServeConfig) -> String {
-    let noted = (config.issuer() == DEFAULT_URL).then(|| noted_url(&config.data)).flatten();
-    noted.map_or_else(|| config.issuer(), |url| url.as_str().trim_end_matches('/').to_owned())
-}
-
 /// The database that is named, or the private one of the data directory.
 async fn connect(config: &ServeConfig) -> anyhow::Result<PgConnection> {
     let options = if config.database_url.is_some() {
@@ -118,5 +127,7 @@ async fn connect(config: &ServeConfig) -> anyhow::Result<PgConnection> {
         };
         postgres.options()
     };
-    PgConnection::connect_with(&options).await.context("the database does not answer")
+    PgConnection::connect_with(&options)
+        .await
+        .context("the database does not answer")
 }

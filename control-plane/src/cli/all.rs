@@ -47,7 +47,12 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signals()?;
-    let Arguments { listen, control_listen, mut config, runner } = arguments;
+    let Arguments {
+        listen,
+        control_listen,
+        mut config,
+        runner,
+    } = arguments;
     config.allow_file_sources = runner.allow_file_sources;
     follow_port(&mut config, &listen)?;
     let mut config = config.check()?;
@@ -134,13 +139,21 @@ async fn control_plane(
 /// Whoever only moves the port means the URL to move with it.
 fn follow_port(config: &mut ServeConfig, listen: &[SocketAddr]) -> anyhow::Result<()> {
     let default = Url::parse(DEFAULT_URL).context("the default URL is one")?;
-    let port = listen.first().map(SocketAddr::port).filter(|port| *port != 0);
-    let elsewhere = listen.iter().all(|address| Some(address.port()) != default.port());
+    let port = listen
+        .first()
+        .map(SocketAddr::port)
+        .filter(|port| *port != 0);
+    let elsewhere = listen
+        .iter()
+        .all(|address| Some(address.port()) != default.port());
     if config.url == default
         && elsewhere
         && let Some(port) = port
     {
-        config.url.set_port(Some(port)).map_err(|()| anyhow!("the URL takes no port"))?;
+        config
+            .url
+            .set_port(Some(port))
+            .map_err(|()| anyhow!("the URL takes no port"))?;
     }
     Ok(())
 }
@@ -151,7 +164,10 @@ fn edge_config(config: &ServeConfig, listen: Vec<SocketAddr>, control_url: &Url)
         public_url: config.url.clone(),
         control_url: control_url.clone(),
         apps_domain: config.apps_domain.clone(),
-        token: config.edge_token.as_ref().map(|token| token.expose().to_owned()),
+        token: config
+            .edge_token
+            .as_ref()
+            .map(|token| token.expose().to_owned()),
         token_file: None,
         data: config.data.clone(),
     }
@@ -165,7 +181,10 @@ fn runner_config(
     runner::Config {
         data: config.data.clone(),
         control_url,
-        token: config.runner_token.as_ref().map(|token: &Secret| token.expose().to_owned()),
+        token: config
+            .runner_token
+            .as_ref()
+            .map(|token: &Secret| token.expose().to_owned()),
         token_file: None,
         settings,
     }
@@ -193,8 +212,16 @@ mod tests {
     #[test]
     fn the_url_follows_the_port_unless_it_is_given() {
         assert_eq!(url(&[]), "http://localhost:8080");
-        assert_eq!(url(&["--listen", "127.0.0.1:9000"]), "http://localhost:9000");
-        let both = ["--listen", "0.0.0.0:9000", "--url", "https://berth.example.com"];
+        assert_eq!(
+            url(&["--listen", "127.0.0.1:9000"]),
+            "http://localhost:9000"
+        );
+        let both = [
+            "--listen",
+            "0.0.0.0:9000",
+            "--url",
+            "https://berth.example.com",
+        ];
         assert_eq!(url(&both), "https://berth.example.com");
     }
 

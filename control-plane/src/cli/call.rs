@@ -24,18 +24,26 @@ pub struct Arguments {
 
     /// Its arguments, a JSON object.
     #[arg(default_value = "{}", value_name = "JSON")]
-    arguments: String,
+    input: String,
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let given: Value = serde_json::from_str(&arguments.arguments)
+    let given: Value = serde_json::from_str(&arguments.input)
         .ok()
         .filter(Value::is_object)
-        .ok_or_else(|| anyhow!(Failure::Usage("give the tool's arguments as a JSON object, such as '{\"name\":\"you\"}'".into())))?;
+        .ok_or_else(|| {
+            anyhow!(Failure::Usage(
+                "give the tool's arguments as a JSON object, such as '{\"name\":\"you\"}'".into()
+            ))
+        })?;
     let address = path(&["projects", &arguments.project, "access-tokens"]);
     let access = client.send(Method::POST, &address, &json!({})).await?;
-    let member = |name: &str| access[name].as_str().with_context(|| format!("the server gave no {name}"));
+    let member = |name: &str| {
+        access[name]
+            .as_str()
+            .with_context(|| format!("the server gave no {name}"))
+    };
     let (url, token) = (member("resource")?, member("access_token")?);
     let mut session = Session::open(client.http(), url, token).await?;
     let result = session.call(&arguments.tool, &given).await;
@@ -43,7 +51,11 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let result = result?;
     output.result(&result, || text(&result));
     let failed = result["isError"].as_bool().unwrap_or(false);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// The text of a tool's result; what is not text is named.

@@ -19,17 +19,23 @@ use crate::config::{DEFAULT_URL, Secret};
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest silence of an answer; a followed log is never silent for more than 15 s.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const SILENCE_LIMIT: Duration = Duration::from_mins(1);
 
 /// The environment's words for the server and its token, in every client command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClientArguments {
     /// The server [default: the one signed in to last, else http://localhost:8080].
-    #[arg(long, env = "BERTH_SERVER", value_name = "URL")]
+    #[arg(long, env = "BERTH_SERVER", value_name = "URL", global = true)]
     pub server: Option<Url>,
 
     /// An API token, instead of signing in.
-    #[arg(long, env = "BERTH_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "BERTH_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        global = true
+    )]
     pub token: Option<Secret>,
 }
 
@@ -57,7 +63,11 @@ impl Client {
             .clone()
             .filter(|token| !token.expose().is_empty())
             .or_else(|| credentials.token(&server).map(Secret::new));
-        Ok(Self { http: http(&server)?, server, token })
+        Ok(Self {
+            http: http(&server)?,
+            server,
+            token,
+        })
     }
 
     /// The server, signed in to.
@@ -71,12 +81,20 @@ impl Client {
 
     /// The same server with another token.
     pub fn with_token(&self, token: &str) -> Self {
-        Self { token: Some(Secret::new(token)), ..self.clone() }
+        Self {
+            token: Some(Secret::new(token)),
+            ..self.clone()
+        }
     }
 
     /// The server.
     pub fn server(&self) -> &Url {
         &self.server
+    }
+
+    /// The server as people write it.
+    pub fn name(&self) -> &str {
+        self.server.as_str().trim_end_matches('/')
     }
 
     /// Whether there is a token to show.
@@ -106,7 +124,11 @@ impl Client {
 
     /// Sends a file.
     pub async fn put_file(&self, path: &str, file: tokio::fs::File) -> anyhow::Result<Value> {
-        let length = file.metadata().await.context("cannot look at the archive")?.len();
+        let length = file
+            .metadata()
+            .await
+            .context("cannot look at the archive")?
+            .len();
         let request = self
             .request(Method::PUT, path)?
             .header("content-type", "application/gzip")
@@ -117,7 +139,11 @@ impl Client {
 
     /// Opens a stream of server-sent events.
     pub async fn follow(&self, path: &str) -> anyhow::Result<Response> {
-        self.answer(self.request(Method::GET, path)?.header("accept", "text/event-stream")).await
+        self.answer(
+            self.request(Method::GET, path)?
+                .header("accept", "text/event-stream"),
+        )
+        .await
     }
 
     /// A plain HTTP client that finds the same hosts.
@@ -126,7 +152,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
-        let url = self.server.join(path).with_context(|| format!("{path} makes no URL"))?;
+        let url = self
+            .server
+            .join(path)
+            .with_context(|| format!("{path} makes no URL"))?;
         let request = self.http.request(method, url);
         Ok(match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
@@ -135,18 +164,22 @@ impl Client {
     }
 
     async fn answer(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let text = response.text().await.unwrap_or_default();
-        let sentence = problem(&text).unwrap_or_else(|| format!("{} answered {status}", self.server));
+        let sentence =
+            problem(&text).unwrap_or_else(|| format!("{} answered {status}", self.name()));
         Err(match status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => self.not_signed_in(),
             StatusCode::UNAUTHORIZED => Failure::NotSignedIn(format!(
                 "{sentence} Run `berth login --server {}` to sign in again.",
-                self.server
+                self.name()
             ))
             .into(),
             StatusCode::NOT_FOUND => Failure::NotFound(sentence).into(),
@@ -157,7 +190,7 @@ impl Client {
     fn not_signed_in(&self) -> anyhow::Error {
         let sentence = format!(
             "not signed in to {0}: run `berth login --server {0}`, or set BERTH_TOKEN",
-            self.server
+            self.name()
         );
         Failure::NotSignedIn(sentence).into()
     }
@@ -166,7 +199,7 @@ impl Client {
         anyhow!(
             "{} does not answer ({}): is Berth running there? Another server is named with \
              --server or BERTH_SERVER",
-            self.server,
+            self.name(),
             root_cause(error)
         )
     }
@@ -186,12 +219,17 @@ pub fn root_cause(error: &reqwest::Error) -> String {
 /// A path of the API with its variable segments escaped.
 pub fn path(segments: &[&str]) -> String {
     let mut url = Url::parse("http://path/api/v1").expect("a constant URL parses");
-    url.path_segments_mut().expect("http URLs have segments").extend(segments);
+    url.path_segments_mut()
+        .expect("http URLs have segments")
+        .extend(segments);
     url.path().to_owned()
 }
 
 async fn document(response: Response) -> anyhow::Result<Value> {
-    let bytes = response.bytes().await.context("the answer broke off; try again")?;
+    let bytes = response
+        .bytes()
+        .await
+        .context("the answer broke off; try again")?;
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
@@ -204,15 +242,23 @@ async fn document(response: Response) -> anyhow::Result<Value> {
 /// The sentence of an RFC 9457 problem, with those of its fields.
 fn problem(text: &str) -> Option<String> {
     let problem: Value = serde_json::from_str(text).ok()?;
-    let detail = problem["detail"].as_str().or_else(|| problem["title"].as_str())?;
-    match problem["request_id"].as_str().filter(|_| problem["status"] == 500) {
+    let detail = problem["detail"]
+        .as_str()
+        .or_else(|| problem["title"].as_str())?;
+    match problem["request_id"]
+        .as_str()
+        .filter(|_| problem["status"] == 500)
+    {
         Some(id) => Some(format!("{detail} (request {id})")),
         None => Some(detail.to_owned()),
     }
 }
 
 fn http(server: &Url) -> anyhow::Result<reqwest::Client> {
-    #[expect(clippy::disallowed_methods, reason = "this is where the command line's client is made")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the command line's client is made"
+    )]
     let builder = reqwest::Client::builder();
     let builder = builder
         .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
@@ -220,7 +266,11 @@ fn http(server: &Url) -> anyhow::Result<reqwest::Client> {
         .read_timeout(SILENCE_LIMIT)
         .dns_resolver(Arc::new(LocalhostIsHere));
     // A proxy for the way out leads away from a server on this machine.
-    let builder = if is_here(server) { builder.no_proxy() } else { builder };
+    let builder = if is_here(server) {
+        builder.no_proxy()
+    } else {
+        builder
+    };
     builder.build().context("cannot make an HTTP client")
 }
 
@@ -247,7 +297,10 @@ impl Resolve for LocalhostIsHere {
         let name = name.as_str().to_owned();
         Box::pin(async move {
             if is_localhost(&name) {
-                let here = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+                let here = [
+                    IpAddr::from(Ipv4Addr::LOCALHOST),
+                    Ipv6Addr::LOCALHOST.into(),
+                ];
                 let here = here.into_iter().map(|address| SocketAddr::new(address, 0));
                 return Ok(Box::new(here) as Addrs);
             }
@@ -263,7 +316,10 @@ mod tests {
 
     #[test]
     fn segments_are_escaped() {
-        assert_eq!(path(&["projects", "a/../b?c", "tools"]), "/api/v1/projects/a%2F..%2Fb%3Fc/tools");
+        assert_eq!(
+            path(&["projects", "a/../b?c", "tools"]),
+            "/api/v1/projects/a%2F..%2Fb%3Fc/tools"
+        );
     }
 
     #[test]

@@ -45,19 +45,29 @@ impl Credentials {
 
     /// The token for `server`.
     pub fn token(&self, server: &Url) -> Option<&str> {
-        self.servers.get(&key(server)).map(|entry| entry.token.as_str())
+        self.servers
+            .get(&key(server))
+            .map(|entry| entry.token.as_str())
     }
 
     /// Keeps a token and makes its server the default.
     pub fn keep(&mut self, server: &Url, token: &str) {
-        self.servers.insert(key(server), Entry { token: token.to_owned() });
+        self.servers.insert(
+            key(server),
+            Entry {
+                token: token.to_owned(),
+            },
+        );
         self.default = Some(key(server));
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
         match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("cannot understand {}; remove it and run `berth login`", path.display())
+                format!(
+                    "cannot understand {}; remove it and run `berth login`",
+                    path.display()
+                )
             }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -65,15 +75,23 @@ impl Credentials {
     }
 
     fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let directory = path.parent().context("the credentials lie in a directory")?;
+        let directory = path
+            .parent()
+            .context("the credentials lie in a directory")?;
         let partial = path.with_extension("part");
         let bytes = serde_json::to_vec_pretty(self)?;
         let write = || {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)?;
             // A file that is there already would keep its mode.
             let _ = fs::remove_file(&partial);
-            let mut file =
-                OpenOptions::new().create_new(true).write(true).mode(0o600).open(&partial)?;
+            let mut file = OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&partial)?;
             file.write_all(&bytes)?;
             fs::rename(&partial, path)
         };
@@ -86,9 +104,16 @@ fn key(server: &Url) -> String {
 }
 
 /// XDG Base Directory Specification: `$XDG_CONFIG_HOME`, else `~/.config`.
-#[expect(clippy::disallowed_methods, reason = "where a person keeps settings is no setting of ours")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where a person keeps settings is no setting of ours"
+)]
 fn file() -> anyhow::Result<PathBuf> {
-    let given = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let given = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let directory = given("XDG_CONFIG_HOME")
         .or_else(|| given("HOME").map(|home| home.join(".config")))
         .ok_or_else(|| anyhow!("neither XDG_CONFIG_HOME nor HOME says where credentials go"))?;
@@ -113,6 +138,9 @@ mod tests {
         let credentials = Credentials::read(&path).unwrap();
         assert_eq!(credentials.token(&server), Some("brt_1"));
         assert_eq!(credentials.default_server(), Some(server));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use url::Url;
 
-use crate::config::{Secret, ServeConfig};
+use crate::config::{DEFAULT_URL, Secret, ServeConfig};
 use crate::crypto::fill_random;
 use crate::ids;
 
@@ -88,9 +88,15 @@ impl Data {
     }
 }
 
-/// The URL that was noted in the data directory `path`, if any.
-pub fn noted_url(path: &Path) -> Option<Url> {
-    fs::read_to_string(path.join("url")).ok()?.trim().parse().ok()
+/// Gives `config` the URL that the platform of its data directory noted, unless another is set.
+pub fn adopt_noted_url(config: &mut ServeConfig) {
+    if config.issuer() != DEFAULT_URL {
+        return;
+    }
+    let noted = fs::read_to_string(config.data.join("url")).ok();
+    if let Some(url) = noted.and_then(|url| url.trim().parse().ok()) {
+        config.url = url;
+    }
 }
 
 fn make_directory(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -112,8 +118,12 @@ fn keep(path: &Path, new: &[u8]) -> anyhow::Result<Vec<u8>> {
     }
     let partial = path.with_extension("part");
     let write = || {
-        let mut file =
-            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&partial)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
         file.write_all(new)?;
         file.sync_all()?;
         fs::rename(&partial, path)

@@ -65,7 +65,9 @@ pub async fn settle(client: &Client, deployment: Value, wait: bool) -> anyhow::R
     if !wait {
         return Ok(deployment);
     }
-    let id = deployment["id"].as_str().context("the server named no deployment")?;
+    let id = deployment["id"]
+        .as_str()
+        .context("the server named no deployment")?;
     follow(client, text(&deployment, "project"), id).await
 }
 
@@ -83,8 +85,14 @@ async fn from_git(
     ]);
     match client.find(&path(&["projects", name])).await? {
         None => create(client, name, wanted).await?,
-        Some(project) if wanted.iter().any(|(member, value)| project[member] != *value) => {
-            client.send(Method::PATCH, &path(&["projects", name]), &wanted.into()).await?;
+        Some(project)
+            if wanted
+                .iter()
+                .any(|(member, value)| project[member] != *value) =>
+        {
+            client
+                .send(Method::PATCH, &path(&["projects", name]), &wanted.into())
+                .await?;
         }
         Some(_) => {}
     }
@@ -102,16 +110,23 @@ async fn from_directory(
         .await
         .context("packing was cut off")??;
     let kib = archive.size.div_ceil(1024);
-    note(&format!("Packed {} files ({kib} KiB).", archive.files));
+    let files = if archive.files == 1 { "file" } else { "files" };
+    note(&format!("Packed {} {files} ({kib} KiB).", archive.files));
     if client.find(&path(&["projects", name])).await?.is_none() {
         let settings = given(&[("entrypoint", arguments.entrypoint.as_deref())]);
         create(client, name, settings).await?;
     }
     let file = tokio::fs::File::from_std(archive.file);
-    let upload = client.put_file(&path(&["projects", name, "uploads"]), file).await?;
-    let upload = upload["sha256"].as_str().context("the server did not name the upload")?;
-    let deployment =
-        given(&[("upload", Some(upload)), ("entrypoint", arguments.entrypoint.as_deref())]);
+    let upload = client
+        .put_file(&path(&["projects", name, "uploads"]), file)
+        .await?;
+    let upload = upload["sha256"]
+        .as_str()
+        .context("the server did not name the upload")?;
+    let deployment = given(&[
+        ("upload", Some(upload)),
+        ("entrypoint", arguments.entrypoint.as_deref()),
+    ]);
     Ok(deployment.into())
 }
 
@@ -121,7 +136,9 @@ async fn create(
     mut settings: Map<String, Value>,
 ) -> anyhow::Result<()> {
     settings.insert("name".to_owned(), name.into());
-    client.send(Method::POST, &path(&["projects"]), &settings.into()).await?;
+    client
+        .send(Method::POST, &path(&["projects"]), &settings.into())
+        .await?;
     note(&format!("Created the project {name}."));
     Ok(())
 }
@@ -135,19 +152,22 @@ fn given(members: &[(&str, Option<&str>)]) -> Map<String, Value> {
 }
 
 fn default_name(arguments: &Arguments) -> anyhow::Result<String> {
-    let from = match &arguments.git {
-        Some(url) => url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned(),
-        None => {
-            let directory = arguments.path.as_deref().unwrap_or(Path::new("."));
-            let directory = directory
-                .canonicalize()
-                .with_context(|| format!("cannot find {}", directory.display()))?;
-            directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
-        }
+    let from = if let Some(url) = &arguments.git {
+        let last = url.trim_end_matches('/').rsplit(['/', ':']).next();
+        last.unwrap_or_default().to_owned()
+    } else {
+        let directory = arguments.path.as_deref().unwrap_or(Path::new("."));
+        let directory = directory
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", directory.display()))?;
+        let last = directory.file_name().unwrap_or_default();
+        last.to_string_lossy().into_owned()
     };
     let name = slug(from.trim_end_matches(".git"));
     if name.is_empty() {
-        bail!(Failure::Usage(format!("{from:?} makes no project name; give one with --project")));
+        bail!(Failure::Usage(format!(
+            "{from:?} makes no project name; give one with --project"
+        )));
     }
     Ok(name)
 }

@@ -18,7 +18,9 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let answer = client.get(&path(&["projects", &arguments.project, "deployments"])).await?;
+    let answer = client
+        .get(&path(&["projects", &arguments.project, "deployments"]))
+        .await?;
     output.result(&answer["deployments"], || list(&answer["deployments"]));
     Ok(ExitCode::SUCCESS)
 }

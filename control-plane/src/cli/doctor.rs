@@ -14,6 +14,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::client::{Client, ClientArguments, path};
+use super::data::adopt_noted_url;
 use super::output::{Output, line, text};
 use crate::config::ServeConfig;
 use crate::private_postgres::{self, PrivatePostgres};
@@ -52,7 +53,11 @@ enum State {
 
 impl Check {
     fn new(subject: &str, state: State, text: impl Into<String>) -> Self {
-        Self { subject: subject.to_owned(), state, text: text.into() }
+        Self {
+            subject: subject.to_owned(),
+            state,
+            text: text.into(),
+        }
     }
 
     fn well(subject: &str, text: impl Into<String>) -> Self {
@@ -96,11 +101,18 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let mut checks = Vec::new();
     let mut settings = Vec::new();
     if is_operator {
-        let config = &arguments.config;
+        let mut config = arguments.config;
+        adopt_noted_url(&mut config);
+        let config = &config;
         settings = config.settings();
         checks.push(Check::from("settings", check_settings(config)));
         checks.push(Check::from("database", database(config).await));
-        checks.extend(runner::check(&arguments.runner).await.into_iter().map(Into::into));
+        checks.extend(
+            runner::check(&arguments.runner)
+                .await
+                .into_iter()
+                .map(Into::into),
+        );
         checks.push(name_resolution(&config.apps_domain).await);
         checks.push(Check::from("clock", clock()));
         checks.push(Check::from("disk", disk(&config.data)));
@@ -110,18 +122,28 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     }
     report(&checks, &settings, output);
     let broken = checks.iter().any(|check| check.state == State::Broken);
-    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn report(checks: &[Check], settings: &[(&str, String)], output: Output) {
     let documents: Vec<Value> = checks.iter().map(Check::document).collect();
-    let members = settings.iter().map(|(name, value)| ((*name).to_owned(), json!(value)));
+    let members = settings
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(value)));
     let document = json!({ "checks": documents, "settings": Value::Object(members.collect()) });
     output.result(&document, || {
         for (name, value) in settings {
             line(&format!("  {name} = {value}"));
         }
-        checks.iter().map(Check::line).collect::<Vec<_>>().join("\n")
+        checks
+            .iter()
+            .map(Check::line)
+            .collect::<Vec<_>>()
+            .join("\n")
     });
 }
 
@@ -153,7 +175,9 @@ async fn database(config: &ServeConfig) -> anyhow::Result<String> {
         return Ok(format!("The private Postgres in {directory} answers."));
     }
     let version = private_postgres::installed_version(&config.data)?;
-    Ok(format!("Postgres {version} is installed, and starts with `berth all`."))
+    Ok(format!(
+        "Postgres {version} is installed, and starts with `berth all`."
+    ))
 }
 
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<()> {
@@ -172,9 +196,7 @@ async fn name_resolution(apps_domain: &str) -> Check {
     let name = format!("hello.{apps_domain}");
     let found = timeout(PATIENCE, lookup_host((name.as_str(), 80))).await;
     match found {
-        Ok(Ok(_)) => {
-            Check::well(SUBJECT, format!("{name} leads somewhere."))
-        }
+        Ok(Ok(_)) => Check::well(SUBJECT, format!("{name} leads somewhere.")),
         _ if apps_domain == "localhost" => Check::broken(
             SUBJECT,
             format!(
@@ -193,8 +215,13 @@ async fn name_resolution(apps_domain: &str) -> Check {
 /// A clock that stands before our own program was installed is wrong; tokens would not be valid.
 fn clock() -> anyhow::Result<String> {
     let program = std::env::current_exe().and_then(std::fs::metadata)?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the machine's own clock is what is checked"
+    )]
+    let now = SystemTime::now();
     anyhow::ensure!(
-        SystemTime::now() >= program.modified()?,
+        now >= program.modified()?,
         "this machine's clock is behind: set it, and keep it right with NTP"
     );
     Ok("It is later than the installation.".into())
@@ -202,7 +229,10 @@ fn clock() -> anyhow::Result<String> {
 
 fn disk(data: &Path) -> anyhow::Result<String> {
     let nearest = std::path::absolute(data)?;
-    let nearest = nearest.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let nearest = nearest
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
     let disk = statvfs(nearest).with_context(|| format!("cannot look at {}", nearest.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let mib = free / 1024 / 1024;
@@ -217,13 +247,19 @@ fn disk(data: &Path) -> anyhow::Result<String> {
 async fn server(client: &Client) -> Vec<Check> {
     let mut checks = vec![Check::from(
         "server",
-        client.get(&path(&["health"])).await.map(|_| format!("{} answers.", client.server())),
+        client
+            .get(&path(&["health"]))
+            .await
+            .map(|_| format!("{} answers.", client.name())),
     )];
     if checks[0].state == State::Broken {
         return checks;
     }
     let ready = client.get(&path(&["ready"])).await;
-    checks.push(Check::from("readiness", ready.map(|_| "Deployments can be made.".to_owned())));
+    checks.push(Check::from(
+        "readiness",
+        ready.map(|_| "Deployments can be made.".to_owned()),
+    ));
     let me = client.get(&path(&["me"])).await;
     checks.push(Check::from(
         "sign-in",

@@ -64,16 +64,22 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             return Ok(ExitCode::SUCCESS);
         }
         Command::Set { variables, plain } => {
-            let set = variables.iter().map(|text| assignment(text)).collect::<Result<_, _>>()?;
+            let set = variables
+                .iter()
+                .map(|text| assignment(text))
+                .collect::<Result<_, _>>()?;
             set_all(set, plain)
         }
         Command::Import { file, plain } => set_all(parse_file(&read(&file)?)?, plain),
-        Command::Unset { names } => {
-            (json!({ "set": [], "unset": names }), format!("Removed {}", names.join(", ")))
-        }
+        Command::Unset { names } => (
+            json!({ "set": [], "unset": names }),
+            format!("Removed {}", names.join(", ")),
+        ),
     };
     let answer = client.send(Method::PATCH, &address, &change).await?;
-    output.result(&answer["variables"], || format!("{done}; it applies from the next deployment."));
+    output.result(&answer["variables"], || {
+        format!("{done}; it applies from the next deployment.")
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,7 +89,10 @@ fn set_all(variables: Vec<(String, String)>, plain: bool) -> (Value, String) {
         .into_iter()
         .map(|(name, value)| json!({ "name": name, "value": value, "secret": !plain }))
         .collect();
-    (json!({ "set": set, "unset": [] }), format!("Set {}", names.join(", ")))
+    (
+        json!({ "set": set, "unset": [] }),
+        format!("Set {}", names.join(", ")),
+    )
 }
 
 fn list(variables: &Value) -> String {
@@ -103,7 +112,11 @@ fn list(variables: &Value) -> String {
 
 fn read(file: &Path) -> anyhow::Result<String> {
     let from_stdin = file == Path::new("-");
-    let text = if from_stdin { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = if from_stdin {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
     text.with_context(|| format!("cannot read {}", file.display()))
 }
 
@@ -130,7 +143,9 @@ fn parse_file(text: &str) -> anyhow::Result<Vec<(String, String)>> {
         };
         let value = value.trim();
         let quoted = ['"', '\''].iter().find_map(|quote| {
-            value.strip_prefix(*quote).and_then(|rest| rest.strip_suffix(*quote))
+            value
+                .strip_prefix(*quote)
+                .and_then(|rest| rest.strip_suffix(*quote))
         });
         variables.push((name.trim().to_owned(), quoted.unwrap_or(value).to_owned()));
     }
@@ -148,9 +163,14 @@ mod tests {
     fn dotenv_files_are_read() {
         let text = "# comment\n\nA=1\nexport B = \"two words\"\nC='x=y'\nD=\n";
         let parsed = parse_file(text).unwrap();
-        let parsed: Vec<(&str, &str)> =
-            parsed.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        assert_eq!(parsed, [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")]);
+        let parsed: Vec<(&str, &str)> = parsed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            parsed,
+            [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")]
+        );
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 /// Shown at the end of `berth --help`.
-pub const CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in, 4 not found.";
+pub const CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in, 4 not found.";
 
 /// A failure with a code of its own. Every other error is a 1.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use super::client::{Client, path};
 use super::output::{Output, note, short, text};
 
 /// How long a server may be away, being restarted perhaps, before we stop waiting for it.
-const AWAY_LIMIT: Duration = Duration::from_secs(120);
+const AWAY_LIMIT: Duration = Duration::from_mins(2);
 
 /// Between two tries to reach it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -34,7 +34,9 @@ pub struct Event {
 
 /// Reads the events of a response until it ends.
 pub fn events(response: Response) -> impl Stream<Item = anyhow::Result<Event>> {
-    let chunks = response.bytes_stream().map(|chunk| chunk.context("the stream broke off"));
+    let chunks = response
+        .bytes_stream()
+        .map(|chunk| chunk.context("the stream broke off"));
     let parser = (Box::pin(chunks), Parser::default());
     futures_util::stream::unfold(Some(parser), |state| async {
         let (mut chunks, mut parser) = state?;
@@ -96,7 +98,9 @@ pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Res
     loop {
         match follow_once(client, project, number, &mut after, &progress).await {
             Ok(()) => {
-                let deployment = client.get(&path(&["projects", project, "deployments", number])).await;
+                let deployment = client
+                    .get(&path(&["projects", project, "deployments", number]))
+                    .await;
                 match deployment {
                     Ok(deployment) if !PENDING.contains(&text(&deployment, "state")) => {
                         progress.finish();
@@ -115,7 +119,11 @@ pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Res
 /// An error that another try will not mend, or that has lasted too long.
 fn give_up(error: anyhow::Error, last_answer: Instant) -> anyhow::Result<()> {
     let lasting = error.downcast_ref::<super::exit::Failure>().is_some();
-    if lasting || last_answer.elapsed() > AWAY_LIMIT { Err(error) } else { Ok(()) }
+    if lasting || last_answer.elapsed() > AWAY_LIMIT {
+        Err(error)
+    } else {
+        Ok(())
+    }
 }
 
 async fn follow_once(
@@ -204,7 +212,11 @@ pub fn report(deployment: &Value, output: Output) -> ExitCode {
 }
 
 fn summary(deployment: &Value) -> String {
-    let name = format!("{} deployment {}", text(deployment, "project"), deployment["number"]);
+    let name = format!(
+        "{} deployment {}",
+        text(deployment, "project"),
+        deployment["number"]
+    );
     let commit = short(text(deployment, "commit"));
     match text(deployment, "state") {
         "failed" => failure(&name, &deployment["diagnosis"]),
@@ -217,9 +229,12 @@ fn summary(deployment: &Value) -> String {
 
 fn failure(name: &str, diagnosis: &Value) -> String {
     let mut lines = vec![format!("{name} failed.")];
-    for (label, member) in
-        [("Cause", "cause"), ("Where", "location"), ("Fix", "fix"), ("More", "page")]
-    {
+    for (label, member) in [
+        ("Cause", "cause"),
+        ("Where", "location"),
+        ("Fix", "fix"),
+        ("More", "page"),
+    ] {
         if let Some(sentence) = diagnosis[member].as_str() {
             lines.push(format!("  {label}: {sentence}"));
         }
@@ -236,7 +251,9 @@ mod tests {
         let mut parser = Parser::default();
         parser.buffer.extend_from_slice(b": hello\n\nevent: li");
         assert_eq!(parser.next(), None);
-        parser.buffer.extend_from_slice(b"ne\r\ndata: a\r\ndata: b\r\n\r\nid: 3\ndata:c\n\n");
+        parser
+            .buffer
+            .extend_from_slice(b"ne\r\ndata: a\r\ndata: b\r\n\r\nid: 3\ndata:c\n\n");
         let event = parser.next().unwrap();
         assert_eq!((event.name.as_str(), event.data.as_str()), ("line", "a\nb"));
         assert_eq!(parser.next().unwrap().data, "c");

@@ -39,7 +39,13 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         None => find(&client, &arguments).await?,
     };
     let stream = if arguments.build { "build" } else { "instance" };
-    let address = path(&["projects", &arguments.project, "deployments", &deployment, "logs"]);
+    let address = path(&[
+        "projects",
+        &arguments.project,
+        "deployments",
+        &deployment,
+        "logs",
+    ]);
     let address = format!("{address}?stream={stream}");
     let mut lines = Vec::new();
     if arguments.follow {
@@ -47,10 +53,15 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     } else {
         lines = all(&client, &address).await?;
         if !output.is_json() {
-            lines.iter().for_each(|entry| line(text(entry, "text")));
+            for entry in &lines {
+                line(text(entry, "text"));
+            }
         }
     }
-    output.result(&json!({ "deployment": deployment, "lines": lines }), String::new);
+    output.result(
+        &json!({ "deployment": deployment, "lines": lines }),
+        String::new,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,10 +71,16 @@ async fn find(client: &Client, arguments: &Arguments) -> anyhow::Result<String> 
     if let Some(live) = project["live"]["id"].as_str().filter(|_| !arguments.build) {
         return Ok(live.to_owned());
     }
-    let answer = client.get(&path(&["projects", &arguments.project, "deployments"])).await?;
+    let answer = client
+        .get(&path(&["projects", &arguments.project, "deployments"]))
+        .await?;
     let newest = answer["deployments"][0]["id"].as_str().map(str::to_owned);
     newest.ok_or_else(|| {
-        Failure::NotFound(format!("nothing of {} has been deployed yet", arguments.project)).into()
+        Failure::NotFound(format!(
+            "nothing of {} has been deployed yet",
+            arguments.project
+        ))
+        .into()
     })
 }
 
@@ -71,7 +88,10 @@ async fn find(client: &Client, arguments: &Arguments) -> anyhow::Result<String> 
 async fn all(client: &Client, address: &str) -> anyhow::Result<Vec<Value>> {
     let mut lines: Vec<Value> = Vec::new();
     loop {
-        let after = lines.last().and_then(|line| line["sequence"].as_i64()).unwrap_or(0);
+        let after = lines
+            .last()
+            .and_then(|line| line["sequence"].as_i64())
+            .unwrap_or(0);
         let mut page = client.get(&format!("{address}&after={after}")).await?;
         match page["lines"].as_array_mut() {
             Some(more) if !more.is_empty() => lines.append(more),

@@ -44,14 +44,23 @@ impl Session {
             "clientInfo": { "name": "berth", "version": env!("CARGO_PKG_VERSION") },
         });
         let answer = session.request("initialize", &greeting).await?;
-        session.revision = answer["protocolVersion"].as_str().unwrap_or(REVISION).to_owned();
-        session.post(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
+        session.revision = answer["protocolVersion"]
+            .as_str()
+            .unwrap_or(REVISION)
+            .to_owned();
+        session
+            .post(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
+            .await?;
         Ok(session)
     }
 
     /// Calls a tool; answers the result as the server gave it.
     pub async fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<Value> {
-        self.request("tools/call", &json!({ "name": tool, "arguments": arguments })).await
+        self.request(
+            "tools/call",
+            &json!({ "name": tool, "arguments": arguments }),
+        )
+        .await
     }
 
     /// Ends the MCP session. A server may refuse; then it ends by itself.
@@ -74,7 +83,10 @@ impl Session {
         let mut answer = if streamed {
             from_stream(response, id).await?
         } else {
-            response.json().await.context("the server's answer is no JSON")?
+            response
+                .json()
+                .await
+                .context("the server's answer is no JSON")?
         };
         if let Some(message) = answer["error"]["message"].as_str() {
             bail!("the server answered: {message}");
@@ -93,9 +105,17 @@ impl Session {
             .map_err(|error| anyhow!("{} does not answer: {}", self.url, root_cause(&error)))?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refusal(&self.url, status, &response.text().await.unwrap_or_default()));
+            return Err(refusal(
+                &self.url,
+                status,
+                &response.text().await.unwrap_or_default(),
+            ));
         }
-        if let Some(id) = response.headers().get(SESSION).and_then(|id| id.to_str().ok()) {
+        if let Some(id) = response
+            .headers()
+            .get(SESSION)
+            .and_then(|id| id.to_str().ok())
+        {
             self.id = Some(id.to_owned());
         }
         Ok(response)
@@ -132,8 +152,13 @@ async fn from_stream(response: Response, id: u64) -> anyhow::Result<Value> {
 fn refusal(url: &str, status: StatusCode, body: &str) -> anyhow::Error {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let words = ["/error/message", "/error_description", "/detail", "/error"];
-    let words = words.iter().find_map(|pointer| body.pointer(pointer)?.as_str());
-    let sentence = format!("{url} answered {status}: {}", words.unwrap_or("no reason given"));
+    let words = words
+        .iter()
+        .find_map(|pointer| body.pointer(pointer)?.as_str());
+    let sentence = format!(
+        "{url} answered {status}: {}",
+        words.unwrap_or("no reason given")
+    );
     if status == StatusCode::NOT_FOUND {
         return Failure::NotFound(sentence).into();
     }

@@ -38,6 +38,9 @@ use crate::telemetry::{self, LogConfig};
 use exit::CODES;
 use output::Output;
 
+/// What roles log. Postgres' notices tell the operator nothing.
+const ROLES_LOG: &str = "info,sqlx=warn,sqlx::postgres::notice=error";
+
 /// Your own cloud for MCP servers.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, propagate_version = true, after_help = CODES)]
@@ -98,7 +101,10 @@ enum Command {
 impl Command {
     /// Whether this runs until it is told to stop, and its log is what people read.
     fn is_role(&self) -> bool {
-        matches!(self, Self::All(_) | Self::Serve(_) | Self::Edge(_) | Self::Runner(_))
+        matches!(
+            self,
+            Self::All(_) | Self::Serve(_) | Self::Edge(_) | Self::Runner(_)
+        )
     }
 }
 
@@ -113,7 +119,11 @@ impl Program {
     }
 
     async fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
-        let level = if self.command.is_role() { "info" } else { "warn" };
+        let level = if self.command.is_role() {
+            ROLES_LOG
+        } else {
+            "warn"
+        };
         telemetry::start(&self.log, level)?;
         refuse_unknown_variables(&Self::command())?;
         match self.command {

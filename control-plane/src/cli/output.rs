@@ -61,11 +61,19 @@ pub fn note(text: &str) {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
     };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
     let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -87,7 +95,10 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other() {
-        let rows = [vec!["NAME".into(), "URL".into()], vec!["a".into(), "http://a".into()]];
+        let rows = [
+            vec!["NAME".into(), "URL".into()],
+            vec!["a".into(), "http://a".into()],
+        ];
         assert_eq!(table(&rows), "NAME  URL\na     http://a");
         assert_eq!(table(&[]), "");
     }

@@ -44,10 +44,16 @@ pub fn pack(directory: &Path) -> anyhow::Result<Archive> {
     let file = tempfile::tempfile().context("cannot make a temporary file")?;
     // Level and header carry no time: flate2 writes none unless told to.
     let gzip = GzEncoder::new(BufWriter::new(file), Compression::default());
-    let mut packer = Packer { tar: Builder::new(gzip), files: 0, bytes: 0 };
+    let mut packer = Packer {
+        tar: Builder::new(gzip),
+        files: 0,
+        bytes: 0,
+    };
     for entry in walk(directory) {
         let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
-        packer.add(directory, &entry).with_context(|| format!("cannot pack {}", entry.path().display()))?;
+        packer
+            .add(directory, &entry)
+            .with_context(|| format!("cannot pack {}", entry.path().display()))?;
     }
     packer.finish(directory)
 }
@@ -76,7 +82,10 @@ struct Packer<W: Write> {
 
 impl<W: Write> Packer<W> {
     fn add(&mut self, root: &Path, entry: &DirEntry) -> anyhow::Result<()> {
-        let name = entry.path().strip_prefix(root).context("the walk left its directory")?;
+        let name = entry
+            .path()
+            .strip_prefix(root)
+            .context("the walk left its directory")?;
         let Some(kind) = entry.file_type().filter(|_| !name.as_os_str().is_empty()) else {
             return Ok(());
         };
@@ -86,7 +95,8 @@ impl<W: Write> Packer<W> {
         if kind.is_symlink() {
             header.set_entry_type(EntryType::Symlink);
             header.set_mode(0o777);
-            self.tar.append_link(&mut header, name, fs::read_link(entry.path())?)?;
+            self.tar
+                .append_link(&mut header, name, fs::read_link(entry.path())?)?;
         } else if kind.is_dir() {
             header.set_entry_type(EntryType::Directory);
             header.set_mode(0o755);
@@ -114,7 +124,8 @@ impl<W: Write> Packer<W> {
         header.set_mode(if executable { 0o755 } else { 0o644 });
         header.set_size(metadata.len());
         // A file that grows while it is read must not spoil the archive; one that shrinks fails.
-        self.tar.append_data(&mut header, name, io::Read::take(file, metadata.len()))?;
+        self.tar
+            .append_data(&mut header, name, io::Read::take(file, metadata.len()))?;
         Ok(())
     }
 }
@@ -130,7 +141,11 @@ impl Packer<GzEncoder<BufWriter<File>>> {
         let mut file = writer.into_inner().context("cannot write the archive")?;
         let size = file.stream_position()?;
         file.rewind()?;
-        Ok(Archive { file, files: self.files, size })
+        Ok(Archive {
+            file,
+            files: self.files,
+            size,
+        })
     }
 }
 
@@ -184,7 +199,10 @@ mod tests {
         };
         let (one, two) = (tree(), tree());
         let old = std::time::SystemTime::UNIX_EPOCH;
-        File::open(two.path().join("src/main.py")).unwrap().set_modified(old).unwrap();
+        File::open(two.path().join("src/main.py"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
         assert_eq!(bytes(one.path()), bytes(two.path()));
     }
 

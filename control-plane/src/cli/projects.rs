@@ -45,8 +45,12 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             output.result(&answer, || show(&answer));
         }
         Command::Delete { project } => {
-            client.send(Method::DELETE, &path(&["projects", &project]), &Value::Null).await?;
-            output.result(&json!({ "deleted": project }), || format!("Deleted {project}."));
+            client
+                .send(Method::DELETE, &path(&["projects", &project]), &Value::Null)
+                .await?;
+            output.result(&json!({ "deleted": project }), || {
+                format!("Deleted {project}.")
+            });
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -64,9 +68,17 @@ fn list(answer: &Value) -> String {
     if projects.is_empty() {
         return "No projects yet; deploy one with `berth deploy`.".to_owned();
     }
-    let mut rows = vec![vec!["PROJECT".to_owned(), "LIVE".to_owned(), "URL".to_owned()]];
+    let mut rows = vec![vec![
+        "PROJECT".to_owned(),
+        "LIVE".to_owned(),
+        "URL".to_owned(),
+    ]];
     rows.extend(projects.iter().map(|project| {
-        vec![text(project, "name").to_owned(), live(project), text(project, "url").to_owned()]
+        vec![
+            text(project, "name").to_owned(),
+            live(project),
+            text(project, "url").to_owned(),
+        ]
     }));
     table(&rows)
 }

@@ -28,7 +28,12 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let Arguments { project, deployment, wait, .. } = arguments;
+    let Arguments {
+        project,
+        deployment,
+        wait,
+        ..
+    } = arguments;
     let address = path(&["projects", &project, "deployments", &deployment, "promote"]);
     let deployment = client.send(Method::POST, &address, &Value::Null).await?;
     Ok(report(&settle(&client, deployment, wait).await?, output))

@@ -27,5 +27,8 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let client = Client::signed_in(&arguments.client)?;
     let address = path(&["projects", &arguments.project, "rollback"]);
     let deployment = client.send(Method::POST, &address, &Value::Null).await?;
-    Ok(report(&settle(&client, deployment, arguments.wait).await?, output))
+    Ok(report(
+        &settle(&client, deployment, arguments.wait).await?,
+        output,
+    ))
 }

@@ -1,5 +1,6 @@
 //! `berth serve`: the control plane on its own.
 
+use std::io::{IsTerminal as _, stdout};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::output::line;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::ServeConfig;
-use crate::{server, shutdown};
+use crate::{server, shutdown, users};
 
 /// Between two tries to reach the database.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -80,7 +82,23 @@ pub async fn serve(
     }
     let app = App::build(config, Clock::System).await?;
     tracing::info!(url = app.config.issuer(), "Berth is up");
+    if stdout().is_terminal() {
+        welcome(&app).await?;
+    }
     server::run(app, listener, shutdown).await
+}
+
+/// Tells the person who started it where to go. A log gets no link: whoever reads it could use it.
+async fn welcome(app: &App) -> anyhow::Result<()> {
+    let url = app.config.issuer();
+    line(&format!("Berth is up at {url}"));
+    let mut db = app.db.acquire().await?;
+    if let Some(token) = users::create_setup_link(&mut db, app.clock.now()).await? {
+        line(&format!(
+            "Choose the owner's password at {url}/setup/{token}"
+        ));
+    }
+    Ok(())
 }
 
 /// A database that is away will come back, so it is waited for; one that refuses us will not.

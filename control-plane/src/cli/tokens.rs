@@ -40,7 +40,10 @@ enum Command {
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
     match arguments.command {
-        Command::Create { name, expires_in_days } => {
+        Command::Create {
+            name,
+            expires_in_days,
+        } => {
             let mut body = json!({ "name": name });
             if let Some(days) = expires_in_days {
                 body["expires_in_days"] = days.into();
@@ -53,7 +56,9 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             output.result(&answer["tokens"], || list(&answer["tokens"]));
         }
         Command::Revoke { id } => {
-            client.send(Method::DELETE, &path(&["tokens", &id]), &Value::Null).await?;
+            client
+                .send(Method::DELETE, &path(&["tokens", &id]), &Value::Null)
+                .await?;
             output.result(&json!({ "revoked": id }), || format!("Revoked {id}."));
         }
     }

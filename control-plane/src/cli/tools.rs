@@ -18,7 +18,9 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let answer = client.get(&path(&["projects", &arguments.project, "tools"])).await?;
+    let answer = client
+        .get(&path(&["projects", &arguments.project, "tools"]))
+        .await?;
     output.result(&answer["tools"], || list(&answer["tools"]));
     Ok(ExitCode::SUCCESS)
 }
@@ -31,7 +33,11 @@ fn list(tools: &Value) -> String {
     let rows: Vec<Vec<String>> = tools
         .iter()
         .map(|tool| {
-            let about = text(tool, "description").trim().lines().next().unwrap_or_default();
+            let about = text(tool, "description")
+                .trim()
+                .lines()
+                .next()
+                .unwrap_or_default();
             vec![text(tool, "name").to_owned(), about.to_owned()]
         })
         .collect();

@@ -26,7 +26,10 @@ fn the_defaults_serve_a_machine_of_ones_own() {
     let config = parse(&[]).check().unwrap();
     assert_eq!(config.issuer(), "http://localhost:8080");
     assert_eq!(config.authority(), "localhost:8080");
-    assert_eq!(config.project_url("hello"), "http://hello.localhost:8080/mcp");
+    assert_eq!(
+        config.project_url("hello"),
+        "http://hello.localhost:8080/mcp"
+    );
     assert!(!config.is_secure());
 }
 
@@ -62,8 +65,16 @@ fn a_registrable_domain_is_not_shared_unless_allowed() {
 
 #[test]
 fn unusable_urls_and_domains_are_refused() {
-    for url in ["ftp://a.example", "https://a.example/path", "https://u:p@a.example", "berth"] {
-        assert!(Program::try_parse_from(["berth", "--url", url]).is_err(), "{url}");
+    for url in [
+        "ftp://a.example",
+        "https://a.example/path",
+        "https://u:p@a.example",
+        "berth",
+    ] {
+        assert!(
+            Program::try_parse_from(["berth", "--url", url]).is_err(),
+            "{url}"
+        );
     }
     for domain in ["", "a..b", "http://a.b", "-a.b", "a.b:80"] {
         assert!(
@@ -78,7 +89,9 @@ fn secrets_come_from_files_and_are_never_printed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
     std::fs::write(&file, "hunter2\n").unwrap();
-    let config = parse(&["--owner-password-file", file.to_str().unwrap()]).check().unwrap();
+    let config = parse(&["--owner-password-file", file.to_str().unwrap()])
+        .check()
+        .unwrap();
     assert_eq!(config.owner_password.as_ref().unwrap().expose(), "hunter2");
     assert!(!format!("{config:?}").contains("hunter2"));
 }
@@ -99,7 +112,9 @@ fn an_empty_secret_is_none() {
 
 #[test]
 fn role_tokens_are_compared_whole() {
-    let config = parse(&["--edge-token", "abc", "--runner-token", "xyz"]).check().unwrap();
+    let config = parse(&["--edge-token", "abc", "--runner-token", "xyz"])
+        .check()
+        .unwrap();
     assert!(config.accepts_edge("abc"));
     assert!(!config.accepts_edge("ab"));
     assert!(!config.accepts_edge("xyz"));

@@ -80,9 +80,8 @@ mod tests {
 
     #[test]
     fn every_command_is_asked_for_its_variables() {
-        let program = clap::Command::new("a").subcommand(
-            clap::Command::new("b").arg(clap::Arg::new("c").long("c").env("BERTH_C")),
-        );
+        let program = clap::Command::new("a")
+            .subcommand(clap::Command::new("b").arg(clap::Arg::new("c").long("c").env("BERTH_C")));
         assert!(known(&program).contains("BERTH_C"));
     }
 }

@@ -58,10 +58,10 @@ impl IntoResponse for PageError {
         let status = self.0.status();
         match &self.0 {
             Error::Internal(error) => {
-                tracing::error!(error = format!("{error:#}"), "a page failed")
+                tracing::error!(error = format!("{error:#}"), "a page failed");
             }
             Error::Unavailable(sentence) => {
-                tracing::warn!(error = sentence, "a page could not be made")
+                tracing::warn!(error = sentence, "a page could not be made");
             }
             _ => {}
         }

@@ -77,9 +77,15 @@ async fn report(app: &App, runner: Uuid, deployment: Uuid, change: impl FnOnce(&
     deployments::claim(&mut db, runner, Duration::MINUTE, app.clock.now())
         .await
         .unwrap();
-    deployments::take_report(&mut db, runner, &report, Duration::MINUTE, app.clock.now())
-        .await
-        .unwrap();
+    deployments::take_report(
+        &mut db,
+        runner,
+        &report,
+        std::time::Duration::from_mins(1),
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
 }
 
 /// The sentence beside a field of a form that came back.
@@ -197,7 +203,7 @@ async fn a_bad_new_project_comes_back_as_typed_with_a_sentence_beside_each_field
         ),
         (
             "a",
-            "ssh://git@git.example/a",
+            "ssh://git.example/a",
             "",
             "source_url",
             "Repositories are read over https, not ssh",
@@ -541,7 +547,10 @@ async fn a_failure_says_why_what_to_do_and_what_still_serves() {
         .project
         .id;
     let first = deployments::get(&mut db, id, "1").await.unwrap().id;
-    report(&app, runner, first, |report| report.phase = Phase::Healthy).await;
+    report(&app, runner, first, |report| {
+        report.phase = Phase::Healthy;
+    })
+    .await;
     let answer = submit(&mut browser, "/projects/hello/deploy", &[]).await;
     assert_eq!(answer.location(), "/projects/hello/deployments/2");
     assert!(
@@ -611,7 +620,7 @@ async fn a_page_that_asks_for_news_gets_them_only_when_there_are_some() {
         .id;
     let deployment = deployments::get(&mut db, id, "1").await.unwrap().id;
     report(&app, runner, deployment, |report| {
-        report.phase = Phase::Healthy
+        report.phase = Phase::Healthy;
     })
     .await;
     let ended = browser.get("/projects/hello/status?seen=x").await;
@@ -811,7 +820,7 @@ async fn buttons_lead_to_the_deployment_they_made() {
         submit(&mut browser, "/projects/hello/deploy", &[]).await;
         let deployment = deployments::get(&mut db, id, number).await.unwrap().id;
         report(&app, runner, deployment, |report| {
-            report.phase = Phase::Healthy
+            report.phase = Phase::Healthy;
         })
         .await;
     }

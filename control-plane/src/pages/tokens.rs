@@ -27,7 +27,7 @@ const LIFETIMES: [(&str, &str); 4] = [
 #[template(path = "tokens.html")]
 struct Tokens {
     shell: Shell,
-    tokens: Vec<Row>,
+    list: Vec<Row>,
     lifetimes: &'static [(&'static str, &'static str)],
     form: Form,
     problem: Option<String>,
@@ -88,7 +88,7 @@ impl Tokens {
         };
         Ok(Self {
             shell: Shell::new(person, "tokens"),
-            tokens: tokens.into_iter().map(row).collect(),
+            list: tokens.into_iter().map(row).collect(),
             lifetimes: &LIFETIMES,
             form: Form::default(),
             problem: None,

@@ -197,18 +197,6 @@ impl Problems {
     pub fn any(&self) -> bool {
         *self != Self::default()
     }
-
-    /// How many fields have one.
-    pub fn count(&self) -> usize {
-        let fields = [
-            &self.name,
-            &self.source_url,
-            &self.source_branch,
-            &self.entrypoint,
-            &self.variables,
-        ];
-        fields.into_iter().flatten().count()
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +236,6 @@ mod tests {
         problems.add(Error::Conflict("Taken.".into())).unwrap();
         assert_eq!(problems.name.as_deref(), Some("No. Nor this."));
         assert_eq!(problems.general.as_deref(), Some("Taken."));
-        assert_eq!(problems.count(), 1);
         assert!(problems.add(Error::NotFound("project")).is_err());
     }
 }

@@ -50,7 +50,9 @@ fn choose(mut installed: Vec<Binaries>, needed: Option<u32>) -> anyhow::Result<B
              `apt-get install postgresql`, or name a database with BERTH_DATABASE_URL"
         );
     };
-    let Some(needed) = needed else { return Ok(newest.clone()) };
+    let Some(needed) = needed else {
+        return Ok(newest.clone());
+    };
     match installed.iter().find(|binaries| binaries.major == needed) {
         Some(binaries) => Ok(binaries.clone()),
         None => bail!(
@@ -80,24 +82,36 @@ fn installed() -> Vec<Binaries> {
 }
 
 fn is_complete(directory: &Path) -> bool {
-    ["postgres", "initdb"].iter().all(|program| directory.join(program).is_file())
+    ["postgres", "initdb"]
+        .iter()
+        .all(|program| directory.join(program).is_file())
 }
 
 fn on_path() -> Option<Binaries> {
-    #[expect(clippy::disallowed_methods, reason = "the search path is no setting of ours")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the search path is no setting of ours"
+    )]
     let path = std::env::var_os("PATH")?;
     let directory = std::env::split_paths(&path).find(|directory| is_complete(directory))?;
     // The links in a search path may lead elsewhere; the server looks for its files from there.
     let server = directory.join("postgres").canonicalize().ok()?;
     let output = Command::new(&server).arg("--version").output().ok()?;
     let major = major(&String::from_utf8_lossy(&output.stdout))?;
-    Some(Binaries { major, directory: server.parent()?.to_owned() })
+    Some(Binaries {
+        major,
+        directory: server.parent()?.to_owned(),
+    })
 }
 
 /// Reads `postgres (PostgreSQL) 15.14 (Debian …)`.
 fn major(version: &str) -> Option<u32> {
     let number = version.split_whitespace().nth(2)?;
-    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    number
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -105,7 +119,10 @@ mod tests {
     use super::*;
 
     fn version(major: u32) -> Binaries {
-        Binaries { major, directory: PathBuf::new() }
+        Binaries {
+            major,
+            directory: PathBuf::new(),
+        }
     }
 
     #[test]
@@ -130,7 +147,10 @@ mod tests {
 
     #[test]
     fn version_lines_are_read() {
-        assert_eq!(major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some(15));
+        assert_eq!(
+            major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"),
+            Some(15)
+        );
         assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major("nonsense"), None);
     }

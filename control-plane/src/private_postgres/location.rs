@@ -84,7 +84,10 @@ impl Location {
     }
 
     fn within(parent: &Path) -> Self {
-        Self { directory: parent.join("postgres"), parent: parent.to_owned() }
+        Self {
+            directory: parent.join("postgres"),
+            parent: parent.to_owned(),
+        }
     }
 
     /// Whether a cluster is there.
@@ -128,7 +131,12 @@ impl Location {
     pub fn keep(&self, new: &Path) -> anyhow::Result<()> {
         fs::rename(new, &self.directory)
             .and_then(|()| fs::File::open(&self.parent)?.sync_all())
-            .with_context(|| format!("cannot move the new database to {}", self.directory.display()))
+            .with_context(|| {
+                format!(
+                    "cannot move the new database to {}",
+                    self.directory.display()
+                )
+            })
     }
 
     /// A directory for the socket that only `user` (and root) can enter.
@@ -175,7 +183,10 @@ impl Location {
         if stands != self.directory.canonicalize().ok()? {
             return None;
         }
-        Some(Running { pid: Pid::from_raw(pid)?, socket })
+        Some(Running {
+            pid: Pid::from_raw(pid)?,
+            socket,
+        })
     }
 }
 
@@ -185,7 +196,8 @@ fn note(data: &Path) -> PathBuf {
 }
 
 fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
-    path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
 }
 
 /// 64 bits of a path's hash: short, and the same at every start.
@@ -210,7 +222,10 @@ fn make_private(path: &Path, user: Option<&User>) -> anyhow::Result<()> {
         made => made.with_context(|| format!("cannot make {}", path.display()))?,
     }
     let metadata = fs::symlink_metadata(path)?;
-    let ours = [rustix::process::getuid().as_raw(), user.map_or(u32::MAX, |user| user.uid)];
+    let ours = [
+        rustix::process::getuid().as_raw(),
+        user.map_or(u32::MAX, |user| user.uid),
+    ];
     if !metadata.is_dir() || !ours.contains(&metadata.uid()) {
         bail!("{} belongs to someone else; remove it", path.display());
     }

@@ -4,7 +4,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::*;
 
-/// A data directory that any user can enter; temporary directories are closed by default.
+/// A data directory that any user can enter, whatever our umask is.
 fn data() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
@@ -17,7 +17,10 @@ async fn count_kept(server: &PrivatePostgres) -> i64 {
         .execute(&mut connection)
         .await
         .unwrap();
-    sqlx::query_scalar("select count(*) from kept").fetch_one(&mut connection).await.unwrap()
+    sqlx::query_scalar("select count(*) from kept")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
 }
 
 fn pid(server: &PrivatePostgres) -> Pid {
@@ -49,7 +52,11 @@ async fn it_starts_is_adopted_survives_kills_and_stops() {
 
     let found = PrivatePostgres::find_running(data.path()).unwrap().unwrap();
     found.stop().await.unwrap();
-    assert!(PrivatePostgres::find_running(data.path()).unwrap().is_none());
+    assert!(
+        PrivatePostgres::find_running(data.path())
+            .unwrap()
+            .is_none()
+    );
     drop(server);
 }
 
@@ -59,8 +66,10 @@ async fn two_starts_at_once_end_with_one_server() {
     let first = PrivatePostgres::start(data.path()).await.unwrap();
     first.stop().await.unwrap();
     // The second comes as if the first had been killed before its lock file was there.
-    let (one, two) =
-        tokio::join!(PrivatePostgres::start(data.path()), PrivatePostgres::start(data.path()));
+    let (one, two) = tokio::join!(
+        PrivatePostgres::start(data.path()),
+        PrivatePostgres::start(data.path())
+    );
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(pid(&one), pid(&two));
     one.stop().await.unwrap();
@@ -96,6 +105,7 @@ async fn a_closed_data_directory_is_left_alone() {
         return;
     }
     let data = tempfile::tempdir().unwrap();
+    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let server = PrivatePostgres::start(data.path()).await.unwrap();
     assert!(!server.directory().starts_with(data.path()));
     assert_eq!(count_kept(&server).await, 1);
@@ -109,6 +119,9 @@ async fn data_of_another_version_is_refused_with_the_way_out() {
     let data = data();
     fs::create_dir(data.path().join("postgres")).unwrap();
     fs::write(data.path().join("postgres/PG_VERSION"), "9\n").unwrap();
-    let error = PrivatePostgres::start(data.path()).await.unwrap_err().to_string();
+    let error = PrivatePostgres::start(data.path())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("made by Postgres 9"), "{error}");
 }

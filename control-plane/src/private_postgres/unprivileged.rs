@@ -37,9 +37,15 @@ pub fn user() -> anyhow::Result<Option<User>> {
 fn parse(accounts: &str, name: &str) -> Option<User> {
     accounts.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [found, _, uid, gid, ..] = fields[..] else { return None };
+        let [found, _, uid, gid, ..] = fields[..] else {
+            return None;
+        };
         let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-        (found == name && uid != 0).then(|| User { name: name.to_owned(), uid, gid })
+        (found == name && uid != 0).then(|| User {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
     })
 }
 
@@ -72,7 +78,8 @@ mod tests {
 
     #[test]
     fn an_account_is_found_by_its_name_and_root_never_is() {
-        let accounts = "root:x:0:0::/root:/bin/sh\npostgres:x:101:104:,,,:/var:/bin/sh\nnobody:x:0:0::/:\n";
+        let accounts =
+            "root:x:0:0::/root:/bin/sh\npostgres:x:101:104:,,,:/var:/bin/sh\nnobody:x:0:0::/:\n";
         let user = parse(accounts, "postgres").unwrap();
         assert_eq!((user.uid, user.gid), (101, 104));
         assert_eq!(parse(accounts, "nobody"), None);

@@ -99,7 +99,7 @@ fn hash(id: &Id) -> Vec<u8> {
     sha256(id.to_string())
 }
 
-fn backend(error: sqlx::Error) -> StoreError {
+fn backend(error: &sqlx::Error) -> StoreError {
     tracing::warn!(%error, "the session store failed");
     StoreError::Backend(error.to_string())
 }
@@ -119,7 +119,7 @@ impl SessionStore for Sessions {
         )
         .execute(&self.db)
         .await
-        .map_err(backend)?;
+        .map_err(|error| backend(&error))?;
         Ok(())
     }
 
@@ -129,15 +129,15 @@ impl SessionStore for Sessions {
         let data =
             serde_json::to_value(&record.data).map_err(|e| StoreError::Encode(e.to_string()))?;
         sqlx::query!(
-            "update sessions set data = $2, expires_at = least($3, created_at + $4) where id_hash = $1",
+            "update sessions set data = $2, expires_at = least($3, created_at + make_interval(secs => $4)) where id_hash = $1",
             hash(&record.id),
             data,
             end(record, now, now),
-            longest(),
+            LONGEST.as_seconds_f64(),
         )
         .execute(&self.db)
         .await
-        .map_err(backend)?;
+        .map_err(|error| backend(&error))?;
         Ok(())
     }
 
@@ -150,7 +150,7 @@ impl SessionStore for Sessions {
         )
         .fetch_optional(&self.db)
         .await
-        .map_err(backend)?;
+        .map_err(|error| backend(&error))?;
         let Some(row) = found else { return Ok(None) };
         let data =
             serde_json::from_value(row.data).map_err(|e| StoreError::Decode(e.to_string()))?;
@@ -168,7 +168,7 @@ impl SessionStore for Sessions {
             )
             .execute(&self.db)
             .await
-            .map_err(backend)?;
+            .map_err(|error| backend(&error))?;
         }
         Ok(Some(record))
     }
@@ -177,16 +177,7 @@ impl SessionStore for Sessions {
         sqlx::query!("delete from sessions where id_hash = $1", hash(id))
             .execute(&self.db)
             .await
-            .map_err(backend)?;
+            .map_err(|error| backend(&error))?;
         Ok(())
-    }
-}
-
-/// [`LONGEST`] as Postgres takes it.
-fn longest() -> sqlx::postgres::types::PgInterval {
-    sqlx::postgres::types::PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: LONGEST.whole_microseconds() as i64,
     }
 }

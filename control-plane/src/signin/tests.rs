@@ -170,13 +170,14 @@ async fn signing_out_ends_the_session_on_the_server() {
     let mut browser = Browser::signed_in(&app).await;
     let mut thief = browser.clone();
     let csrf = browser.get("/").await.field("csrf");
-    assert_eq!(
-        browser
-            .submit("/signout", &[("csrf", &csrf)])
-            .await
-            .location(),
-        "/signin"
-    );
+    let answer = browser.submit("/signout", &[("csrf", &csrf)]).await;
+    assert_eq!(answer.location(), "/signin");
+    let removals: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+    assert!(removals.iter().any(|cookie| {
+        cookie
+            .to_str()
+            .is_ok_and(|c| c.contains("Max-Age=0") && c.contains("Secure"))
+    }));
     assert!(!is_in(&mut browser).await);
     assert!(!is_in(&mut thief).await);
 }

@@ -213,7 +213,7 @@ async fn saved_routes_serve_while_the_control_plane_is_away_and_yield_when_it_is
     let world = World::protected(&server).await;
     let token = world.signer.good();
     let World {
-        edge,
+        mut edge,
         control,
         data,
         signer,
@@ -222,7 +222,8 @@ async fn saved_routes_serve_while_the_control_plane_is_away_and_yield_when_it_is
     let control_address = control.server.address;
     drop(control);
     assert_eq!(edge.send(call_with(&token)).await.text(), "called");
-    drop(edge);
+    edge.shutdown.cancel();
+    (&mut edge.running).await.unwrap().unwrap();
 
     let edge = Edge::start(control_address, data.path()).await;
     assert_eq!(edge.send(call_with(&token)).await.text(), "called");

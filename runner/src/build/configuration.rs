@@ -12,6 +12,10 @@ use crate::protocol::Diagnosis;
 /// The file's usual name.
 pub const FILE: &str = "fastmcp.json";
 
+/// What a file must look like at least.
+const FORM: &str =
+    "Write it like {\"source\": {\"path\": \"server.py\", \"entrypoint\": \"mcp\"}}.";
+
 /// What the file says.
 #[derive(Debug)]
 pub struct Configuration {
@@ -70,8 +74,6 @@ pub fn read(tree: &FileTree, path: &str) -> Result<Configuration, Diagnosis> {
             fix,
         )
     };
-    const FORM: &str =
-        "Write it like {\"source\": {\"path\": \"server.py\", \"entrypoint\": \"mcp\"}}.";
     let text = tree
         .text(path)
         .ok_or_else(|| invalid("it is not UTF-8 text".to_owned(), "Save it as UTF-8."))?;

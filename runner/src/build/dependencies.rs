@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::configuration::Configuration;
+use super::entrypoint::is_python;
+use super::requirements::{bytes, has_entries, missing, readable, requirement_files};
 use super::tree::{FileTree, directory_of, join, upwards};
 use crate::diagnose::{Code, diagnosis};
 use crate::protocol::Diagnosis;
 
-/// Deepest `-r` within `-r`.
-const MAX_INCLUDES: usize = 32;
 /// Most Python files that are read for their imports.
 const MAX_SCANNED_FILES: usize = 200;
 
@@ -307,61 +307,6 @@ fn dynamic_files(table: &toml::Table) -> Vec<String> {
     }
 }
 
-/// A requirements file and all it includes with `-r` and `-c`.
-fn requirement_files(tree: &FileTree, path: &str) -> Result<BTreeMap<String, Vec<u8>>, Diagnosis> {
-    let mut files = BTreeMap::new();
-    let mut ahead = vec![path.to_owned()];
-    while let Some(path) = ahead.pop() {
-        if files.contains_key(&path) {
-            continue;
-        }
-        if files.len() >= MAX_INCLUDES {
-            return Err(diagnosis(
-                Code::ConfigurationInvalid,
-                format!(
-                    "{path} is the {}th requirements file that is included.",
-                    MAX_INCLUDES + 1
-                ),
-                "Put the requirements into fewer files.",
-            ));
-        }
-        let text = readable(tree, &path)?;
-        for name in includes(&text) {
-            if name.contains("://") {
-                continue; // Fetched by the installer, within the build's network.
-            }
-            match join(directory_of(&path), name) {
-                Some(included) if tree.has(&included) => ahead.push(included),
-                _ => return Err(missing(&path, name)),
-            }
-        }
-        files.insert(path, text.into_bytes());
-    }
-    Ok(files)
-}
-
-/// Names behind `-r`, `-c` and their long forms.
-fn includes(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter_map(|line| {
-        let line = line.split(" #").next().unwrap_or_default().trim();
-        let rest = ["--requirement", "--constraint", "-r", "-c"]
-            .iter()
-            .find_map(|option| line.strip_prefix(option))?;
-        let name = rest.trim_start_matches(['=', ' ', '\t']).trim();
-        (!name.is_empty()).then_some(name)
-    })
-}
-
-/// Whether anything is required in it.
-fn has_entries(contents: &[u8]) -> bool {
-    String::from_utf8_lossy(contents).lines().any(|line| {
-        let line = line.trim();
-        !line.is_empty()
-            && !line.starts_with('#')
-            && (!line.starts_with('-') || line.starts_with("-e"))
-    })
-}
-
 /// Nothing is declared: the package whose server the code makes.
 fn assumed(tree: &FileTree, mut reasons: Vec<String>) -> Found {
     let package = imported_package(tree);
@@ -388,7 +333,7 @@ fn imported_package(tree: &FileTree) -> &'static str {
     let mut sdk = None;
     let python = tree
         .names()
-        .filter(|name| name.ends_with(".py"))
+        .filter(|name| is_python(name))
         .take(MAX_SCANNED_FILES);
     for text in python.filter_map(|name| tree.text(name)) {
         for line in text.lines().map(str::trim_start) {
@@ -418,45 +363,4 @@ fn imported_package(tree: &FileTree) -> &'static str {
         }
     }
     sdk.unwrap_or("fastmcp")
-}
-
-fn bytes(tree: &FileTree, path: &str) -> Result<Vec<u8>, Diagnosis> {
-    tree.read(path).ok_or_else(|| {
-        diagnosis(
-            Code::ConfigurationInvalid,
-            format!("{path} is too large to be read."),
-            "Remove what does not belong into it and deploy again.",
-        )
-    })
-}
-
-fn readable(tree: &FileTree, path: &str) -> Result<String, Diagnosis> {
-    let contents = bytes(tree, path)?;
-    if contents.starts_with(&[0xff, 0xfe]) || contents.starts_with(&[0xfe, 0xff]) {
-        return Err(diagnosis(
-            Code::ConfigurationInvalid,
-            format!("{path} is saved as UTF-16, as PowerShell's `>` does."),
-            "Save it as UTF-8 and deploy again.",
-        ));
-    }
-    let text = String::from_utf8(contents).map_err(|_| {
-        diagnosis(
-            Code::ConfigurationInvalid,
-            format!("{path} is not UTF-8 text."),
-            "Save it as UTF-8 and deploy again.",
-        )
-    })?;
-    Ok(text
-        .strip_prefix('\u{feff}')
-        .map_or(text.clone(), str::to_owned))
-}
-
-fn missing(named_in: &str, name: &str) -> Diagnosis {
-    let mut found = diagnosis(
-        Code::DependencyFileNotFound,
-        format!("{named_in} names {name}, which is not in the source."),
-        "Add the file to the source, or remove its mention.",
-    );
-    found.location = Some(named_in.to_owned());
-    found
 }

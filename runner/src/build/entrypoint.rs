@@ -180,7 +180,7 @@ fn inside(path: &str) -> Result<String, Diagnosis> {
             "Write a path from the top of the source, for example src/server.py:mcp.",
         ))
     };
-    if path.len() > super::archive::MAX_PATH_BYTES || path.chars().any(char::is_control) {
+    if path.len() > super::names::MAX_PATH_BYTES || path.chars().any(char::is_control) {
         return refuse("The entrypoint is too long or holds control characters.".to_owned());
     }
     if path.starts_with('/') || path.starts_with('~') {
@@ -305,7 +305,8 @@ fn servers(tree: &FileTree) -> Vec<String> {
         .collect()
 }
 
-fn is_python(name: &str) -> bool {
+/// Whether a file is Python source by its name.
+pub(super) fn is_python(name: &str) -> bool {
     name.strip_suffix(".py")
         .is_some_and(|stem| !stem.is_empty())
 }

@@ -30,7 +30,10 @@ use crate::limits::Bounds;
 use crate::logs::LogWriter;
 use crate::record;
 use crate::runtime::docker::CONTAINER_USER;
-use crate::runtime::{self, BuildEnd, ContainerSpec, Exit, Image, Mount, Owner, Role, Runtime, RuntimeError};
+use crate::runtime::{
+    self, BuildEnd, ContainerSpec, Exit, Image, Mount, Owner, Role, Runtime, RuntimeError,
+};
+use crate::store;
 
 /// A lock of a thousand packages with hashes of every wheel is far smaller.
 const MAX_LOCK_BYTES: u64 = 16 * 1024 * 1024;
@@ -149,7 +152,8 @@ impl Heard {
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
         }
-        self.tail.push_back(String::from_utf8_lossy(line).into_owned());
+        self.tail
+            .push_back(String::from_utf8_lossy(line).into_owned());
     }
 }
 
@@ -206,24 +210,16 @@ impl Environments {
         built
     }
 
-    /// Removes every environment whose directory is not in `keep`.
-    pub fn retain(&self, keep: &[PathBuf]) -> io::Result<usize> {
-        let mut removed = 0;
-        for entry in fs::read_dir(self.directory.join("environments"))? {
-            let path = entry?.path();
-            if path.is_dir() && !keep.contains(&path) {
-                let _ = fs::remove_file(path.with_extension("lock"));
-                remove(&path);
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
     fn find(&self, request: &Request<'_>, inputs: &str) -> Option<PathBuf> {
         let lock = fs::read(self.lock_path(inputs)).ok()?;
         let path = self.environment_path(request, &sha256(&lock));
-        path.is_dir().then_some(path)
+        if !path.is_dir() {
+            return None;
+        }
+        for used in [&self.lock_path(inputs), &path, &path.with_extension("lock")] {
+            store::touch(used);
+        }
+        Some(path)
     }
 
     fn lock_path(&self, inputs: &str) -> PathBuf {
@@ -293,11 +289,15 @@ impl Environments {
     /// Makes the directories of a build and writes its plan.
     fn prepare(&self, request: &Request<'_>, inputs: &str) -> io::Result<Workplace> {
         // A name of its own each time: a build that was called off may still be cleaned up.
-        let place = self
-            .directory
-            .join("builds")
-            .join(format!("{}-{}", request.owner.deployment, Uuid::new_v4().simple()));
-        DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+        let place = self.directory.join("builds").join(format!(
+            "{}-{}",
+            request.owner.deployment,
+            Uuid::new_v4().simple()
+        ));
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&place)?;
         let place = Workplace(place);
         for name in ["env", "out"] {
             tenant_directory(&place.0.join(name))?;
@@ -326,7 +326,10 @@ impl Environments {
         let mut known = Vec::new();
         for entry in fs::read_dir(self.directory.join("environments"))? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "lock") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "lock")
+            {
                 let hash = sha256(&fs::read(&path)?);
                 if self.environment_path(request, &hash).is_dir() {
                     known.push(hash);
@@ -363,7 +366,9 @@ impl Environments {
             owner: request.owner,
             role: Role::Build,
             image: request.image.name.clone(),
-            command: ["/usr/bin/python3", "/berth/environment.py"].map(String::from).to_vec(),
+            command: ["/usr/bin/python3", "/berth/environment.py"]
+                .map(String::from)
+                .to_vec(),
             environment,
             working_dir: "/app".to_owned(),
             mounts,
@@ -427,7 +432,10 @@ fn tenant_directory(path: &Path) -> io::Result<()> {
     chown(path, Some(CONTAINER_USER), Some(CONTAINER_USER)).map_err(|error| {
         io::Error::new(
             error.kind(),
-            format!("giving {} to the user of containers (the runner must be root): {error}", path.display()),
+            format!(
+                "giving {} to the user of containers (the runner must be root): {error}",
+                path.display()
+            ),
         )
     })
 }
@@ -436,7 +444,10 @@ fn tenant_directory(path: &Path) -> io::Result<()> {
 fn read_tenant_file(path: &Path) -> io::Result<Vec<u8>> {
     /// `O_NOFOLLOW | O_NONBLOCK` on Linux: no link, and no waiting on a pipe.
     const FLAGS: i32 = 0o400_000 | 0o4_000;
-    let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(FLAGS)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("the build's lock is not a file"));
     }

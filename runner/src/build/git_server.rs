@@ -56,14 +56,25 @@ impl TestRepository {
         }
         let empty = self.raw_tree(&[]);
         let base = self.repository.find_tree(empty).expect("the empty tree");
-        let tree = builder.create_updated(&self.repository, &base).expect("a tree");
+        let tree = builder
+            .create_updated(&self.repository, &base)
+            .expect("a tree");
         self.commit_tree(branch, message, tree)
     }
 
     pub fn commit_tree(&self, branch: &str, message: &str, tree: Oid) -> Oid {
-        let who = Signature::new("Ada Lovelace", "ada@example.com", &Time::new(1_700_000_000, 0)).expect("a name");
+        let who = Signature::new(
+            "Ada Lovelace",
+            "ada@example.com",
+            &Time::new(1_700_000_000, 0),
+        )
+        .expect("a name");
         let name = format!("refs/heads/{branch}");
-        let parent = self.repository.find_reference(&name).ok().and_then(|found| found.peel_to_commit().ok());
+        let parent = self
+            .repository
+            .find_reference(&name)
+            .ok()
+            .and_then(|found| found.peel_to_commit().ok());
         let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
         let tree = self.repository.find_tree(tree).expect("the tree");
         self.repository
@@ -97,7 +108,9 @@ impl GitServer {
     }
 
     pub fn url(&self, path: &str) -> url::Url {
-        format!("http://{}/{path}", self.address).parse().expect("an address")
+        format!("http://{}/{path}", self.address)
+            .parse()
+            .expect("an address")
     }
 }
 
@@ -126,36 +139,67 @@ fn read(stream: &TcpStream) -> Option<Request> {
         };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
+    let length = headers
+        .get("content-length")
+        .map_or(0, |length| length.parse().expect("a length"));
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(Request { method, path: path.to_owned(), query: query.to_owned(), headers, body })
+    Some(Request {
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers,
+        body,
+    })
 }
 
 const LISTING: &str = "application/x-git-upload-pack-advertisement";
 
 fn answer(mut stream: TcpStream, root: &Path, address: SocketAddr) {
     let Some(request) = read(&stream) else { return };
-    let simple = |status: &str, headers: &str| format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n");
+    let simple = |status: &str, headers: &str| {
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n")
+    };
     let first = request.path.split('/').nth(1).unwrap_or_default();
     let text = match first {
         "repos" => return backend(stream, root, &request),
         "moved" => {
-            let to = request.path.replacen("/moved/", "/repos/", 1).replacen("/info", ".git/info", 1);
-            simple("301 Moved Permanently", &format!("Location: {to}?{}\r\n", request.query))
+            let to =
+                request
+                    .path
+                    .replacen("/moved/", "/repos/", 1)
+                    .replacen("/info", ".git/info", 1);
+            simple(
+                "301 Moved Permanently",
+                &format!("Location: {to}?{}\r\n", request.query),
+            )
         }
-        "loop" => simple("302 Found", &format!("Location: {}?{}\r\n", request.path, request.query)),
+        "loop" => simple(
+            "302 Found",
+            &format!("Location: {}?{}\r\n", request.path, request.query),
+        ),
         "away" => {
             let port = address.port().wrapping_add(1);
-            simple("302 Found", &format!("Location: http://127.0.0.1:{port}{}?{}\r\n", request.path, request.query))
+            simple(
+                "302 Found",
+                &format!(
+                    "Location: http://127.0.0.1:{port}{}?{}\r\n",
+                    request.path, request.query
+                ),
+            )
         }
         "private" => simple("401 Unauthorized", "WWW-Authenticate: Basic\r\n"),
         "broken" => simple("500 Internal Server Error", ""),
         "page" => simple("200 OK", "Content-Type: text/html\r\n"),
         "endless" | "drip" => {
-            let _ = stream.write_all(simple("200 OK", &format!("Content-Type: {LISTING}\r\n")).as_bytes());
+            let _ = stream
+                .write_all(simple("200 OK", &format!("Content-Type: {LISTING}\r\n")).as_bytes());
             // A pkt-line of the largest size, over and over, of a listing that never ends.
-            let filler = format!("fff0{} refs/heads/{}\n", "a".repeat(40), "b".repeat(0xfff0 - 4 - 41 - 12));
+            let filler = format!(
+                "fff0{} refs/heads/{}\n",
+                "a".repeat(40),
+                "b".repeat(0xfff0 - 4 - 41 - 12)
+            );
             while first == "endless" && stream.write_all(filler.as_bytes()).is_ok() {}
             // Silent for as long as the client stays.
             let _ = stream.read(&mut [0]);
@@ -202,12 +246,14 @@ fn backend(mut stream: TcpStream, root: &Path, request: &Request) {
         .lines()
         .find_map(|line| line.strip_prefix("Status: "))
         .unwrap_or("200 OK");
-    let headers: String = head
+    let kept: Vec<&str> = head
         .lines()
         .filter(|line| !line.starts_with("Status:"))
-        .map(|line| format!("{line}\r\n"))
         .collect();
-    let _ = stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n").as_bytes());
+    let headers = kept.join("\r\n");
+    let _ = stream.write_all(
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n\r\n").as_bytes(),
+    );
     let _ = stream.write_all(&output.stdout[end + 4..]);
 }
 

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod archive;
+mod commit;
 mod configuration;
 mod dependencies;
 mod entrypoint;
@@ -9,9 +10,13 @@ pub mod environment;
 pub mod fetch;
 #[cfg(test)]
 mod git_server;
+mod git_url;
+mod names;
 pub mod pipeline;
 pub mod plan;
 mod python;
+mod requirements;
 pub mod source;
 pub mod transport;
 mod tree;
+mod upload;

@@ -271,6 +271,31 @@ mod tests {
     }
 
     #[test]
+    fn local_packages_are_inputs() {
+        let files = [
+            ("main.py", SERVER),
+            (
+                "requirements.txt",
+                "-e .\n./libs/thing[extra] ; python_version > '3'\nfastmcp\n",
+            ),
+            ("pyproject.toml", "[project]\nname='x'"),
+            ("libs/thing/setup.py", "x"),
+            ("libs/thing/thing/__init__.py", "y"),
+            ("libs/other/o.py", "z"),
+        ];
+        let names: Vec<String> = ok(&files).dependencies.inputs.into_keys().collect();
+        assert_eq!(
+            names,
+            [
+                "libs/thing/setup.py",
+                "libs/thing/thing/__init__.py",
+                "pyproject.toml",
+                "requirements.txt"
+            ]
+        );
+    }
+
+    #[test]
     fn fastmcp_json_is_authoritative() {
         let json = r#"{
             "source": {"type": "filesystem", "path": "server.py", "entrypoint": "mcp"},

@@ -138,14 +138,16 @@ fn exact(text: &str) -> Option<(Option<Version>, u32)> {
     let major = parts.next()?.parse().ok()?;
     let minor = match parts.next() {
         None | Some("*") => None,
-        Some(minor) => {
-            let digits = minor.trim_end_matches(|c: char| !c.is_ascii_digit());
-            Some(Version(major, digits.parse().ok()?))
-        }
+        // `t` marks the free-threaded build, which is the same language.
+        Some(minor) => Some(Version(
+            major,
+            minor.strip_suffix('t').unwrap_or(minor).parse().ok()?,
+        )),
     };
-    let patch = parts
-        .next()
-        .is_none_or(|patch| patch == "*" || patch.starts_with(|c: char| c.is_ascii_digit()));
+    let patch = parts.next().is_none_or(|patch| {
+        let number = patch.starts_with(|c: char| c.is_ascii_digit());
+        patch == "*" || number && patch.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
     (patch && parts.next().is_none()).then_some((minor, major))
 }
 

@@ -10,7 +10,6 @@
 //! The repository is part of the name: whoever knows a commit's id could otherwise deploy the
 //! code of a repository that only somebody else can read.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,11 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use aws_lc_rs::digest::{Context as Digest, SHA256, digest};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -31,20 +26,20 @@ use url::Url;
 use super::address::{AllowedAddress, Reach};
 use super::archive::{self, Refusal, Totals};
 use super::fetch::{self, Say};
-use crate::diagnose::{self, Code, diagnosis};
+use super::git_url::checked_url;
+use super::upload::{hex, receive, upload_missing, upload_timeout};
+use crate::diagnose::{self, Code};
 use crate::logs::LogWriter;
 use crate::protocol::{self, Diagnosis, Source};
 
-/// Most bytes of an upload, compressed.
-pub const MAX_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;
 /// Longest fetch of a source, whatever the build may still take.
-pub const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest address of a repository.
-const MAX_URL_BYTES: usize = 2_048;
+pub const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
 /// Directories of this name are not finished.
 const INCOMING: &str = ".incoming-";
 /// Hex digits of the repository's hash in a directory's name: 64 bits tell one's repositories apart.
 const REPOSITORY_DIGITS: usize = 16;
+
+pub use super::upload::{MAX_UPLOAD_BYTES, UploadSource, UploadStream};
 
 /// What sources a runner accepts.
 #[derive(Debug, Clone, Default)]
@@ -54,16 +49,6 @@ pub struct SourceSettings {
     pub allow_file: bool,
     /// Private hosts and networks that repositories may be fetched from.
     pub allow_private_addresses: Vec<AllowedAddress>,
-}
-
-/// The bytes of an uploaded archive, in order.
-pub type UploadStream = BoxStream<'static, io::Result<Bytes>>;
-
-/// Where uploaded archives come from.
-pub trait UploadSource: Send + Sync {
-    /// Opens the archive with this SHA-256 (64 lower-case hex digits); `None` when there is none.
-    /// The bytes need not be checked: the store does.
-    fn open<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, anyhow::Result<Option<UploadStream>>>;
 }
 
 /// A source on this machine.
@@ -162,12 +147,7 @@ impl SourceStore {
             if name.starts_with(INCOMING) || keep.contains(&path.join("tree")) {
                 continue;
             }
-            // Out of sight first, so that an interruption leaves nothing that looks whole.
-            let doomed = self
-                .root
-                .join(format!("{INCOMING}{}", uuid::Uuid::new_v4()));
-            fs::rename(&path, &doomed)?;
-            fs::remove_dir_all(&doomed)?;
+            remove(&self.root, &path)?;
             removed += 1;
         }
         Ok(removed)
@@ -181,7 +161,7 @@ impl SourceStore {
     ) -> Result<SourceTree, Diagnosis> {
         let shown = request.url.to_string();
         if let Some(commit) = &request.commit
-            && let Some(tree) = self.find(&git_name(commit, &request.url))
+            && let Some(tree) = self.find(git_name(commit, &request.url)).await
         {
             say(format!("The source of {commit} is already here."));
             return Ok(tree);
@@ -259,7 +239,7 @@ impl SourceStore {
             return Err(upload_missing());
         }
         let name = format!("upload-{sha256}");
-        if let Some(tree) = self.find(&name) {
+        if let Some(tree) = self.find(name.clone()).await {
             say("The uploaded source is already here.".to_owned());
             return Ok(tree);
         }
@@ -286,33 +266,43 @@ impl SourceStore {
     }
 
     /// A finished source, if it is there and still whole.
-    fn find(&self, name: &str) -> Option<SourceTree> {
-        let path = self.root.join(name);
-        let record: Record =
-            serde_json::from_slice(&fs::read(path.join("commit.json")).ok()?).ok()?;
-        let tree = path.join("tree");
-        if measure(&tree).ok()? != record.totals {
-            // A crash of the machine can lose what was written last.
-            tracing::warn!(
-                source.name = name,
-                "a stored source is damaged and is fetched again"
-            );
-            let doomed = self
-                .root
-                .join(format!("{INCOMING}{}", uuid::Uuid::new_v4()));
-            fs::rename(&path, &doomed).ok()?;
-            let _ = fs::remove_dir_all(&doomed);
-            return None;
-        }
-        Some(SourceTree {
-            path: tree,
-            commit: protocol::Commit {
-                id: record.id,
-                subject: record.subject,
-                author: record.author,
-            },
-        })
+    async fn find(&self, name: String) -> Option<SourceTree> {
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || find_in(&root, &name))
+            .await
+            .ok()
+            .flatten()
     }
+}
+
+fn find_in(root: &Path, name: &str) -> Option<SourceTree> {
+    let path = root.join(name);
+    let record: Record = serde_json::from_slice(&fs::read(path.join("commit.json")).ok()?).ok()?;
+    let tree = path.join("tree");
+    if measure(&tree).ok()? != record.totals {
+        // A crash of the machine can lose what was written last.
+        tracing::warn!(
+            source.name = name,
+            "a stored source is damaged and is fetched again"
+        );
+        remove(root, &path).ok()?;
+        return None;
+    }
+    Some(SourceTree {
+        path: tree,
+        commit: protocol::Commit {
+            id: record.id,
+            subject: record.subject,
+            author: record.author,
+        },
+    })
+}
+
+/// Removes a source; out of sight first, so that an interruption leaves nothing that looks whole.
+fn remove(root: &Path, path: &Path) -> io::Result<()> {
+    let doomed = root.join(format!("{INCOMING}{}", uuid::Uuid::new_v4()));
+    fs::rename(path, &doomed)?;
+    fs::remove_dir_all(&doomed)
 }
 
 /// A directory that is being filled; removed unless it is kept.
@@ -390,126 +380,6 @@ impl Incoming {
     }
 }
 
-/// Writes an upload to a file while checking its size and its hash.
-async fn receive(uploads: &dyn UploadSource, sha256: &str, file: File) -> Result<File, Diagnosis> {
-    let broken = |error: &dyn std::fmt::Display| {
-        diagnose::platform_failure(format!(
-            "The runner cannot receive the upload from the control plane: {error}."
-        ))
-    };
-    let mut stream = uploads
-        .open(sha256)
-        .await
-        .map_err(|error| broken(&format!("{error:#}")))?
-        .ok_or_else(upload_missing)?;
-    let mut file = tokio::fs::File::from_std(file);
-    let mut hash = Digest::new(&SHA256);
-    let mut total = 0;
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| broken(&error))?;
-        total += chunk.len() as u64;
-        if total > MAX_UPLOAD_BYTES {
-            return Err(upload_too_large());
-        }
-        hash.update(&chunk);
-        tokio::io::AsyncWriteExt::write_all(&mut file, &chunk)
-            .await
-            .map_err(disk)?;
-    }
-    if hex(hash.finish().as_ref()) != sha256 {
-        return Err(diagnosis(
-            Code::ArchiveCorrupt,
-            "The uploaded archive is not the one that was sent: its checksum differs.",
-            "Run `berth deploy` again.",
-        ));
-    }
-    tokio::io::AsyncSeekExt::rewind(&mut file)
-        .await
-        .map_err(disk)?;
-    Ok(file.into_std().await)
-}
-
-/// A repository's address in the one form that is used: parsed, judged and rebuilt.
-fn checked_url(text: &str, allow_file: bool) -> Result<Url, Diagnosis> {
-    let text = text.trim();
-    let invalid = |cause: &str, fix: &str| Err(diagnosis(Code::SourceUrlInvalid, cause, fix));
-    if text.len() > MAX_URL_BYTES || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return invalid(
-            "The repository's address is too long or holds spaces.",
-            "Write it like https://example.com/owner/repository.git.",
-        );
-    }
-    // `git@host:owner/repository`, as hosts show it beside the https address.
-    if let Some((user_host, path)) = text.split_once(':')
-        && let Some((_, host)) = user_host.split_once('@')
-        && !user_host.contains('/')
-    {
-        return invalid(
-            &format!("{text} is an SSH address, and this platform has no SSH key of yours."),
-            &format!("Use https://{host}/{path} instead."),
-        );
-    }
-    let Ok(mut url) = Url::parse(text) else {
-        let fix = if text.contains('.') && text.contains('/') {
-            format!("Write https://{text} instead.")
-        } else {
-            "Write it like https://example.com/owner/repository.git.".to_owned()
-        };
-        return invalid(&format!("{text} is not an address."), &fix);
-    };
-    match url.scheme() {
-        "file" if allow_file => return file_url(url),
-        "file" => {
-            return invalid(
-                "file:// repositories are not allowed on this platform.",
-                "Use an https:// address or `berth deploy PATH`, or ask the operator to start the runner with --allow-file-sources.",
-            );
-        }
-        "https" => {}
-        "http" => {
-            return invalid(
-                "An http:// address can be changed on the way.",
-                "Use the https:// address of the repository.",
-            );
-        }
-        other => {
-            return invalid(
-                &format!("{other}:// addresses are not supported."),
-                "Use the https:// address of the repository.",
-            );
-        }
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return invalid(
-            "The address holds a user name or a password, which would end up in logs.",
-            "Remove everything between https:// and @ from the address.",
-        );
-    }
-    if url.path().len() <= 1 {
-        return invalid(
-            &format!("{url} names a host and no repository."),
-            "Add the repository's path, like https://example.com/owner/repository.git.",
-        );
-    }
-    url.set_query(None);
-    url.set_fragment(None);
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Ok(url)
-}
-
-fn file_url(url: Url) -> Result<Url, Diagnosis> {
-    let here = url.host().is_none() || url.host_str() == Some("localhost");
-    if here && url.path().len() > 1 && url.to_file_path().is_ok_and(|path| path.is_absolute()) {
-        return Ok(url);
-    }
-    Err(diagnosis(
-        Code::SourceUrlInvalid,
-        format!("{url} does not name a directory on the platform's machine."),
-        "Write it like file:///srv/repositories/name.",
-    ))
-}
-
 fn git_name(commit: &str, url: &Url) -> String {
     let repository = hex(digest(&SHA256, url.as_str().as_bytes()).as_ref());
     format!("git-{commit}-{}", &repository[..REPOSITORY_DIGITS])
@@ -538,15 +408,6 @@ fn measure(tree: &Path) -> io::Result<Totals> {
     Ok(totals)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}"); // writing to a string cannot fail
-            text
-        })
-}
-
 /// Runs blocking work off the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Diagnosis> + Send + 'static,
@@ -560,33 +421,6 @@ async fn blocking<T: Send + 'static>(
 
 fn disk(error: io::Error) -> Diagnosis {
     diagnose::from_archive_refusal(&Refusal::Disk(error), Code::PlatformFailure)
-}
-
-fn upload_missing() -> Diagnosis {
-    diagnosis(
-        Code::UploadMissing,
-        "The uploaded archive is not on the platform any more.",
-        "Run `berth deploy` again.",
-    )
-}
-
-fn upload_timeout() -> Diagnosis {
-    diagnosis(
-        Code::FetchTimeout,
-        "Receiving the uploaded archive took longer than a minute.",
-        "Run `berth deploy` again.",
-    )
-}
-
-fn upload_too_large() -> Diagnosis {
-    diagnosis(
-        Code::SourceTooLarge,
-        format!(
-            "The uploaded archive is larger than {} MiB.",
-            MAX_UPLOAD_BYTES / 1024 / 1024
-        ),
-        "Leave out what the server does not need at run time, with a .dockerignore or .gitignore file.",
-    )
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use git2::{ErrorClass, ErrorCode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,12 @@ impl Session {
         deadline: Instant,
         canceled: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let client = Client::builder()
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one client for strangers' addresses: every address is checked"
+        )]
+        let builder = Client::builder();
+        let client = builder
             .user_agent(USER_AGENT)
             .https_only(url.scheme() == "https")
             .redirect(reqwest::redirect::Policy::none())
@@ -137,24 +142,23 @@ impl Session {
         result.map_err(|fault| self.record(fault))
     }
 
+    /// Asks; with a body it is a POST of what libgit2 wants.
     fn request(
         &self,
-        method: Method,
         url: Url,
         accept: &'static str,
-        body: Vec<u8>,
+        body: Option<Vec<u8>>,
     ) -> Result<Response, Fault> {
         self.check_literal(&url)?;
-        let mut request = self
-            .client
-            .request(method.clone(), url)
-            .header(ACCEPT, accept);
-        if method == Method::POST {
-            request = request
+        let request = match body {
+            None => self.client.get(url),
+            Some(body) => self
+                .client
+                .post(url)
                 .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
-                .body(body);
-        }
-        self.wait(request.send())
+                .body(body),
+        };
+        self.wait(request.header(ACCEPT, accept).send())
     }
 
     /// Addresses written as such never reach the resolver, so they are checked here. The parser
@@ -179,7 +183,7 @@ impl Session {
         let mut url = self.endpoint("info/refs");
         url.set_query(Some("service=git-upload-pack"));
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.request(Method::GET, url.clone(), TYPE, Vec::new())?;
+            let response = self.request(url.clone(), TYPE, None)?;
             if response.status().is_redirection() {
                 url = self.redirected(&url, &response)?;
                 continue;
@@ -194,7 +198,7 @@ impl Session {
     /// `POST …/git-upload-pack`. Never redirected: the first request has settled where it is.
     fn upload_pack(self: &Arc<Self>, body: Vec<u8>) -> Result<Answer, Fault> {
         const TYPE: &str = "application/x-git-upload-pack-result";
-        let response = self.request(Method::POST, self.endpoint("git-upload-pack"), TYPE, body)?;
+        let response = self.request(self.endpoint("git-upload-pack"), TYPE, Some(body))?;
         self.answer(response, TYPE)
     }
 
@@ -271,12 +275,15 @@ struct Answer {
 impl Read for Answer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            let chunk = self.session.wait(self.response.chunk()).map_err(io_error)?;
+            let chunk = self
+                .session
+                .wait(self.response.chunk())
+                .map_err(|fault| io_error(&fault))?;
             let Some(chunk) = chunk else { return Ok(0) };
             let length = chunk.len() as u64;
             let total = self.session.received.fetch_add(length, Ordering::Relaxed) + length;
             if total > MAX_FETCH_BYTES {
-                return Err(io_error(self.session.record(Fault::TooLarge)));
+                return Err(io_error(&self.session.record(Fault::TooLarge)));
             }
             self.rest = chunk;
         }
@@ -297,7 +304,11 @@ impl Read for Exchange {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.answer.is_none() {
             let asked = std::mem::take(&mut self.asked);
-            self.answer = Some(self.session.upload_pack(asked).map_err(io_error)?);
+            self.answer = Some(
+                self.session
+                    .upload_pack(asked)
+                    .map_err(|fault| io_error(&fault))?,
+            );
         }
         self.answer
             .as_mut()
@@ -348,7 +359,7 @@ impl SmartSubtransport for Subtransport {
     ) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
         match action {
             Service::UploadPackLs => {
-                let answer = self.0.references().map_err(git_error)?;
+                let answer = self.0.references().map_err(|fault| git_error(&fault))?;
                 Ok(Box::new(Listing(answer)))
             }
             Service::UploadPack => Ok(Box::new(Exchange {
@@ -448,11 +459,11 @@ fn fault_of(error: &reqwest::Error) -> Fault {
 }
 
 /// The text is never shown: the session's fault is.
-fn io_error(fault: Fault) -> io::Error {
+fn io_error(fault: &Fault) -> io::Error {
     io::Error::other(format!("{fault:?}").replace('\0', ""))
 }
 
-fn git_error(fault: Fault) -> git2::Error {
+fn git_error(fault: &Fault) -> git2::Error {
     git2::Error::new(
         ErrorCode::GenericError,
         ErrorClass::Net,

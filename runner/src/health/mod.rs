@@ -32,12 +32,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "it is awaited below")]
     async fn a_port_that_opens_late_is_noticed() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let opened = tokio::spawn(port_open(address));
         let _listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        timeout(Duration::from_secs(5), opened).await.unwrap().unwrap();
+        timeout(Duration::from_secs(5), opened)
+            .await
+            .unwrap()
+            .unwrap();
     }
 }

@@ -13,6 +13,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
+use crate::client;
 use crate::protocol::Surface;
 
 /// The revision without a handshake, MCP `2026-07-28` basic/versioning.
@@ -89,12 +90,7 @@ struct Conversation<'a> {
 impl Prober {
     /// A prober; one is enough for the whole runner.
     pub fn new() -> anyhow::Result<Self> {
-        let client = Client::builder()
-            // A probe goes to one address and nowhere else, whatever the server answers.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .build()?;
+        let client = client::direct(false)?;
         Ok(Self { client })
     }
 
@@ -131,6 +127,9 @@ impl Conversation<'_> {
     /// The handshake of revisions up to 2025-11-25.
     async fn initialize(&mut self) -> Result<Value, ProbeFailure> {
         LEGACY.clone_into(&mut self.version);
+        // Servers of the official SDK 1 name a session even in refusing the first question; it
+        // is not one that can be initialized.
+        self.session = None;
         let params = json!({
             "protocolVersion": LEGACY,
             "capabilities": {},
@@ -409,7 +408,8 @@ mod tests {
     fn json_and_events_are_read() {
         let json = r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#;
         assert_eq!(read(200, json).unwrap(), json!({"tools": []}));
-        let events = format!(": ping\n\nevent: message\ndata: {{\"method\":\"x\"}}\n\ndata: {json}\n\n");
+        let events =
+            format!(": ping\n\nevent: message\ndata: {{\"method\":\"x\"}}\n\ndata: {json}\n\n");
         assert_eq!(read(200, &events).unwrap(), json!({"tools": []}));
         let crlf = format!("event: message\r\ndata: {json}\r\n\r\n");
         assert_eq!(read(200, &crlf).unwrap(), json!({"tools": []}));
@@ -449,7 +449,10 @@ mod tests {
             })
         );
         assert!(matches!(
-            read(403, r#"{"id":null,"error":{"code":-32000,"message":"Invalid Host"}}"#),
+            read(
+                403,
+                r#"{"id":null,"error":{"code":-32000,"message":"Invalid Host"}}"#
+            ),
             Err(ProbeFailure::Status { status: 403, .. })
         ));
         assert!(matches!(
@@ -464,7 +467,10 @@ mod tests {
 
     #[test]
     fn who_a_server_is_stands_in_one_of_two_places() {
-        assert_eq!(server_info(&json!({"serverInfo": {"name": "a"}}))["name"], "a");
+        assert_eq!(
+            server_info(&json!({"serverInfo": {"name": "a"}}))["name"],
+            "a"
+        );
         let modern = json!({"_meta": {"io.modelcontextprotocol/serverInfo": {"name": "b"}}});
         assert_eq!(server_info(&modern)["name"], "b");
     }

@@ -3,8 +3,8 @@
 //! and mounted read-only at `/berth`.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -79,7 +79,10 @@ pub fn install(directory: &Path) -> std::io::Result<PathBuf> {
 /// A line of output, taken apart: what is for the log, and what is for the runner.
 pub fn split_line(line: &[u8]) -> (Option<&[u8]>, Option<Value>) {
     let marker = MARKER.as_bytes();
-    let Some(at) = line.windows(marker.len()).position(|window| window == marker) else {
+    let Some(at) = line
+        .windows(marker.len())
+        .position(|window| window == marker)
+    else {
         return (Some(line), None);
     };
     // The marker's own `{` begins the JSON.

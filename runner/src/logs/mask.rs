@@ -79,7 +79,10 @@ mod tests {
         ] {
             let masked = masker.mask(text);
             assert!(masked.contains(MASK), "{text} → {masked}");
-            assert!(!masked.contains("ss w") && !masked.contains("cCJz"), "{masked}");
+            assert!(
+                !masked.contains("ss w") && !masked.contains("cCJz"),
+                "{masked}"
+            );
         }
     }
 

@@ -343,7 +343,14 @@ mod tests {
             inner.push_limited(KEY, at(1), "x".into(), start);
         }
         inner.push_notices(start + Duration::from_secs(1));
-        assert!(inner.lines.back().unwrap().text.starts_with("1 lines dropped"));
+        assert!(
+            inner
+                .lines
+                .back()
+                .unwrap()
+                .text
+                .starts_with("1 lines dropped")
+        );
     }
 
     #[test]

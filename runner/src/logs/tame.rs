@@ -10,6 +10,7 @@ pub const MAX_TEXT_BYTES: usize = 16 * 1024;
 const CUT: &str = " … (line cut)";
 
 /// Where a terminal escape sequence goes on (ECMA-48 §5.4, §8.3).
+#[derive(Clone, Copy, PartialEq)]
 enum Escape {
     No,
     /// After ESC.
@@ -22,31 +23,50 @@ enum Escape {
     TextEnd,
 }
 
+impl Escape {
+    /// Where it goes on after this character.
+    fn after(self, character: char) -> Self {
+        match self {
+            Self::No => match character {
+                '\x1b' => Self::Start,
+                '\u{9b}' => Self::Csi,
+                _ => Self::No,
+            },
+            Self::Start => match character {
+                '[' => Self::Csi,
+                ']' | 'P' | 'X' | '^' | '_' => Self::Text,
+                // Intermediate bytes of a short sequence.
+                ' '..='/' => Self::Start,
+                _ => Self::No,
+            },
+            Self::Csi => match character {
+                ' '..='?' => Self::Csi,
+                _ => Self::No,
+            },
+            Self::Text => match character {
+                '\x1b' => Self::TextEnd,
+                '\x07' => Self::No,
+                _ => Self::Text,
+            },
+            Self::TextEnd => match character {
+                '\\' => Self::No,
+                _ => Self::Text,
+            },
+        }
+    }
+}
+
 /// One line, made safe.
 pub fn tame(bytes: &[u8], masker: &Masker) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut plain = String::with_capacity(text.len());
     let mut escape = Escape::No;
     for character in text.chars() {
-        escape = match (escape, character) {
-            (Escape::No, '\x1b') => Escape::Start,
-            (Escape::No, '\u{9b}') => Escape::Csi,
-            (Escape::No, _) => {
-                if is_shown(character) {
-                    plain.push(character);
-                }
-                Escape::No
-            }
-            (Escape::Start, '[') => Escape::Csi,
-            (Escape::Start, ']' | 'P' | 'X' | '^' | '_') => Escape::Text,
-            // Intermediate bytes of a short sequence.
-            (Escape::Start, ' '..='/') => Escape::Start,
-            (Escape::Csi, ' '..='?') => Escape::Csi,
-            (Escape::Text, '\x1b') => Escape::TextEnd,
-            (Escape::TextEnd, '\\') | (Escape::Text, '\x07') => Escape::No,
-            (Escape::Text | Escape::TextEnd, _) => Escape::Text,
-            (Escape::Start | Escape::Csi, _) => Escape::No,
-        };
+        let before = escape;
+        escape = escape.after(character);
+        if before == Escape::No && escape == Escape::No && is_shown(character) {
+            plain.push(character);
+        }
     }
     // Before it is cut: half a secret is still a secret.
     cut(masker.mask(&plain))

@@ -9,8 +9,8 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, HealthConfig,
-    HostConfig, HostConfigLogConfig, Ipam, IpamConfig, Mount as EngineMount,
-    MountType, NetworkCreateRequest, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    HostConfig, HostConfigLogConfig, Ipam, IpamConfig, Mount as EngineMount, MountType,
+    NetworkCreateRequest, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
@@ -41,6 +41,11 @@ const IMAGE_PREFIX: &str = "berth/";
 
 /// The longest line kept of a container's output; the rest of it is dropped as it is read.
 const MAX_LINE_BYTES: usize = 16 * 1024;
+
+/// How often a name in use is tried again; removing a container takes a fraction of a second.
+const NAME_ATTEMPTS: u32 = 20;
+/// How long to wait in between.
+const NAME_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Subnets tried when the engine says that one overlaps; somebody else may create networks too.
 const SUBNET_ATTEMPTS: usize = 16;
@@ -390,16 +395,20 @@ impl Runtime for DockerRuntime {
             self.docker
                 .create_container(Some(options.clone()), create_body(spec))
         };
-        let created = match create().await {
-            Err(Error::DockerResponseServerError {
-                status_code: 409, ..
-            }) => {
-                self.remove(&name).await?;
-                create().await
+        let mut attempts = 0;
+        let id = loop {
+            match create().await {
+                Err(Error::DockerResponseServerError {
+                    status_code: 409, ..
+                }) if attempts < NAME_ATTEMPTS => {
+                    // Left by an earlier attempt, or still on its way out.
+                    attempts += 1;
+                    self.remove(&name).await?;
+                    tokio::time::sleep(NAME_INTERVAL).await;
+                }
+                created => break created.map_err(engine)?.id,
             }
-            other => other,
         };
-        let id = created.map_err(engine)?.id;
         if let Err(error) = self
             .docker
             .start_container(&id, None::<StartContainerOptions>)
@@ -532,7 +541,9 @@ impl Runtime for DockerRuntime {
         filters.extend(filter("type", "container".to_owned()));
         filters.insert(
             "event".to_owned(),
-            ["start", "die", "destroy", "unpause", "pause"].map(String::from).to_vec(),
+            ["start", "die", "destroy", "unpause", "pause"]
+                .map(String::from)
+                .to_vec(),
         );
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         self.docker
@@ -567,10 +578,7 @@ impl Runtime for DockerRuntime {
             })
             .unwrap_or_default();
         Ok(Stats {
-            memory_bytes: memory
-                .usage
-                .unwrap_or_default()
-                .saturating_sub(droppable),
+            memory_bytes: memory.usage.unwrap_or_default().saturating_sub(droppable),
             cpu_ns: stats
                 .cpu_stats
                 .and_then(|cpu| cpu.cpu_usage?.total_usage)

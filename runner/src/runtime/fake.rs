@@ -1,6 +1,11 @@
 //! An engine in memory, for tests of the loop: what it is told to start either runs a script or,
 //! as an instance, answers MCP on an address of the loopback network.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a task of a test that fails takes the test with it"
+)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -40,7 +45,7 @@ struct Fake {
     state: watch::Sender<(State, Option<Exit>)>,
     address: IpAddr,
     lines: Vec<String>,
-    _server: Option<DropGuard>,
+    server: Option<DropGuard>,
 }
 
 #[derive(Default)]
@@ -96,14 +101,16 @@ impl FakeRuntime {
     pub fn instance(&self) -> ContainerSpec {
         let world = self.world();
         let mut specs = world.containers.values().map(|fake| fake.spec.clone());
-        specs.find(|spec| spec.role == Role::Instance).expect("an instance")
+        specs
+            .find(|spec| spec.role == Role::Instance)
+            .expect("an instance")
     }
 
     /// Ends every instance, as a crash would.
     pub fn crash(&self, exit: Exit) {
         for fake in self.world().containers.values_mut() {
             if fake.spec.role == Role::Instance {
-                fake._server = None;
+                fake.server = None;
                 fake.state.send_replace((State::Exited, Some(exit)));
             }
         }
@@ -141,7 +148,11 @@ fn mounted(spec: &ContainerSpec, target: &str) -> PathBuf {
 fn pretend_build(spec: &ContainerSpec) -> Vec<String> {
     let plan = std::fs::read_to_string(mounted(spec, "/run/berth/plan.json")).unwrap();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-    std::fs::write(mounted(spec, "/out").join("lock.txt"), plan["source"].to_string()).unwrap();
+    std::fs::write(
+        mounted(spec, "/out").join("lock.txt"),
+        plan["source"].to_string(),
+    )
+    .unwrap();
     std::fs::write(mounted(spec, "/env").join("marker"), "").unwrap();
     vec![
         r#"@@berth {"phase":"resolve","ms":7}"#.to_owned(),
@@ -179,7 +190,12 @@ async fn answer(mut stream: TcpStream) {
         };
         let length = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0);
         if body.len() >= length {
             break serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
@@ -257,7 +273,11 @@ impl Runtime for FakeRuntime {
 
     async fn remove_network(&self, id: &str) -> Result<(), RuntimeError> {
         let mut world = self.world();
-        if world.containers.values().any(|fake| fake.spec.network == id) {
+        if world
+            .containers
+            .values()
+            .any(|fake| fake.spec.network == id)
+        {
             return Err(RuntimeError::Engine("network in use".into()));
         }
         world.networks.remove(id);
@@ -267,9 +287,15 @@ impl Runtime for FakeRuntime {
     async fn start(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
         let script = {
             let mut world = self.world();
-            assert!(world.networks.contains_key(&spec.network), "no such network");
+            assert!(
+                world.networks.contains_key(&spec.network),
+                "no such network"
+            );
             world.started.push(spec.role);
-            let found = world.scripts.iter().position(|(role, _)| *role == spec.role);
+            let found = world
+                .scripts
+                .iter()
+                .position(|(role, _)| *role == spec.role);
             found.map_or(Script::Work, |index| world.scripts.remove(index).1)
         };
         let id = format!("{}-{}", spec.role.as_str(), spec.owner.deployment);
@@ -277,7 +303,10 @@ impl Runtime for FakeRuntime {
         let mut server = None;
         let (state, exit, lines) = match (script, spec.role) {
             (Script::Work, Role::Build) => {
-                let exit = Exit { code: 0, out_of_memory: false };
+                let exit = Exit {
+                    code: 0,
+                    out_of_memory: false,
+                };
                 (State::Exited, Some(exit), pretend_build(spec))
             }
             (Script::Work, Role::Instance) => {
@@ -288,7 +317,10 @@ impl Runtime for FakeRuntime {
                 (State::Running, None, vec!["listening".to_owned()])
             }
             (Script::End(code, lines), _) => {
-                let exit = Exit { code, out_of_memory: false };
+                let exit = Exit {
+                    code,
+                    out_of_memory: false,
+                };
                 (State::Exited, Some(exit), lines)
             }
             (Script::Hang, _) => (State::Running, None, Vec::new()),
@@ -298,7 +330,7 @@ impl Runtime for FakeRuntime {
             state: watch::Sender::new((state, exit)),
             address: address.into(),
             lines,
-            _server: server,
+            server,
         };
         self.world().containers.insert(id.clone(), fake);
         self.tick();
@@ -319,8 +351,11 @@ impl Runtime for FakeRuntime {
 
     async fn stop(&self, id: &str, _grace: Duration) -> Result<(), RuntimeError> {
         if let Some(fake) = self.world().containers.get_mut(id) {
-            fake._server = None;
-            let exit = Exit { code: 0, out_of_memory: false };
+            fake.server = None;
+            let exit = Exit {
+                code: 0,
+                out_of_memory: false,
+            };
             fake.state.send_replace((State::Exited, Some(exit)));
         }
         self.tick();
@@ -330,7 +365,10 @@ impl Runtime for FakeRuntime {
     async fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         let removed = self.world().containers.remove(id);
         if let Some(fake) = removed {
-            let exit = Exit { code: 137, out_of_memory: false };
+            let exit = Exit {
+                code: 137,
+                out_of_memory: false,
+            };
             fake.state.send_if_modified(|state| {
                 let running = state.0 != State::Exited;
                 if running {

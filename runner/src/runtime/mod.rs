@@ -243,8 +243,10 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> impl Future<Output = Result<String, RuntimeError>> + Send;
 
     /// A container in detail; `None` when it is gone.
-    fn inspect(&self, id: &str)
-    -> impl Future<Output = Result<Option<Detail>, RuntimeError>> + Send;
+    fn inspect(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Option<Detail>, RuntimeError>> + Send;
 
     /// SIGTERM, and SIGKILL after `grace`. One that is gone or stopped is no error.
     fn stop(

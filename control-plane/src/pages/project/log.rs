@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use runner::protocol::LogStream;
 use sqlx::PgConnection;
+use time::format_description::BorrowedFormatItem;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use uuid::Uuid;
@@ -121,6 +122,10 @@ pub async fn raw(
         .into_response())
 }
 
+/// Of one width, so that the lines stand under each other.
+const RAW_TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
 type Chunk = std::result::Result<Bytes, Infallible>;
 
 async fn text_after(
@@ -148,7 +153,7 @@ async fn chunk(app: &App, id: Uuid, stream: LogStream, after: i64) -> Result<Opt
     };
     let mut text = String::new();
     for line in lines {
-        let at = line.at.format(&Rfc3339).unwrap_or_default();
+        let at = line.at.format(&RAW_TIME).unwrap_or_default();
         text.extend([at.as_str(), " ", &line.text, "\n"]);
     }
     Ok(Some((text.into(), last)))

@@ -13,7 +13,7 @@ pub struct Tool {
     pub name: String,
     /// The description's first line.
     pub line: Option<String>,
-    /// The whole description, when there is more than the line.
+    /// The rest of the description, or all of it when its first line was cut.
     pub description: Option<String>,
     pub parameters: Vec<Parameter>,
     /// A command that calls it.
@@ -68,28 +68,35 @@ fn read(project: &str, tool: &Value) -> Option<Tool> {
     let text = tool["description"]
         .as_str()
         .or_else(|| tool["title"].as_str())
-        .map(str::trim);
-    let first = text
-        .and_then(|text| text.lines().next())
-        .filter(|line| !line.is_empty());
-    let line = first.map(|line| {
-        let cut: String = line.chars().take(MAX_LINE).collect();
-        if cut.len() < line.len() {
-            format!("{cut} …")
-        } else {
-            cut
-        }
-    });
+        .unwrap_or_default()
+        .trim();
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let line = shortened(first.trim_end());
+    // What the line says already is not said again.
+    let rest = if line == first.trim_end() {
+        rest.trim()
+    } else {
+        text
+    };
     let parameters = parameters(&tool["inputSchema"]);
     Some(Tool {
         name: name.to_owned(),
-        description: text
-            .filter(|text| Some(*text) != line.as_deref())
-            .map(str::to_owned),
-        line,
+        description: some(rest),
+        line: some(&line),
         call: call(project, name, &parameters),
         parameters,
     })
+}
+
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(MAX_LINE) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn parameters(schema: &Value) -> Vec<Parameter> {
@@ -192,10 +199,9 @@ mod tests {
         )
         .unwrap();
         assert_eq!(tool.line.as_deref(), Some("Greet someone."));
-        assert_eq!(
-            tool.description.as_deref(),
-            Some("Greet someone.\n\nKindly.")
-        );
+        assert_eq!(tool.description.as_deref(), Some("Kindly."));
+        assert_eq!(shortened(&"ä".repeat(MAX_LINE)), "ä".repeat(MAX_LINE));
+        assert!(shortened(&"ä".repeat(MAX_LINE + 1)).ends_with(" …"));
         assert_eq!(tool.call, r#"berth call hello greet '{"name":"…"}'"#);
         assert_eq!(tool.parameters[1].kind, "integer or null");
         assert!(tool.parameters[0].required && !tool.parameters[1].required);

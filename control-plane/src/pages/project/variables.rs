@@ -21,7 +21,7 @@ use crate::variables::{self, NewVariable};
 struct Variables {
     shell: Shell,
     project: Frame,
-    variables: Vec<Row>,
+    list: Vec<Row>,
     /// Some were set after the live deployment was asked for.
     waiting: bool,
     can_deploy: bool,
@@ -75,7 +75,7 @@ impl Variables {
                     .any(|variable| variable.updated_at > live.created_at)
             }),
             can_deploy: can_deploy(&member.project, deployed),
-            variables: list
+            list: list
                 .into_iter()
                 .map(|it| Row {
                     name: it.name,
@@ -107,11 +107,7 @@ pub async fn show(
 ) -> PageResult {
     let mut template = Variables::load(&app, &person, &name).await?;
     template.shell = template.shell.after(&done);
-    if let Some(row) = template
-        .variables
-        .iter()
-        .find(|row| row.name == wanted.name)
-    {
+    if let Some(row) = template.list.iter().find(|row| row.name == wanted.name) {
         template.form.secret = row.value.is_none();
         template.form.value = row.value.clone().unwrap_or_default();
         template.form.name = wanted.name;

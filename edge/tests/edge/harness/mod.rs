@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -30,6 +31,9 @@ use uuid::Uuid;
 pub const ISSUER: &str = "http://berth.test";
 pub const HOST: &str = "hello.apps.test";
 pub const RESOURCE: &str = "http://hello.apps.test/mcp";
+
+/// How long a test waits for what must happen; generous, for a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub type Body = BoxBody<Bytes, Infallible>;
 
@@ -304,12 +308,17 @@ impl Edge {
         request: impl Fn() -> Request<Body>,
         good: impl Fn(&Answer) -> bool,
     ) -> Answer {
-        loop {
-            let answer = self.send(request()).await;
-            if good(&answer) {
-                return answer;
+        let repeat = async {
+            loop {
+                let answer = self.send(request()).await;
+                if good(&answer) {
+                    return answer;
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, repeat)
+            .await
+            .expect("the edge answers as expected in the end")
     }
 }
 
@@ -473,6 +482,10 @@ impl Signer {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the edge under test reads the machine's clock"
+)]
 pub fn now() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

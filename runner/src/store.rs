@@ -1,0 +1,116 @@
+//! What lies in the content-addressed stores and nobody uses any more.
+//!
+//! A store's entry is used when something is found in it; its name is then marked by the time of
+//! last change of its directory. What a deployment still refers to stays whatever its age.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::clock;
+
+/// How long an unused source or environment is kept: whoever returns to last week's version, or
+/// deploys the same dependencies again, does not wait.
+const UNUSED_FOR: Duration = Duration::from_hours(7 * 24);
+
+/// Marks an entry as used now.
+pub fn touch(path: &Path) {
+    let now = SystemTime::from(clock::now());
+    let touched = fs::File::open(path).and_then(|file| file.set_modified(now));
+    if let Err(error) = touched {
+        // It is then removed too early at worst, and built again.
+        tracing::debug!(%error, path = %path.display(), "an entry could not be marked as used");
+    }
+}
+
+/// Removes what is unused below the runner's directory; returns how many entries.
+pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
+    let oldest = SystemTime::from(clock::now()) - UNUSED_FOR;
+    let mut removed = 0;
+    for store in ["sources", "environments", "locks"] {
+        for entry in fs::read_dir(directory.join(store))? {
+            let path = entry?.path();
+            // A kept source is the tree inside its entry; an environment's lock goes with it.
+            let bare = path.with_extension("");
+            let is_kept = keep
+                .iter()
+                .any(|kept| kept.starts_with(&path) || *kept == bare);
+            if is_kept || fs::symlink_metadata(&path)?.modified()? > oldest {
+                continue;
+            }
+            remove(directory, &path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Out of sight first, so that an interruption leaves nothing that looks whole.
+fn remove(directory: &Path, path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        return fs::remove_file(path);
+    }
+    let doomed = directory.join("removing");
+    if doomed.exists() {
+        fs::remove_dir_all(&doomed)?;
+    }
+    fs::rename(path, &doomed)?;
+    fs::remove_dir_all(&doomed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_and_unused_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        for path in [
+            "sources/used/tree",
+            "sources/old/tree",
+            "sources/new/tree",
+            "environments/used",
+            "environments/old",
+        ] {
+            fs::create_dir_all(at(path)).unwrap();
+        }
+        fs::create_dir_all(at("locks")).unwrap();
+        for path in [
+            "environments/used.lock",
+            "environments/old.lock",
+            "locks/old",
+        ] {
+            fs::write(at(path), "").unwrap();
+        }
+        let long_ago = SystemTime::from(clock::now()) - 2 * UNUSED_FOR;
+        for path in [
+            "sources/used",
+            "sources/old",
+            "environments/used",
+            "environments/old",
+            "environments/used.lock",
+            "environments/old.lock",
+            "locks/old",
+        ] {
+            fs::File::open(at(path))
+                .unwrap()
+                .set_modified(long_ago)
+                .unwrap();
+        }
+        let keep = [at("sources/used/tree"), at("environments/used")];
+        assert_eq!(clean(directory.path(), &keep).unwrap(), 4);
+        for path in [
+            "sources/used/tree",
+            "sources/new/tree",
+            "environments/used",
+            "environments/used.lock",
+        ] {
+            assert!(at(path).exists(), "{path}");
+        }
+        touch(&at("environments/used"));
+        assert_eq!(clean(directory.path(), &[]).unwrap(), 2);
+        assert!(at("environments/used").exists() && !at("environments/used.lock").exists());
+    }
+}
