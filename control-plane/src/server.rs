@@ -11,12 +11,14 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 
 use crate::app::App;
+use crate::error::Error;
 use crate::shutdown::Tasks;
 use crate::{api, ids, internal, jobs, oauth, pages, signin, telemetry};
 
@@ -68,6 +70,8 @@ pub fn router(app: &App) -> Router {
         .merge(oauth::router())
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .merge(api::router())
+        // Whoever asks the API reads no page.
+        .route("/api/{*rest}", any(no_such_address))
         .layer(signin::session_layer(app))
         .layer(from_fn_with_state(app.clone(), headers));
     let internal = internal::router(app).layer(DefaultBodyLimit::max(MAX_INTERNAL_BYTES));
@@ -104,6 +108,10 @@ pub async fn run(
     tasks.finish(GRACE).await;
     app.db.close().await;
     Ok(())
+}
+
+async fn no_such_address() -> api::ApiError {
+    api::ApiError(Error::NotFound("address"))
 }
 
 async fn after_grace(shutdown: &CancellationToken) {
@@ -223,18 +231,4 @@ async fn headers(State(app): State<App>, request: Request, next: Next) -> Respon
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_public_name_is_compared_as_browsers_write_it() {
-        assert!(is_public("localhost:8080", "LOCALHOST:8080"));
-        assert!(is_public("berth.example.com", "berth.example.com:443"));
-        assert!(!is_public("localhost:8080", "localhost"));
-        assert!(!is_public("localhost:8080", "127.0.0.1:8080"));
-        assert!(!is_public(
-            "berth.example.com",
-            "berth.example.com.evil.example"
-        ));
-    }
-}
+mod tests;

@@ -548,6 +548,9 @@ async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> 
     }
     match exit {
         Some(exit) if exit.out_of_memory => " because it used more memory than it has".to_owned(),
+        Some(exit) if exit.code == 137 => {
+            " because it was killed (137), usually for using too much memory".to_owned()
+        }
         Some(exit) => format!(" with status {}", exit.code),
         None => String::new(),
     }

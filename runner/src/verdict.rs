@@ -12,6 +12,9 @@ use crate::protocol::{Diagnosis, Limits};
 use crate::runtime::Exit;
 use crate::variables::PORT;
 
+/// 128 + SIGKILL.
+const KILLED: i64 = 137;
+
 /// The build program said why. `dependencies` is where they are declared.
 pub fn environment_said(account: Value, dependencies: Option<String>) -> Diagnosis {
     match read::<EnvironmentFailure>(account) {
@@ -25,7 +28,7 @@ pub fn environment_said(account: Value, dependencies: Option<String>) -> Diagnos
 
 /// The build program ended without saying why.
 pub fn environment_ended(exit: Exit, tail: &[String]) -> Diagnosis {
-    if exit.out_of_memory {
+    if was_memory(exit) {
         return diagnose::out_of_memory(Some(crate::limits::BUILD_MEMORY_BYTES));
     }
     diagnose::unknown_failure("Installing the dependencies", tail)
@@ -44,7 +47,7 @@ pub fn launcher_said(account: Value, dependencies: Option<String>) -> Diagnosis 
 
 /// The instance ended without saying why.
 pub fn instance_ended(exit: Exit, tail: &[String], limits: &Limits) -> Diagnosis {
-    if exit.out_of_memory {
+    if was_memory(exit) {
         return diagnose::out_of_memory(Some(limits.memory_bytes));
     }
     diagnose::exited(Some(exit.code), false, tail)
@@ -71,6 +74,12 @@ pub fn too_late(seconds: u64, imported: bool, tail: &[String]) -> Diagnosis {
     } else {
         diagnose::start_timeout(seconds, tail)
     }
+}
+
+/// Whether its memory was the reason. Not every kernel tells the engine, and nobody else kills
+/// what the runner does not: a kill that is not told is taken for that.
+fn was_memory(exit: Exit) -> bool {
+    exit.out_of_memory || exit.code == KILLED
 }
 
 /// A tenant can print such lines too, so one that cannot be read is only text.

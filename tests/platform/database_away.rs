@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::mcp::Caller;
 use tests::platform::{Options, Platform};
@@ -17,17 +17,6 @@ pub const TESTS: &[Test] = &[("database_away::warm_calls_go_on", warm_calls_go_o
 /// How long the database stands still.
 const AWAY: Duration = Duration::from_secs(30);
 
-/// Every process of the private Postgres: the postmaster first.
-fn postgres_processes(platform: &Platform) -> Result<Vec<String>> {
-    let directory = platform.sql("show data_directory")?;
-    let file = std::fs::read_to_string(format!("{}/postmaster.pid", directory.trim()))?;
-    let postmaster = file.lines().next().context("an empty postmaster.pid")?.trim().to_owned();
-    let children = Command::new("pgrep").args(["-P", &postmaster]).output()?;
-    let mut all = vec![postmaster];
-    all.extend(String::from_utf8(children.stdout)?.lines().map(str::to_owned));
-    Ok(all)
-}
-
 fn signal(name: &str, processes: &[String]) -> Result<()> {
     ensure!(Command::new("kill").args([name, "--"]).args(processes).status()?.success(), "kill {name}");
     Ok(())
@@ -39,7 +28,7 @@ fn warm_calls_go_on() -> Result<()> {
     platform.deploy_live("warm", &repository.url(), &[])?;
     let caller = Caller::new(&platform, "warm")?;
     ensure!(caller.call("add", &json!({ "a": 1, "b": 1 }))?.status() == 200, "the first call");
-    let processes = postgres_processes(&platform)?;
+    let processes = platform.database_processes()?;
     signal("-STOP", &processes)?;
     let start = Instant::now();
     let mut calls = 0;

@@ -202,13 +202,23 @@ impl Platform {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// The private database's address, from `berth doctor --database-url`'s source: the file the
-    /// platform leaves in its data directory.
+    /// The private database's address. Postgres notes its socket in the fifth line of
+    /// `postmaster.pid`.
     pub fn database_url(&self) -> Result<String> {
-        Ok(std::fs::read_to_string(self.data.join("postgres.url"))
-            .context("the platform's private database has left no address")?
-            .trim()
-            .to_owned())
+        let note = std::fs::read_to_string(self.data.join("postgres/postmaster.pid"))
+            .context("the private database does not run")?;
+        let socket = note.lines().nth(4).context("postmaster.pid without a socket")?;
+        Ok(format!("postgresql:///postgres?host={socket}&user=berth"))
+    }
+
+    /// Every process of the private database: the postmaster first.
+    pub fn database_processes(&self) -> Result<Vec<String>> {
+        let note = std::fs::read_to_string(self.data.join("postgres/postmaster.pid"))?;
+        let postmaster = note.lines().next().context("an empty postmaster.pid")?.trim().to_owned();
+        let children = Command::new("pgrep").args(["-P", &postmaster]).output()?;
+        let mut all = vec![postmaster];
+        all.extend(String::from_utf8(children.stdout)?.lines().map(str::to_owned));
+        Ok(all)
     }
 }
 
