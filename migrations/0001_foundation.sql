@@ -244,3 +244,16 @@ create table api_tokens (
 );
 create index api_tokens_user on api_tokens (user_id);
 comment on table api_tokens is 'Tokens (brt_…) for the API and the command line; only the SHA-256 kept, shown once.';
+
+create table login_codes (
+    code_hash bytea primary key,
+    user_id uuid not null references users on delete cascade,
+    redirect_uri text not null,
+    code_challenge text not null,
+    token_name text not null,
+    expires_at timestamptz not null,
+    used_at timestamptz,
+    api_token_id uuid references api_tokens on delete set null
+);
+comment on table login_codes is 'Authorization codes of `berth login`: one use, short-lived, only the SHA-256 kept. Redeemed for an API token, so they belong to no grant.';
+comment on column login_codes.api_token_id is 'What the code was redeemed for; a second use of the code revokes it.';

@@ -37,6 +37,7 @@ impl App {
         let kek = KeyEncryptionKey::new(&config.key_encryption_key()?);
         let keys = SigningKeys::load_or_create(&mut connection, &kek, clock.now()).await?;
         crate::users::ensure_owner(&mut connection, &config, clock.now()).await?;
+        crate::clients::ensure_cli(&mut connection, clock.now()).await?;
         drop(connection);
         Ok(Self {
             db,

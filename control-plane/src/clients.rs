@@ -132,7 +132,7 @@ pub async fn find(db: &mut PgConnection, id: &str) -> Result<Option<Client>> {
     .await?)
 }
 
-/// Makes sure that the command line's client is there.
+/// Makes sure that the command line's client is there; done once, at the start.
 pub async fn ensure_cli(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
     let redirect_uris: Vec<String> = CLI_REDIRECT_URIS.iter().map(ToString::to_string).collect();
     sqlx::query!(

@@ -123,7 +123,6 @@ pub async fn ensure_cli(
     if let Some(grant) = found {
         return Ok(grant);
     }
-    clients::ensure_cli(db, now).await?;
     create(
         db,
         NewGrant {

@@ -22,6 +22,7 @@ pub mod audit;
 pub mod clients;
 pub mod deployments;
 pub mod grants;
+pub mod login_codes;
 pub mod logs;
 pub mod organizations;
 pub mod projects;

@@ -129,10 +129,11 @@ fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
     if text.len() > MAX_URL || text.chars().any(char::is_control) {
         return Err(format!("The repository URL is too long or holds control characters; {example}."));
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("The repository URL holds a user name or password; remove it, since URLs end up in logs.".into());
-    }
+    let names_a_person = !url.username().is_empty() || url.password().is_some();
     match url.scheme() {
+        "https" if names_a_person => {
+            Err("The repository URL holds a user name or password; remove it, since URLs end up in logs.".into())
+        }
         "https" if url.host_str().is_some() => Ok(()),
         "file" if allow_file => Ok(()),
         "file" => Err(
@@ -320,6 +321,11 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
     .await
 }
 
+/// Whether a role may delete projects.
+pub fn may_delete(role: &str) -> bool {
+    matches!(role, "owner" | "admin")
+}
+
 /// A project as one of its members sees it.
 #[derive(Debug, Clone)]
 pub struct Membership {
@@ -339,6 +345,17 @@ impl Membership {
                 "Your role “{}” may look but not change; ask an admin of the organization.",
                 self.role
             )))
+        }
+    }
+
+    /// The same, when the role may delete the project.
+    pub fn deletable(self) -> Result<Self> {
+        if may_delete(&self.role) {
+            Ok(self)
+        } else {
+            Err(Error::Forbidden(
+                "Only owners and admins of the organization delete projects; ask one of them.".into(),
+            ))
         }
     }
 }

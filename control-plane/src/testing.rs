@@ -28,7 +28,7 @@ use crate::crypto::{KeyEncryptionKey, hex, sha256};
 use crate::projects::{self, Project, Settings};
 use crate::signing_keys::SigningKeys;
 use crate::users::{self, User};
-use crate::{db, ids, organizations};
+use crate::{clients, db, ids, organizations};
 
 /// Where the dashboard is in tests.
 pub const ORIGIN: &str = "http://localhost:8080";
@@ -211,6 +211,9 @@ pub async fn app_with(config: ServeConfig) -> App {
         .await
         .unwrap();
     users::ensure_owner(&mut connection, &config, clock.now())
+        .await
+        .unwrap();
+    clients::ensure_cli(&mut connection, clock.now())
         .await
         .unwrap();
     drop(connection);

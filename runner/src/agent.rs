@@ -1,50 +1,36 @@
-//! The loop: look at what is there, compare, act, until nothing differs.
-//!
-//! Deployments are worked on by one task each at a time. What a task finds goes on the board,
-//! which is what the control plane is told; every change of it wakes the loop.
+//! What a runner is made of and what it knows. Everything known of a deployment is changed here,
+//! saved, and put on the board, which is what the control plane is told.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures_util::StreamExt;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::build::environment::Environments;
-use crate::build::pipeline;
-use crate::build::source::{SourceSettings, SourceStore, UploadSource};
+use crate::build::source::{SourceSettings, SourceStore};
 use crate::config::{Config, Settings};
 use crate::health::Prober;
-use crate::instance;
 use crate::keys::{self, Keys};
 use crate::launcher;
-use crate::logs::{LogQueue, LogWriter, Masker};
-use crate::protocol::{DeploymentSpec, Diagnosis, LogLine, LogStream, Phase, Report, SyncResponse};
-use crate::reconcile::{Action, Observed, Seen, Work, reconcile};
-use crate::record::{self, Record, Records};
+use crate::logs::{LogQueue, LogWriter, Masker, Positions};
+use crate::protocol::{Diagnosis, LogLine, LogStream, Phase, Report, SyncResponse};
+use crate::reconcile::{Seen, Work};
+use crate::record::{self, Built, Record, Records};
 use crate::runtime::{Image, Runtime};
-use crate::store;
 use crate::variables::Memory;
 
-/// How often the engine is looked at without being asked to: what an event told is seen at once,
-/// and this catches what no event told.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
-/// How long to wait when the engine does not answer.
-const ENGINE_RETRY: Duration = Duration::from_secs(2);
 /// How long the list of images is believed.
 const IMAGES_TTL: Duration = Duration::from_secs(30);
-/// How often positions in logs are saved: what is sent again after a crash is recognised.
-const POSITIONS_INTERVAL: Duration = Duration::from_secs(2);
 /// Instances started at the same time. An engine starts a handful a second however many are asked
 /// for, and those already starting should not wait for all the others.
 const STARTS_AT_ONCE: usize = 4;
-/// How often sources and environments that nothing uses are looked for.
-const CLEAN_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What a runner is made of.
 pub struct Agent<R> {
@@ -62,6 +48,8 @@ pub struct Agent<R> {
     pub keys: Keys,
     /// Lines on their way to the control plane.
     pub logs: Arc<LogQueue>,
+    /// How far they have come.
+    pub positions: Positions,
     /// Sources on this machine.
     pub sources: SourceStore,
     /// Environments on this machine.
@@ -72,19 +60,20 @@ pub struct Agent<R> {
     pub memory: Memory,
     /// The directory with the programs for containers.
     pub programs: PathBuf,
-    /// Ends everything.
-    pub shutdown: CancellationToken,
+    /// What the control plane wants, once it has said it.
+    pub desired: watch::Sender<Option<SyncResponse>>,
+    /// Something changed: look again.
+    pub wake: Notify,
     /// Every task of the runner.
     pub tasks: TaskTracker,
     /// Bounds the instances that are being started.
     pub starts: Semaphore,
+    /// Ends everything.
+    pub shutdown: CancellationToken,
     records: Records,
     entries: Mutex<BTreeMap<Uuid, Entry>>,
     board: watch::Sender<BTreeMap<Uuid, Report>>,
-    desired: watch::Sender<Option<SyncResponse>>,
-    wake: Notify,
     images: Mutex<Option<(Instant, Vec<Image>)>>,
-    positions: Mutex<Positions>,
 }
 
 /// What is known of one deployment.
@@ -92,7 +81,8 @@ struct Entry {
     record: Record,
     work: Option<Work>,
     cancel: CancellationToken,
-    checked: bool,
+    /// Where this process has seen it healthy.
+    checked: Option<IpAddr>,
     /// Restarts in a row.
     restarts: u32,
     healthy_since: Option<Instant>,
@@ -105,20 +95,12 @@ impl Entry {
             record,
             work: None,
             cancel: CancellationToken::new(),
-            checked: false,
+            checked: None,
             restarts: 0,
             healthy_since: None,
             masker: Arc::default(),
         }
     }
-}
-
-/// How far the log of each deployment's instance was sent, microseconds.
-#[derive(Default)]
-struct Positions {
-    sent: HashMap<Uuid, i64>,
-    changed: bool,
-    saved: Option<Instant>,
 }
 
 impl<R: Runtime> Agent<R> {
@@ -137,32 +119,29 @@ impl<R: Runtime> Agent<R> {
             .into_iter()
             .map(|(id, record)| (id, Entry::new(record)))
             .collect();
-        let sources = SourceStore::new(
-            directory.join("sources"),
-            SourceSettings {
-                allow_file: settings.allow_file_sources,
-                allow_private_addresses: settings.build_allow.clone(),
-            },
-        )?;
+        let source_settings = SourceSettings {
+            allow_file: settings.allow_file_sources,
+            allow_private_addresses: settings.build_allow.clone(),
+        };
         Ok(Self {
             id: keys::runner_id(&directory)?,
             name: settings.name(),
             keys: Keys::load_or_create(&directory)?,
             logs: LogQueue::new(),
-            sources,
+            positions: Positions::load(directory.join("log-positions.json")),
+            sources: SourceStore::new(directory.join("sources"), source_settings)?,
             environments: Environments::open(&directory, &settings)?,
             prober: Prober::new()?,
             memory: Memory::find()?,
             programs: launcher::install(&directory).context("writing the launcher")?,
+            desired: watch::Sender::new(None),
+            wake: Notify::new(),
+            tasks: TaskTracker::new(),
+            starts: Semaphore::new(STARTS_AT_ONCE),
             records,
             entries: Mutex::new(entries),
             board: watch::Sender::new(board),
-            desired: watch::Sender::new(None),
-            wake: Notify::new(),
             images: Mutex::default(),
-            positions: Mutex::new(load_positions(&directory)),
-            tasks: TaskTracker::new(),
-            starts: Semaphore::new(STARTS_AT_ONCE),
             settings,
             directory,
             runtime,
@@ -175,7 +154,7 @@ impl<R: Runtime> Agent<R> {
         self.board.subscribe()
     }
 
-    /// What the control plane wants.
+    /// Takes what the control plane wants.
     pub fn set_desired(&self, answer: SyncResponse) {
         let known = self.desired.borrow().as_ref().map(|d| d.installation);
         if known != Some(answer.installation) {
@@ -229,6 +208,13 @@ impl<R: Runtime> Agent<R> {
         self.logs.writer(deployment, stream, masker)
     }
 
+    /// Takes note of lines that have arrived.
+    pub fn lines_sent(&self, batch: &[LogLine]) {
+        self.logs.sent(batch);
+        self.positions.sent(batch);
+        self.positions.save(false);
+    }
+
     /// Hides these values in everything said of the deployment from now on.
     pub fn learn_secrets(&self, deployment: Uuid, secrets: &[String]) {
         if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
@@ -266,10 +252,9 @@ impl<R: Runtime> Agent<R> {
     pub fn fail(&self, deployment: Uuid, diagnosis: Diagnosis) {
         let log = self.log(deployment, LogStream::Build);
         let diagnosis = Diagnosis {
-            code: diagnosis.code,
             cause: log.mask(&diagnosis.cause),
             fix: log.mask(&diagnosis.fix),
-            location: diagnosis.location,
+            ..diagnosis
         };
         let place = diagnosis
             .location
@@ -287,22 +272,38 @@ impl<R: Runtime> Agent<R> {
         });
     }
 
-    /// Its instance answers at `upstream`.
-    pub fn mark_healthy(&self, deployment: Uuid) {
+    /// Nothing of it runs any more.
+    pub fn mark_stopped(&self, deployment: Uuid, project: Uuid) {
         if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
-            entry.checked = true;
+            entry.checked = None;
+        } else {
+            let entry = Entry::new(Record::new(deployment, project));
+            lock(&self.entries).insert(deployment, entry);
+        }
+        self.update(deployment, |record| {
+            if record.report.phase != Phase::Failed {
+                record.report.phase = Phase::Stopped;
+            }
+            record.report.upstream = None;
+            record.was_live = false;
+        });
+    }
+
+    /// Its instance answers at this address.
+    pub fn mark_healthy(&self, deployment: Uuid, address: IpAddr) {
+        if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
+            entry.checked = Some(address);
             entry.healthy_since = Some(Instant::now());
         }
     }
 
-    /// Its instance is not to be trusted before it is checked again. Returns how many restarts in
-    /// a row this makes; one that was healthy for longer than `settled` begins anew.
+    /// How many restarts in a row this one follows; one that was healthy for longer than
+    /// `settled` begins anew.
     pub fn count_restart(&self, deployment: Uuid, settled: Duration) -> u32 {
         let mut entries = lock(&self.entries);
         let Some(entry) = entries.get_mut(&deployment) else {
             return 0;
         };
-        entry.checked = false;
         let healthy = entry.healthy_since.take();
         if healthy.is_some_and(|since| since.elapsed() >= settled) {
             entry.restarts = 0;
@@ -311,373 +312,80 @@ impl<R: Runtime> Agent<R> {
         entry.restarts - 1
     }
 
-    /// Up to where the log of a deployment's instance was sent before this process began.
-    pub fn position(&self, deployment: Uuid) -> i64 {
-        lock(&self.positions)
-            .sent
-            .get(&deployment)
-            .copied()
-            .unwrap_or_default()
+    /// Notes what is being done about a deployment; returns what calls it off.
+    pub fn begin(&self, deployment: Uuid, project: Uuid, work: Work) -> CancellationToken {
+        let mut entries = lock(&self.entries);
+        let entry = entries
+            .entry(deployment)
+            .or_insert_with(|| Entry::new(Record::new(deployment, project)));
+        entry.work = Some(work);
+        entry.cancel = CancellationToken::new();
+        if work == Work::Start {
+            entry.checked = None;
+        }
+        entry.cancel.clone()
     }
 
-    /// Takes note of lines that have arrived.
-    pub fn lines_sent(&self, batch: &[LogLine]) {
-        self.logs.sent(batch);
-        let mut positions = lock(&self.positions);
-        for line in batch {
-            if line.stream == LogStream::Instance {
-                let sent = positions.sent.entry(line.deployment).or_default();
-                *sent = (*sent).max(line.sequence);
-                positions.changed = true;
-            }
-        }
-        drop(positions);
-        self.save_positions();
-    }
-
-    /// Saves how far logs were sent, now and then.
-    pub fn save_positions(&self) {
-        let mut positions = lock(&self.positions);
-        let is_due = positions
-            .saved
-            .is_none_or(|saved| saved.elapsed() >= POSITIONS_INTERVAL);
-        if !positions.changed || !(is_due || self.shutdown.is_cancelled()) {
-            return;
-        }
-        positions.changed = false;
-        positions.saved = Some(Instant::now());
-        let bytes = serde_json::to_vec(&positions.sent).expect("a map of numbers is JSON");
-        drop(positions);
-        if let Err(error) = record::replace(&self.directory.join("log-positions.json"), &bytes) {
-            tracing::warn!(%error, "positions in logs could not be saved");
-        }
-    }
-
-    fn seen(&self) -> BTreeMap<Uuid, Seen> {
-        let entries = lock(&self.entries);
-        entries
-            .iter()
-            .map(|(id, entry)| {
-                let seen = Seen {
-                    project: entry.record.project,
-                    phase: Some(entry.record.report.phase),
-                    built: entry
-                        .record
-                        .built
-                        .as_ref()
-                        .is_some_and(record::Built::is_there),
-                    was_live: entry.record.was_live,
-                    checked: entry.checked,
-                    work: entry.work,
-                };
-                (*id, seen)
-            })
-            .collect()
-    }
-
-    /// Looks once and does what is to be done. Long work goes on in tasks.
-    async fn look(self: &Arc<Self>, uploads: &Arc<dyn UploadSource>) -> anyhow::Result<()> {
-        let Some(desired) = self.desired.borrow().clone() else {
-            return Ok(());
-        };
-        // First what is being done, then what is there: a task that ends in between is then seen
-        // as still at work, and looked at again when it wakes the loop.
-        let deployments = self.seen();
-        let (containers, networks) = tokio::try_join!(
-            self.runtime.list(desired.installation),
-            self.runtime.networks(desired.installation),
-        )?;
-        let observed = Observed {
-            deployments,
-            containers,
-            networks,
-        };
-        let slots = usize::try_from(self.settings.build_slots).unwrap_or(1);
-        for action in reconcile(&desired.desired, &observed, slots) {
-            self.act(action, &desired, uploads).await;
-        }
-        Ok(())
-    }
-
-    /// Removes sources and environments that no deployment uses and that were not used lately.
-    /// Only while nothing is worked on, so that nothing is removed that was just found.
-    async fn clean(self: &Arc<Self>) {
-        let mut keep = Vec::new();
-        for entry in lock(&self.entries).values() {
-            if entry.work.is_some() {
-                return;
-            }
-            if let Some(built) = &entry.record.built {
-                keep.push(built.source.clone());
-                keep.push(built.environment.clone());
-            }
-        }
-        let agent = Arc::clone(self);
-        let cleaned = tokio::task::spawn_blocking(move || store::clean(&agent.directory, &keep));
-        match cleaned.await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(removed)) => tracing::info!(removed, "unused sources and environments removed"),
-            Ok(Err(error)) => tracing::warn!(%error, "unused sources could not be removed"),
-            Err(error) => tracing::error!(%error, "removing unused sources ended early"),
-        }
-    }
-
-    async fn act(
-        self: &Arc<Self>,
-        action: Action,
-        desired: &SyncResponse,
-        uploads: &Arc<dyn UploadSource>,
-    ) {
-        tracing::debug!(?action, "acting");
-        let spec = |deployment: Uuid| {
-            let specs = &desired.desired;
-            specs
-                .iter()
-                .find(|spec| spec.deployment == deployment)
-                .cloned()
-        };
-        match action {
-            Action::StartBuild(deployment) => {
-                if let Some(spec) = spec(deployment) {
-                    let uploads = Arc::clone(uploads);
-                    self.begin(spec, Work::Build, |agent, spec, cancel| async move {
-                        if pipeline::build(&agent, &spec, uploads.as_ref(), &cancel).await {
-                            // The next step is known; the slot is free for another build.
-                            agent.go_on(spec.deployment, Work::Start);
-                            instance::start(&agent, &spec, &cancel).await;
-                        }
-                    });
-                }
-            }
-            Action::StartInstance(deployment) => {
-                if let Some(spec) = spec(deployment) {
-                    self.begin(spec, Work::Start, |agent, spec, cancel| async move {
-                        instance::start(&agent, &spec, &cancel).await;
-                    });
-                }
-            }
-            Action::RestartInstance(deployment) => {
-                if let Some(spec) = spec(deployment) {
-                    self.begin(spec, Work::Start, |agent, spec, cancel| async move {
-                        instance::restart(&agent, &spec, &cancel).await;
-                    });
-                }
-            }
-            Action::AdoptInstance {
-                deployment,
-                container,
-            } => {
-                if let Some(spec) = spec(deployment) {
-                    self.begin(spec, Work::Start, |agent, spec, cancel| async move {
-                        instance::adopt(&agent, &spec, container, &cancel).await;
-                    });
-                }
-            }
-            Action::StopInstance {
-                deployment,
-                container,
-            } => self.begin_stop(deployment, container),
-            Action::Cancel(deployment) => {
-                if let Some(entry) = lock(&self.entries).get(&deployment) {
-                    entry.cancel.cancel();
-                }
-            }
-            Action::MarkStopped(deployment) => self.mark_stopped(deployment, spec(deployment)),
-            Action::RemoveContainer(id) => said(self.runtime.remove(&id).await, "a container"),
-            Action::RemoveNetwork(id) => said(self.runtime.remove_network(&id).await, "a network"),
-            Action::Forget(deployment) => self.forget(deployment, desired.installation),
-        }
-    }
-
-    /// Begins to work on a deployment, in a task that always ends by saying so.
-    fn begin<F, W>(self: &Arc<Self>, spec: DeploymentSpec, work: Work, job: F)
-    where
-        F: FnOnce(Arc<Self>, DeploymentSpec, CancellationToken) -> W,
-        W: Future<Output = ()> + Send + 'static,
-    {
-        let cancel = CancellationToken::new();
-        {
-            let mut entries = lock(&self.entries);
-            let entry = entries
-                .entry(spec.deployment)
-                .or_insert_with(|| Entry::new(Record::new(spec.deployment, spec.project)));
-            entry.work = Some(work);
-            entry.cancel = cancel.clone();
-        }
-        let done = WorkDone {
-            agent: Arc::clone(self),
-            deployment: spec.deployment,
-        };
-        let job = job(Arc::clone(self), spec, cancel);
-        self.tasks.spawn(async move {
-            let done = done;
-            job.await;
-            drop(done);
-        });
-    }
-
-    /// The work on a deployment has come to its next step.
-    fn go_on(&self, deployment: Uuid, work: Work) {
+    /// The work on a deployment has come to its next step, or to its end.
+    pub fn go_on(&self, deployment: Uuid, work: Option<Work>) {
         if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
-            entry.work = Some(work);
+            entry.work = work;
         }
         self.wake.notify_one();
     }
 
-    fn begin_stop(self: &Arc<Self>, deployment: Uuid, container: String) {
-        let is_known = {
-            let mut entries = lock(&self.entries);
-            let entry = entries.get_mut(&deployment);
-            entry.map(|entry| entry.work = Some(Work::Stop)).is_some()
-        };
-        let done = is_known.then(|| WorkDone {
-            agent: Arc::clone(self),
-            deployment,
-        });
-        let agent = Arc::clone(self);
-        self.tasks.spawn(async move {
-            instance::stop(&agent, deployment, &container).await;
-            drop(done);
-        });
-    }
-
-    fn mark_stopped(&self, deployment: Uuid, spec: Option<DeploymentSpec>) {
-        if let Some(spec) = spec {
-            lock(&self.entries)
-                .entry(deployment)
-                .or_insert_with(|| Entry::new(Record::new(deployment, spec.project)));
+    /// Calls off what is being done about a deployment.
+    pub fn cancel(&self, deployment: Uuid) {
+        if let Some(entry) = lock(&self.entries).get(&deployment) {
+            entry.cancel.cancel();
         }
-        self.update(deployment, |record| {
-            record.report.phase = Phase::Stopped;
-            record.report.upstream = None;
-            record.was_live = false;
-        });
     }
 
-    fn forget(&self, deployment: Uuid, installation: Uuid) {
+    /// Everything known, as the comparison needs it.
+    pub fn seen(&self) -> BTreeMap<Uuid, Seen> {
+        let entries = lock(&self.entries);
+        let seen = |entry: &Entry| Seen {
+            project: entry.record.project,
+            phase: Some(entry.record.report.phase),
+            built: entry.record.built.as_ref().is_some_and(Built::is_there),
+            was_live: entry.record.was_live,
+            checked: entry.checked,
+            work: entry.work,
+        };
+        entries.iter().map(|(id, e)| (*id, seen(e))).collect()
+    }
+
+    /// The sources and environments that deployments use; `None` while one is worked on, because
+    /// it may just have found another.
+    pub fn in_use(&self) -> Option<Vec<PathBuf>> {
+        let entries = lock(&self.entries);
+        if entries.values().any(|entry| entry.work.is_some()) {
+            return None;
+        }
+        let built = entries.values().filter_map(|e| e.record.built.as_ref());
+        Some(
+            built
+                .flat_map(|built| [built.source.clone(), built.environment.clone()])
+                .collect(),
+        )
+    }
+
+    /// Forgets a deployment of which nothing is left.
+    pub fn forget(&self, deployment: Uuid, installation: Uuid) {
         lock(&self.entries).remove(&deployment);
         if let Err(error) = self.records.remove(deployment) {
             tracing::warn!(deployment.id = %deployment, %error, "a record could not be removed");
         }
         self.memory.remove(installation, deployment);
         self.logs.forget(deployment);
-        let mut positions = lock(&self.positions);
-        positions.changed |= positions.sent.remove(&deployment).is_some();
-        drop(positions);
+        self.positions.forget(deployment);
         self.board
             .send_if_modified(|board| board.remove(&deployment).is_some());
     }
 }
 
-/// Says that a deployment is not worked on any more, however the work ended.
-struct WorkDone<R: Runtime> {
-    agent: Arc<Agent<R>>,
-    deployment: Uuid,
-}
-
-impl<R: Runtime> Drop for WorkDone<R> {
-    fn drop(&mut self) {
-        if let Some(entry) = lock(&self.agent.entries).get_mut(&self.deployment) {
-            entry.work = None;
-        }
-        self.agent.wake.notify_one();
-    }
-}
-
-/// Looks, acts and waits for a change, until shutdown; then waits for the tasks to end.
-pub async fn work<R: Runtime>(agent: &Arc<Agent<R>>, uploads: Arc<dyn UploadSource>) {
-    let mut desired = agent.desired.subscribe();
-    let listener = Arc::clone(agent);
-    agent.tasks.spawn(async move { listen(&listener).await });
-    let mut engine_away = false;
-    let mut cleaned: Option<Instant> = None;
-    while !agent.shutdown.is_cancelled() {
-        desired.mark_unchanged();
-        let wait = match agent.look(&uploads).await {
-            Ok(()) => {
-                if engine_away {
-                    tracing::info!("the container engine is back");
-                }
-                engine_away = false;
-                LOOK_INTERVAL
-            }
-            Err(error) => {
-                if !engine_away {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "the container engine does not answer"
-                    );
-                }
-                engine_away = true;
-                ENGINE_RETRY
-            }
-        };
-        if cleaned.is_none_or(|at| at.elapsed() >= CLEAN_INTERVAL) {
-            cleaned = Some(Instant::now());
-            agent.clean().await;
-        }
-        tokio::select! {
-            () = agent.wake.notified() => {}
-            _ = desired.changed() => {}
-            () = tokio::time::sleep(wait) => {}
-            () = agent.shutdown.cancelled() => {}
-        }
-    }
-    agent.tasks.close();
-    agent.tasks.wait().await;
-}
-
-/// Wakes the loop when the engine says that something happened.
-async fn listen<R: Runtime>(agent: &Arc<Agent<R>>) {
-    let mut desired = agent.desired.subscribe();
-    let listen = async {
-        loop {
-            let Ok(installation) = desired
-                .wait_for(Option::is_some)
-                .await
-                .map(|desired| desired.as_ref().map(|desired| desired.installation))
-            else {
-                return;
-            };
-            let Some(installation) = installation else {
-                continue;
-            };
-            let mut events = agent.runtime.events(installation);
-            while let Some(Ok(_)) = events.next().await {
-                agent.wake.notify_one();
-            }
-            // What happened meanwhile was missed.
-            tokio::time::sleep(ENGINE_RETRY).await;
-            agent.wake.notify_one();
-        }
-    };
-    tokio::select! {
-        () = listen => {}
-        () = agent.shutdown.cancelled() => {}
-    }
-}
-
-fn said<E: std::fmt::Display>(result: Result<(), E>, what: &str) {
-    if let Err(error) = result {
-        // Tried again at the next look.
-        tracing::warn!(%error, "{what} could not be removed");
-    }
-}
-
-fn load_positions(directory: &std::path::Path) -> Positions {
-    let read = std::fs::read(directory.join("log-positions.json"));
-    Positions {
-        // Without it some lines are sent again, and recognised.
-        sent: read
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default(),
-        ..Positions::default()
-    }
-}
-
 /// Makes a directory that only the runner's user can enter: what tenants write is below it.
-fn private_directory(path: &std::path::Path) -> anyhow::Result<()> {
+fn private_directory(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     std::fs::DirBuilder::new()
         .recursive(true)

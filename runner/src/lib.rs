@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 mod agent;
 pub mod build;
+mod check;
 mod client;
 mod clock;
 pub mod config;
@@ -35,6 +36,7 @@ mod store;
 mod sync;
 mod variables;
 mod verdict;
+mod work;
 
 pub use config::{Config, Settings};
 pub use doctor::{Finding, Health, Removed, check, remove_all};
@@ -63,7 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tokio::join!(
         sync::sync(&control, &agent),
         sync::send_logs(&control, &agent),
-        agent::work(&agent, Arc::new(control.clone())),
+        work::work(&agent, Arc::new(control.clone())),
     );
     Ok(())
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::agent::{self, Agent};
+use crate::agent::Agent;
 use crate::build::source::{UploadSource, UploadStream};
 use crate::config::{Config, Settings};
 use crate::hash::sha256;
@@ -29,7 +29,6 @@ use crate::protocol::{
 use crate::runtime::fake::{FakeRuntime, Script};
 use crate::runtime::{Exit, Role, State};
 
-const INSTALLATION: Uuid = Uuid::from_u128(0xbe);
 const A: Uuid = Uuid::from_u128(0xa);
 const B: Uuid = Uuid::from_u128(0xb);
 const PROJECT: Uuid = Uuid::from_u128(0xc);
@@ -70,12 +69,21 @@ impl UploadSource for Archives {
 
 /// A runner with its data directory, which a second one can take over.
 struct Bench {
+    installation: Uuid,
     data: TempDir,
     runtime: FakeRuntime,
     archives: Arc<Archives>,
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let memory = crate::variables::Memory::find().unwrap();
+        memory.remove_all(self.installation);
+    }
+}
+
 struct Runner {
+    installation: Uuid,
     agent: Arc<Agent<FakeRuntime>>,
     task: tokio::task::JoinHandle<()>,
     version: i64,
@@ -98,6 +106,7 @@ fn settings() -> Settings {
 impl Bench {
     fn new(archives: Archives) -> Self {
         Self {
+            installation: Uuid::now_v7(),
             data: tempfile::tempdir().unwrap(),
             runtime: FakeRuntime::default(),
             archives: Arc::new(archives),
@@ -116,8 +125,9 @@ impl Bench {
         let agent = Arc::new(Agent::new(&config, self.runtime.clone(), shutdown).unwrap());
         let uploads: Arc<dyn UploadSource> = self.archives.clone();
         let looping = Arc::clone(&agent);
-        let task = tokio::spawn(async move { agent::work(&looping, uploads).await });
+        let task = tokio::spawn(async move { crate::work::work(&looping, uploads).await });
         Runner {
+            installation: self.installation,
             agent,
             task,
             version: 0,
@@ -129,7 +139,7 @@ impl Runner {
     fn want(&mut self, desired: &[DeploymentSpec]) {
         self.version += 1;
         self.agent.set_desired(SyncResponse {
-            installation: INSTALLATION,
+            installation: self.installation,
             version: self.version,
             desired: desired.to_vec(),
         });
@@ -506,6 +516,7 @@ async fn a_secret_is_in_memory_and_nowhere_else() {
 
 /// As much of a control plane as the conversation needs: every message, and an answer when told.
 struct Control {
+    installation: Uuid,
     address: std::net::SocketAddr,
     heard: tokio::sync::watch::Receiver<Vec<(String, serde_json::Value)>>,
     answers: tokio::sync::watch::Sender<Option<SyncResponse>>,
@@ -513,7 +524,7 @@ struct Control {
 }
 
 impl Control {
-    async fn start(address: &str) -> Self {
+    async fn start(address: &str, installation: Uuid) -> Self {
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (hear, heard) = tokio::sync::watch::channel(Vec::new());
@@ -531,6 +542,7 @@ impl Control {
             }
         }));
         Self {
+            installation,
             address,
             heard,
             answers,
@@ -595,7 +607,7 @@ impl Control {
 
     fn wants(&self, version: i64, desired: Vec<DeploymentSpec>) {
         let answer = SyncResponse {
-            installation: INSTALLATION,
+            installation: self.installation,
             version,
             desired,
         };
@@ -606,7 +618,7 @@ impl Control {
 #[tokio::test]
 async fn the_conversation_goes_on_by_itself_and_survives_an_absence() {
     let (bench, source) = hello();
-    let mut control = Control::start("127.0.0.1:0").await;
+    let mut control = Control::start("127.0.0.1:0", bench.installation).await;
     let config = Config {
         data: bench.data.path().to_owned(),
         control_url: format!("http://{}", control.address).parse().unwrap(),
@@ -623,7 +635,7 @@ async fn the_conversation_goes_on_by_itself_and_survives_an_absence() {
         tokio::join!(
             crate::sync::sync(&link, &agent),
             crate::sync::send_logs(&link, &agent),
-            agent::work(&agent, uploads),
+            crate::work::work(&agent, uploads),
         );
     });
     control
@@ -642,7 +654,7 @@ async fn the_conversation_goes_on_by_itself_and_survives_an_absence() {
         out_of_memory: false,
     });
     eventually(|| bench.runtime.started(Role::Instance) == 2).await;
-    let mut control = Control::start(&control.address.to_string()).await;
+    let mut control = Control::start(&control.address.to_string(), bench.installation).await;
     control
         .hears(|path, m| path.ends_with("/sync") && m["after"] == 0)
         .await;

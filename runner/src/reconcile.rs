@@ -2,6 +2,7 @@
 //! asked at any time, because what it finds in progress it leaves in progress.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use uuid::Uuid;
 
@@ -30,8 +31,8 @@ pub struct Seen {
     pub built: bool,
     /// Whether it was healthy before: its instance is then brought back, not given up.
     pub was_live: bool,
-    /// Whether its running instance was checked by this process.
-    pub checked: bool,
+    /// Where its running instance was checked by this process.
+    pub checked: Option<IpAddr>,
     /// What is being done about it.
     pub work: Option<Work>,
 }
@@ -64,12 +65,7 @@ pub enum Action {
         container: String,
     },
     /// Stop the instance gracefully and remove it.
-    StopInstance {
-        /// The deployment.
-        deployment: Uuid,
-        /// The engine's name for the instance.
-        container: String,
-    },
+    StopInstance(Container),
     /// Call off what is being done.
     Cancel(Uuid),
     /// Nothing of it is left: report it stopped.
@@ -144,7 +140,9 @@ fn towards_running(deployment: Uuid, seen: Seen, instance: Option<&Container>) -
     }
     match instance {
         Some(container) if matches!(container.state, State::Running | State::Frozen) => {
-            (!seen.checked).then(|| Action::AdoptInstance {
+            // One that somebody restarted behind our back may have moved.
+            let moved = container.address.is_some() && container.address != seen.checked;
+            (seen.checked.is_none() || moved).then(|| Action::AdoptInstance {
                 deployment,
                 container: container.id.clone(),
             })
@@ -159,10 +157,7 @@ fn towards_stopped(deployment: Uuid, seen: Seen, instance: Option<&Container>) -
     match (seen.work, instance) {
         (Some(Work::Stop), _) => None,
         (Some(_), _) => Some(Action::Cancel(deployment)),
-        (None, Some(container)) => Some(Action::StopInstance {
-            deployment,
-            container: container.id.clone(),
-        }),
+        (None, Some(container)) => Some(Action::StopInstance(container.clone())),
         (None, None) => (!matches!(seen.phase, Some(Phase::Stopped | Phase::Failed)))
             .then_some(Action::MarkStopped(deployment)),
     }
@@ -185,10 +180,7 @@ fn unwanted(wanted: &BTreeSet<Uuid>, observed: &Observed) -> Vec<Action> {
                 actions.push(Action::RemoveContainer(container.id.clone()));
             }
             Role::Instance if !wanted.contains(&container.deployment) && work.is_none() => {
-                actions.push(Action::StopInstance {
-                    deployment: container.deployment,
-                    container: container.id.clone(),
-                });
+                actions.push(Action::StopInstance(container.clone()));
             }
             _ => {}
         }
@@ -245,6 +237,7 @@ mod tests {
     const A: Uuid = Uuid::from_u128(1);
     const B: Uuid = Uuid::from_u128(2);
     const PROJECT: Uuid = Uuid::from_u128(100);
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
 
     fn spec(deployment: Uuid, goal: Goal) -> DeploymentSpec {
         DeploymentSpec {
@@ -279,7 +272,7 @@ mod tests {
         Seen {
             built: true,
             was_live: true,
-            checked: true,
+            checked: Some(HERE),
             ..seen(Phase::Healthy)
         }
     }
@@ -291,6 +284,7 @@ mod tests {
             project: PROJECT,
             deployment,
             state,
+            address: (state == State::Running).then_some(HERE),
         }
     }
 
@@ -435,7 +429,7 @@ mod tests {
     #[test]
     fn a_live_instance_found_after_a_restart_is_checked_once() {
         let unchecked = Seen {
-            checked: false,
+            checked: None,
             ..live()
         };
         for state in [State::Running, State::Frozen] {
@@ -454,6 +448,24 @@ mod tests {
             .knows(A, live())
             .has(A, Role::Instance, State::Running);
         assert_eq!(world.wants(&run(A)), []);
+    }
+
+    #[test]
+    fn an_instance_that_moved_is_checked_again() {
+        let elsewhere = Seen {
+            checked: Some([10, 0, 0, 3].into()),
+            ..live()
+        };
+        let world = World::default()
+            .knows(A, elsewhere)
+            .has(A, Role::Instance, State::Running);
+        assert_eq!(
+            world.wants(&run(A)),
+            [Action::AdoptInstance {
+                deployment: A,
+                container: "instance-1".into()
+            }]
+        );
     }
 
     #[test]
@@ -516,10 +528,11 @@ mod tests {
             .has(A, Role::Instance, State::Running);
         assert_eq!(
             world.wants(&stop(A)),
-            [Action::StopInstance {
-                deployment: A,
-                container: "instance-1".into()
-            }]
+            [Action::StopInstance(container(
+                A,
+                Role::Instance,
+                State::Running
+            ))]
         );
         let gone = World::default().knows(A, live());
         assert_eq!(gone.wants(&stop(A)), [Action::MarkStopped(A)]);
@@ -570,10 +583,7 @@ mod tests {
         assert_eq!(
             unknown.wants(&[]),
             [
-                Action::StopInstance {
-                    deployment: A,
-                    container: "instance-1".into()
-                },
+                Action::StopInstance(container(A, Role::Instance, State::Running)),
                 Action::RemoveContainer("build-2".into())
             ]
         );
@@ -582,10 +592,11 @@ mod tests {
             .has(A, Role::Instance, State::Running);
         assert_eq!(
             known.wants(&[]),
-            [Action::StopInstance {
-                deployment: A,
-                container: "instance-1".into()
-            }]
+            [Action::StopInstance(container(
+                A,
+                Role::Instance,
+                State::Running
+            ))]
         );
         let gone = World::default().knows(A, live());
         assert_eq!(gone.wants(&[]), [Action::Forget(A)]);

@@ -167,7 +167,7 @@ pub async fn send_logs<R: Runtime>(control: &Control, agent: &Agent<R>) {
     while !agent.shutdown.is_cancelled() {
         let batch = agent.logs.batch();
         if batch.is_empty() {
-            agent.save_positions();
+            agent.positions.save(false);
             // The timeout is for streams that fell silent and still have a notice to give.
             let wait = tokio::time::timeout(Duration::from_secs(1), agent.logs.written());
             if unless_shutdown(agent, wait)
@@ -194,7 +194,7 @@ pub async fn send_logs<R: Runtime>(control: &Control, agent: &Agent<R>) {
     if !batch.is_empty() && control.logs(&batch).await.is_ok() {
         agent.lines_sent(&batch);
     }
-    agent.save_positions();
+    agent.positions.save(true);
 }
 
 async fn unless_shutdown<R: Runtime, T>(

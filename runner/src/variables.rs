@@ -34,8 +34,9 @@ pub struct Opened {
     pub secrets: Vec<String>,
 }
 
-/// Opens the sealed variables of a deployment. The error names the variable, never the value.
-pub fn open(keys: &Keys, spec: &DeploymentSpec) -> anyhow::Result<Opened> {
+/// Opens the sealed variables of a deployment. The error is the name of the one that cannot be
+/// opened; nothing is ever said of a value.
+pub fn open(keys: &Keys, spec: &DeploymentSpec) -> Result<Opened, String> {
     let mut opened = Opened {
         all: BTreeMap::new(),
         secrets: Vec::new(),
@@ -44,9 +45,10 @@ pub fn open(keys: &Keys, spec: &DeploymentSpec) -> anyhow::Result<Opened> {
         let value = match &variable.value {
             VariableValue::Plain(value) => value.clone(),
             VariableValue::Sealed(sealed) => {
-                let value = keys
-                    .open(sealed)
-                    .with_context(|| format!("the variable {}", variable.name))?;
+                let value = keys.open(sealed).map_err(|error| {
+                    tracing::warn!(deployment.id = %spec.deployment, variable.name, %error, "a variable cannot be opened");
+                    variable.name.clone()
+                })?;
                 opened.secrets.push(value.clone());
                 value
             }

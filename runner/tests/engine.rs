@@ -290,8 +290,42 @@ async fn engine() -> DockerRuntime {
     runtime.expect("a container engine: run ./deploy/up, which installs one")
 }
 
-async fn containers(installation: Uuid) -> Vec<Container> {
-    engine().await.list(installation).await.unwrap()
+/// Removes what a test that failed left on the engine.
+struct Cleanup(Uuid);
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        let installation = self.0;
+        // A runtime of its own: the test's may be the one that is being torn down.
+        let cleaned = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let engine = engine().await;
+                for container in engine.list(installation).await.unwrap() {
+                    engine.remove(&container.id).await.unwrap();
+                }
+                for network in engine.networks(installation).await.unwrap() {
+                    engine.remove_network(&network.id).await.unwrap();
+                }
+            });
+        });
+        cleaned.join().unwrap();
+    }
+}
+
+/// Waits until so many containers are left: some are removed in the background.
+async fn count_comes_to(installation: Uuid, count: usize) -> Vec<Container> {
+    let engine = engine().await;
+    let counted = async {
+        loop {
+            let left = engine.list(installation).await.unwrap();
+            if left.len() == count {
+                return left;
+            }
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_mins(1), counted).await;
+    counted.expect("containers that should be gone are left")
 }
 
 #[tokio::test]
@@ -353,6 +387,7 @@ async fn from_an_upload_to_a_live_server_and_back_to_nothing() {
         .unwrap();
     let public_key = control.public_key.borrow().clone();
     let installation = control.desired.borrow().installation;
+    let _cleanup = Cleanup(installation);
     let project = Uuid::now_v7();
 
     let a = spec(project, first, &public_key);
@@ -417,8 +452,7 @@ async fn from_an_upload_to_a_live_server_and_back_to_nothing() {
     }
     control.want(std::slice::from_ref(&c));
     control.until(|o| o.len() == 1).await;
-    let left = containers(installation).await;
-    assert_eq!(left.len(), 1, "{left:?}");
+    let left = count_comes_to(installation, 1).await;
     assert_eq!(
         (left[0].deployment, left[0].role),
         (c.deployment, Role::Instance)
@@ -462,7 +496,7 @@ async fn from_an_upload_to_a_live_server_and_back_to_nothing() {
     running.await.unwrap().unwrap();
     let removed = runner::remove_all(&config, None).await.unwrap();
     assert_eq!((removed.containers, removed.networks), (1, 1));
-    assert!(containers(installation).await.is_empty());
+    count_comes_to(installation, 0).await;
 }
 
 /// What a program inside tries, and what it prints.
@@ -544,6 +578,7 @@ fn probe_spec(
 async fn what_runs_inside_is_confined_and_can_be_frozen() {
     let runtime = engine().await;
     let installation = Uuid::now_v7();
+    let _cleanup = Cleanup(installation);
     let project = Uuid::now_v7();
     let (one, two) = tokio::join!(
         runtime.ensure_network(installation, project),
@@ -583,6 +618,8 @@ async fn what_runs_inside_is_confined_and_can_be_frozen() {
         ]
     );
 
+    count_comes_to(installation, 0).await;
+
     let bomb = "x = []\nwhile True: x.append(bytearray(1 << 20))";
     let spec = probe_spec(installation, Role::Build, &network, app.path(), bomb);
     let end = run_build(&runtime, &spec, soon(), &never, |_| ())
@@ -600,10 +637,9 @@ async fn what_runs_inside_is_confined_and_can_be_frozen() {
         .await
         .unwrap();
     assert_eq!(end, BuildEnd::TimedOut);
-    assert!(
-        runtime.list(installation).await.unwrap().is_empty(),
-        "killed and removed"
-    );
+    let left = runtime.list(installation).await.unwrap();
+    let is_sleeper = |c: &Container| c.deployment == spec.owner.deployment;
+    assert!(!left.iter().any(is_sleeper), "killed and removed: {left:?}");
 
     let spec = probe_spec(installation, Role::Instance, &network, app.path(), sleeper);
     let id = runtime.start(&spec).await.unwrap();
@@ -612,13 +648,21 @@ async fn what_runs_inside_is_confined_and_can_be_frozen() {
         id,
         "a second attempt replaces the first"
     );
-    let id = runtime.list(installation).await.unwrap()[0].id.clone();
+    let all = runtime.list(installation).await.unwrap();
+    let same: Vec<_> = all
+        .iter()
+        .filter(|c| c.deployment == spec.owner.deployment)
+        .collect();
+    assert_eq!(same.len(), 1);
+    let id = same[0].id.clone();
     let state = async || runtime.inspect(&id).await.unwrap().unwrap().state;
     runtime.freeze(&id).await.unwrap();
     assert_eq!(state().await, State::Frozen);
-    assert_eq!(
-        runtime.list(installation).await.unwrap()[0].state,
-        State::Frozen
+    let listed = runtime.list(installation).await.unwrap();
+    assert!(
+        listed
+            .iter()
+            .any(|c| c.id == id && c.state == State::Frozen)
     );
     runtime.thaw(&id).await.unwrap();
     assert_eq!(state().await, State::Running);

@@ -109,19 +109,19 @@ fn unreachable_repository() -> Result<()> {
 }
 
 fn private_address() -> Result<()> {
-    let expected = Expected { code: "repository_unreachable", cause: "127.0.0.1", fix: "public" };
+    let expected = Expected { code: "address_forbidden", cause: "127.0.0.1 is not a public address", fix: "public host" };
     fails("private-address", "https://127.0.0.1/a.git", &[], &expected)
 }
 
 fn unknown_ref() -> Result<()> {
     let repository = repository(FASTMCP, FASTMCP_4)?;
-    let expected = Expected { code: "ref_not_found", cause: "no-such-branch", fix: "branch" };
+    let expected = Expected { code: "ref_not_found", cause: "no branch or tag named no-such-branch", fix: "Use one of those it has (main)" };
     fails("unknown-ref", &repository.url(), &["--branch", "no-such-branch"], &expected)
 }
 
 fn no_entrypoint() -> Result<()> {
     let repository = Repository::new(&[("README.md", "nothing here"), ("requirements.txt", FASTMCP_4)])?;
-    let expected = Expected { code: "no_entrypoint", cause: "main.py", fix: "entrypoint" };
+    let expected = Expected { code: "no_entrypoint", cause: "no Python file", fix: "set the entrypoint" };
     fails("no-entrypoint", &repository.url(), &[], &expected)
 }
 
@@ -151,7 +151,7 @@ fn import_error() -> Result<()> {
 
 fn syntax_error() -> Result<()> {
     let repository = repository(&format!("{FASTMCP}\ndef broken(:\n"), FASTMCP_4)?;
-    let expected = Expected { code: "syntax_error", cause: "main.py", fix: "line" };
+    let expected = Expected { code: "syntax_error", cause: "not valid Python", fix: "Correct the line" };
     fails("syntax-error", &repository.url(), &[], &expected)
 }
 

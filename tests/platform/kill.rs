@@ -73,7 +73,7 @@ fn one_point(platform: &Platform, repository: &Repository, version: usize, point
     let old = settled_container(platform)?;
     let old_started = started_at(&old)?;
     // A changed requirement makes every one of them build.
-    let pins = ["", "six==1.16.0\n", "six==1.17.0\n", "idna==3.10\n", "idna==3.9\n"];
+    let pins = ["", "six==1.16.0\n", "six==1.17.0\n", "six==1.15.0\n", "toml==0.10.2\n"];
     let commit = commit(repository, version, pins[version])?;
     let mut created = engine_events(platform, "create")?;
     platform.berth(&["deploy", "--git", &repository.url(), "--project", "killed", "--json"])?.success()?;
@@ -155,19 +155,19 @@ impl Drop for Events {
 
 /// Waits for the moment to kill.
 fn reach(platform: &Platform, point: Point, version: usize, created: &mut Events) -> Result<()> {
-    let state = |wanted: &'static [&'static str]| {
-        wait::until("the deployment to get there", SETTLE, || {
+    let state = |wanted: &'static str| {
+        wait::until(wanted, SETTLE, || {
             let state = platform.sql("select state from deployments order by number desc limit 1")?;
-            Ok(wanted.contains(&state.trim()).then_some(()))
+            Ok((state.trim() == wanted).then_some(()))
         })
     };
     match point {
-        Point::Build => state(&["building"]),
+        Point::Build => state("building"),
         Point::Start => created.next(),
-        Point::Check => state(&["checking"]),
-        Point::Promote => wait::until("the server to be probed", SETTLE, || {
+        Point::Check => wait::until("the server to be probed", SETTLE, || {
             Ok(probed_marks(platform)?.contains(&format!("probed-v{version}")).then_some(()))
         }),
+        Point::Promote => state("live"),
     }
 }
 

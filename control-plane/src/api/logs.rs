@@ -24,6 +24,9 @@ use crate::{logs, projects};
 /// Comment lines keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Browsers drop an event without data.
+const END: &str = "{}";
+
 /// One look at least this often, so that a stream ends soon after its deployment did.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -102,7 +105,7 @@ impl Follower {
         loop {
             match self.look().await {
                 Ok((events, more)) if !events.is_empty() || !more => return (events, more),
-                Err(Error::NotFound(_)) => return (vec![Event::default().event("end").data("")], false),
+                Err(Error::NotFound(_)) => return (vec![Event::default().event("end").data(END)], false),
                 Ok(_) | Err(_) => {
                     let topic = logs::topic(self.deployment);
                     self.waiter.changed(&topic, Instant::now() + LOOK).await;
@@ -130,7 +133,7 @@ impl Follower {
         let complete = i64::try_from(lines.len()).is_ok_and(|count| count < logs::PAGE);
         let over = complete && self.is_over(deployment.state);
         if over {
-            events.push(Event::default().event("end").data(""));
+            events.push(Event::default().event("end").data(END));
         }
         Ok((events, !over))
     }

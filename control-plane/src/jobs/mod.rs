@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::{deployments, grants, logs, signin};
+use crate::{deployments, grants, login_codes, logs, signin};
 
 /// Drains end within this long of their time.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +41,7 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
         let mut db = app.db.acquire().await?;
         signin::purge_expired(&mut db, now).await?;
         grants::purge_expired(&mut db, now).await?;
+        login_codes::purge_expired(&mut db, now).await?;
         logs::trim(&mut db).await?;
     }
     Ok(())

@@ -8,10 +8,9 @@ use tower_sessions::Session;
 use super::consent::Pending;
 use super::parameters::Parameters;
 use super::redirect_uri;
-use super::request::{AuthorizationRequest, Refused, prove};
+use super::request::{AuthorizationRequest, Refused, Target, prove};
 use crate::app::App;
 use crate::error::Result;
-use crate::grants::consents;
 use crate::organizations;
 use crate::signin::{next, person};
 
@@ -40,9 +39,10 @@ async fn answer(app: &App, session: &Session, query: &str) -> Result<Response, R
         }
         return Ok(Redirect::to(&next::signin_url(&format!("{PATH}?{query}"))).into_response());
     };
-    if organizations::role_of(&mut db, user.id, request.project.organization_id)
-        .await?
-        .is_none()
+    if let Target::Project(project) = &request.target
+        && organizations::role_of(&mut db, user.id, project.organization_id)
+            .await?
+            .is_none()
     {
         return Err(request.refuse(
             "access_denied",
@@ -51,7 +51,7 @@ async fn answer(app: &App, session: &Session, query: &str) -> Result<Response, R
     }
     let (ask, never_ask) = (request.prompt_consent, request.prompt_none);
     let pending = Pending::new(request, user.id, app);
-    let remembered = consents::is_remembered(&mut db, pending.consent()).await?;
+    let remembered = pending.is_remembered(&mut db).await?;
     drop(db);
     if remembered && !ask {
         return pending.allow(app).await;

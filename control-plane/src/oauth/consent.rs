@@ -3,6 +3,8 @@
 //! What is asked waits in the session of the browser that saw the page, under a random id that
 //! works once. So a decision counts only from the browser, the person and the page it was made on.
 
+mod allow;
+
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
@@ -12,17 +14,13 @@ use time::Duration;
 use tower_sessions::Session;
 use uuid::Uuid;
 
-use super::request::{AuthorizationRequest, Refused};
+use super::request::{AuthorizationRequest, Refused, Target};
 use super::response::Reply;
-use super::{redirect_uri, scope};
+use super::{redirect_uri, resource, scope};
 use crate::app::App;
-use crate::clients;
 use crate::error::Result;
-use crate::grants::consents::Consent;
-use crate::grants::{self, NewGrant, codes, consents};
 use crate::ids;
-use crate::organizations;
-use crate::projects;
+use crate::login_codes;
 use crate::signin::page::page;
 use crate::signin::sessions::internal;
 use crate::signin::{CsrfForm, csrf, person};
@@ -47,13 +45,19 @@ pub(super) struct Pending {
     registered_uri: String,
     reply: Reply,
     challenge: String,
-    project: Uuid,
-    project_name: String,
+    asked: Asked,
     resource: String,
     scope: String,
     is_offline: bool,
     /// Unix time, seconds.
     asked_at: i64,
+}
+
+/// What the client may call if the answer is yes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Asked {
+    Project { id: Uuid, name: String },
+    Api { token_name: String },
 }
 
 /// The page.
@@ -69,6 +73,18 @@ struct Page<'a> {
     resource: &'a str,
     email: &'a str,
     is_offline: bool,
+}
+
+/// The page that lets `berth login` in.
+#[derive(Debug, Template)]
+#[template(path = "oauth/login.html")]
+struct LoginPage<'a> {
+    csrf: &'a str,
+    request: &'a str,
+    destination: &'a str,
+    token_name: &'a str,
+    days: i64,
+    email: &'a str,
 }
 
 /// What the page sends.
@@ -138,6 +154,18 @@ impl Pending {
     /// What `user` is to be asked.
     pub(super) fn new(request: AuthorizationRequest, user: Uuid, app: &App) -> Self {
         let is_offline = scope::gives_refresh_token(&request.client, &request.scope);
+        let (resource, asked) = match request.target {
+            Target::Project(project) => (
+                app.config.project_url(&project.name),
+                Asked::Project {
+                    id: project.id,
+                    name: project.name,
+                },
+            ),
+            Target::Api { token_name } => {
+                (resource::api(&app.config), Asked::Api { token_name })
+            }
+        };
         Self {
             id: ids::random_token(""),
             user,
@@ -147,22 +175,10 @@ impl Pending {
             registered_uri: request.registered_uri,
             reply: request.reply,
             challenge: request.challenge,
-            project: request.project.id,
-            resource: app.config.project_url(&request.project.name),
-            project_name: request.project.name,
+            asked,
+            resource,
             scope: request.scope,
             asked_at: app.clock.now().unix_timestamp(),
-        }
-    }
-
-    /// What is remembered of a yes.
-    pub(super) fn consent(&self) -> Consent<'_> {
-        Consent {
-            user: self.user,
-            client_id: &self.client_id,
-            project: self.project,
-            scope: &self.scope,
-            redirect_uri: &self.registered_uri,
         }
     }
 
@@ -174,21 +190,7 @@ impl Pending {
         user: &User,
     ) -> Result<Response, Refused> {
         let csrf = csrf::token(session).await?;
-        let response = page(
-            StatusCode::OK,
-            &Page {
-                csrf: &csrf,
-                request: &self.id,
-                client: &self.client_name,
-                destination: &redirect_uri::display(&self.reply.redirect_uri),
-                is_loopback: redirect_uri::is_loopback(&self.reply.redirect_uri),
-                project: &self.project_name,
-                resource: &self.resource,
-                email: &user.email,
-                is_offline: self.is_offline,
-            },
-            redirect_uri::source(&self.reply.redirect_uri).as_deref(),
-        );
+        let response = self.show(&csrf, &user.email);
         let mut waiting = waiting(app, session).await?;
         if waiting.len() >= MOST {
             waiting.remove(0);
@@ -198,43 +200,37 @@ impl Pending {
         Ok(response)
     }
 
-    /// The person said yes, now or before: a grant, a code, and back to the client.
-    pub(super) async fn allow(self, app: &App) -> Result<Response, Refused> {
-        let now = app.clock.now();
-        let mut tx = app.db.begin().await?;
-        let project = projects::find(&mut tx, self.project).await?;
-        let role = match &project {
-            Some(project) => {
-                organizations::role_of(&mut tx, self.user, project.organization_id).await?
+    /// The page for what is asked.
+    fn show(&self, csrf: &str, email: &str) -> Response {
+        let destination = redirect_uri::display(&self.reply.redirect_uri);
+        let form_action = redirect_uri::source(&self.reply.redirect_uri);
+        match &self.asked {
+            Asked::Project { name, .. } => {
+                let template = Page {
+                    csrf,
+                    request: &self.id,
+                    client: &self.client_name,
+                    destination: &destination,
+                    is_loopback: redirect_uri::is_loopback(&self.reply.redirect_uri),
+                    project: name,
+                    resource: &self.resource,
+                    email,
+                    is_offline: self.is_offline,
+                };
+                page(StatusCode::OK, &template, form_action.as_deref())
             }
-            None => None,
-        };
-        let (Some(project), Some(_)) = (project, role) else {
-            return Err(self.refuse(
-                "access_denied",
-                "the person has no access to this MCP server any more",
-            ));
-        };
-        let new = NewGrant {
-            user: self.user,
-            client_id: &self.client_id,
-            project: &project,
-            resource: &self.resource,
-            scope: &self.scope,
-        };
-        let grant = grants::create(&mut tx, new, now).await?;
-        let code = codes::issue(
-            &mut tx,
-            grant.id,
-            &self.reply.redirect_uri,
-            &self.challenge,
-            now,
-        )
-        .await?;
-        consents::remember(&mut tx, self.consent(), now).await?;
-        clients::touch(&mut tx, &self.client_id, now).await?;
-        tx.commit().await?;
-        Ok(self.reply.send(&app.config, &[("code", &code)]))
+            Asked::Api { token_name } => {
+                let template = LoginPage {
+                    csrf,
+                    request: &self.id,
+                    destination: &destination,
+                    token_name,
+                    days: login_codes::TOKEN_LIFETIME.whole_days(),
+                    email,
+                };
+                page(StatusCode::OK, &template, form_action.as_deref())
+            }
+        }
     }
 
     /// Refuses with an answer to the client.

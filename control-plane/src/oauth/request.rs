@@ -8,12 +8,27 @@ use super::parameters::Parameters;
 use super::response::Reply;
 use super::{pkce, redirect_uri, resource, scope};
 use crate::app::App;
-use crate::clients::{self, Client};
+use crate::clients::{self, CLI_CLIENT, Client};
 use crate::config::ServeConfig;
 use crate::error::Error;
 use crate::pages::PageError;
 use crate::projects::{self, Project};
 use crate::signin::page::{Problem, page};
+
+/// Longest name of a machine: that of a DNS label and more than enough to tell machines apart.
+const MAX_DEVICE_NAME: usize = 63;
+
+/// What a client wants to call.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A project's MCP server.
+    Project(Project),
+    /// The API, for `berth login`.
+    Api {
+        /// What the API token will be called.
+        token_name: String,
+    },
+}
 
 /// A request that can be answered with a code, if a person allows it.
 #[derive(Debug)]
@@ -27,7 +42,7 @@ pub(super) struct AuthorizationRequest {
     /// The PKCE challenge.
     pub(super) challenge: String,
     /// What it wants to call.
-    pub(super) project: Project,
+    pub(super) target: Target,
     /// The scopes it will get.
     pub(super) scope: String,
     /// Ask although it was allowed before.
@@ -144,8 +159,8 @@ impl AuthorizationRequest {
             redirect_uri,
             state,
         };
-        match Self::check(app, db, &parameters).await {
-            Ok((project, scope)) => {
+        match Self::check(app, db, &client, &parameters).await {
+            Ok((target, scope)) => {
                 let prompt = |value| {
                     parameters
                         .get("prompt")
@@ -159,7 +174,7 @@ impl AuthorizationRequest {
                         .get("code_challenge")
                         .unwrap_or_default()
                         .to_owned(),
-                    project,
+                    target,
                     scope,
                     prompt_consent: prompt("consent"),
                     prompt_none: prompt("none"),
@@ -174,12 +189,13 @@ impl AuthorizationRequest {
         }
     }
 
-    /// The rest of the request: its project and the scopes it gets.
+    /// The rest of the request: its target and the scopes it gets.
     async fn check(
         app: &App,
         db: &mut PgConnection,
+        client: &Client,
         parameters: &Parameters,
-    ) -> Result<(Project, String), Wrong> {
+    ) -> Result<(Target, String), Wrong> {
         if parameters.is_repeated("resource") {
             return Err(Wrong::Told(
                 "invalid_target",
@@ -217,6 +233,9 @@ impl AuthorizationRequest {
             ));
         }
         check_challenge(parameters)?;
+        if parameters.get("resource") == Some(&resource::api(&app.config)) {
+            return Ok((check_login(client, parameters)?, scope::API.to_owned()));
+        }
         let scope = scope::granted(parameters.get("scope")).ok_or(Wrong::Told(
             "invalid_scope",
             "none of the scopes is known; ask for mcp",
@@ -233,7 +252,7 @@ impl AuthorizationRequest {
             "invalid_target",
             "resource is no MCP server of this platform",
         ))?;
-        Ok((project, scope))
+        Ok((Target::Project(project), scope))
     }
 
     /// Refuses the request with an answer to the client.
@@ -256,6 +275,35 @@ impl<E: Into<Error>> From<E> for Wrong {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
+}
+
+/// A request for the API: `berth login`, which says on which machine it runs.
+fn check_login(client: &Client, parameters: &Parameters) -> Result<Target, Wrong> {
+    if client.id != CLI_CLIENT {
+        return Err(Wrong::Told(
+            "invalid_target",
+            "only berth login may ask for the API; other programs use an API token",
+        ));
+    }
+    let token_name = match parameters.get("device_name") {
+        None => "berth login".to_owned(),
+        Some(name) if is_device_name(name) => format!("berth login on {name}"),
+        Some(_) => {
+            return Err(Wrong::Told(
+                "invalid_request",
+                "device_name must be 1 to 63 letters, digits, dots, hyphens and underscores",
+            ));
+        }
+    };
+    Ok(Target::Api { token_name })
+}
+
+/// It is shown to the person who decides, so it holds no words and nothing that looks like markup.
+fn is_device_name(name: &str) -> bool {
+    name.len() <= MAX_DEVICE_NAME
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 fn check_challenge(parameters: &Parameters) -> Result<(), Wrong> {

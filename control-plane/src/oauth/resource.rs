@@ -1,4 +1,4 @@
-//! Resource indicators (RFC 8707): which project a token is for.
+//! Resource indicators (RFC 8707): which project a token is for, or that it is for the API.
 
 use url::Url;
 
@@ -31,8 +31,16 @@ pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<Strin
     (same_place && label).then(|| name.to_owned())
 }
 
-/// Whether a resource names the same project as `canonical`, a project's own URL.
+/// The API as a resource. It has this spelling only: its one client is ours.
+pub(super) fn api(config: &ServeConfig) -> String {
+    format!("{}/api/v1", config.issuer())
+}
+
+/// Whether a resource names the same as `canonical`: a project's own URL, or [`api`].
 pub(super) fn is_same(config: &ServeConfig, resource: &str, canonical: &str) -> bool {
+    if canonical == api(config) {
+        return resource == canonical;
+    }
     project_name(config, resource).is_some_and(|name| config.project_url(&name) == canonical)
 }
 
@@ -57,6 +65,7 @@ mod tests {
                 "{good}"
             );
             assert!(is_same(&local, good, "http://hello.localhost:8080/mcp"));
+            assert!(!is_same(&local, good, &api(&local)));
         }
         for bad in [
             "",
@@ -83,6 +92,11 @@ mod tests {
             "http:hello.localhost:8080/mcp",
         ] {
             assert_eq!(project_name(&local, bad), None, "{bad}");
+        }
+        assert_eq!(api(&local), "http://localhost:8080/api/v1");
+        assert!(is_same(&local, "http://localhost:8080/api/v1", &api(&local)));
+        for other in ["http://localhost:8080/api/v1/", "http://localhost:8080"] {
+            assert!(!is_same(&local, other, &api(&local)), "{other}");
         }
         let public = testing::config(&[
             "--url",

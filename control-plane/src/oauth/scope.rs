@@ -1,10 +1,15 @@
-//! Scopes: `mcp` to call a project, `offline_access` to be given a refresh token.
+//! Scopes: `mcp` to call a project, `offline_access` to be given a refresh token, and `api`, which
+//! only `berth login` is given.
 
 use crate::clients::Client;
 use crate::routes::SCOPE;
 
 /// Asks for a refresh token (OpenID Connect Core section 11).
 pub(super) const OFFLINE_ACCESS: &str = "offline_access";
+
+/// Everything that the API does. It comes with the API as resource, asked for or not, and is
+/// therefore not announced.
+pub(super) const API: &str = "api";
 
 /// What may be asked for.
 pub(super) const SUPPORTED: &[&str] = &[SCOPE, OFFLINE_ACCESS];

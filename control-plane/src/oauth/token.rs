@@ -14,11 +14,12 @@ use super::error::{failure, refusal};
 use super::parameters::Parameters;
 use super::{access_token, pkce, resource, scope};
 use crate::app::App;
-use crate::clients::{self, Client};
+use crate::clients::{self, CLI_CLIENT, Client};
 use crate::error::Error;
 use crate::grants::codes::{self, Redeemed};
 use crate::grants::refresh_tokens::{self, Rotated};
 use crate::grants::{self, Grant};
+use crate::login_codes;
 
 /// Why there is no token (RFC 6749 section 5.2, RFC 8707 section 2.2).
 #[derive(Debug)]
@@ -65,6 +66,22 @@ struct Tokens {
     scope: String,
 }
 
+/// What a client has shown that it may have.
+enum Allowed {
+    /// An access token of a grant.
+    Project(Box<Grant>),
+    /// The API token of a sign-in by `berth login`.
+    Api(Box<login_codes::Code>),
+}
+
+/// What a code is bound to.
+struct Binding<'a> {
+    client_id: &'a str,
+    redirect_uri: &'a str,
+    challenge: &'a str,
+    resource: &'a str,
+}
+
 /// Answers with tokens.
 pub(super) async fn token(
     State(app): State<App>,
@@ -76,14 +93,15 @@ pub(super) async fn token(
     let client = authenticate(&mut tx, &headers, &form)
         .await
         .map_err(TokenError::Client)?;
-    let granted = match form.get("grant_type") {
+    let allowed = match form.get("grant_type") {
         Some("authorization_code") => by_code(&app, &mut tx, &client, &form).await,
         Some("refresh_token") => by_refresh_token(&app, &mut tx, &client, &form).await,
         Some(_) => return Err(TokenError::UnsupportedGrantType),
         None => return Err(TokenError::InvalidRequest("grant_type is missing")),
     };
-    let issued = match granted {
-        Ok(grant) => issue(&app, &mut tx, &client, grant).await,
+    let issued = match allowed {
+        Ok(Allowed::Project(grant)) => issue(&app, &mut tx, &client, *grant).await,
+        Ok(Allowed::Api(code)) => issue_api_token(&app, &mut tx, &code).await,
         Err(error) => Err(error),
     };
     // In every case: a code stays used and a family stays revoked although the answer is no.
@@ -136,47 +154,74 @@ async fn by_code(
     db: &mut PgConnection,
     client: &Client,
     form: &Parameters,
-) -> Result<Grant, TokenError> {
-    let missing = |name| {
-        form.get(name).ok_or(TokenError::InvalidRequest(
-            "code, redirect_uri and code_verifier are needed",
-        ))
+) -> Result<Allowed, TokenError> {
+    let incomplete =
+        TokenError::InvalidRequest("code, redirect_uri and code_verifier are needed");
+    let (Some(code), Some(_), Some(_)) = (
+        form.get("code"),
+        form.get("redirect_uri"),
+        form.get("code_verifier"),
+    ) else {
+        return Err(incomplete);
     };
-    let (code, redirect_uri, verifier) = (
-        missing("code")?,
-        missing("redirect_uri")?,
-        missing("code_verifier")?,
-    );
-    let code = match codes::redeem(db, code, app.clock.now()).await? {
-        Redeemed::Fresh(code) => code,
-        Redeemed::Reused => {
-            return Err(TokenError::InvalidGrant(
-                "the code was used before; its tokens are revoked now",
-            ));
+    let reused = TokenError::InvalidGrant("the code was used before; its tokens are revoked now");
+    let now = app.clock.now();
+    match codes::redeem(db, code, now).await? {
+        Redeemed::Fresh(code) => {
+            let binding = Binding {
+                client_id: &code.grant.client_id,
+                redirect_uri: &code.redirect_uri,
+                challenge: &code.challenge,
+                resource: &code.grant.resource,
+            };
+            check_binding(app, client, form, &binding)?;
+            return Ok(Allowed::Project(Box::new(code.grant)));
         }
-        Redeemed::Unknown => {
-            return Err(TokenError::InvalidGrant(
-                "the code is unknown or has expired",
-            ));
+        Redeemed::Reused => return Err(reused),
+        Redeemed::Unknown => {}
+    }
+    match login_codes::redeem(db, code, now).await? {
+        login_codes::Redeemed::Fresh(code) => {
+            let binding = Binding {
+                client_id: CLI_CLIENT,
+                redirect_uri: &code.redirect_uri,
+                challenge: &code.challenge,
+                resource: &resource::api(&app.config),
+            };
+            check_binding(app, client, form, &binding)?;
+            Ok(Allowed::Api(code))
         }
-    };
-    if code.grant.client_id != client.id {
+        login_codes::Redeemed::Reused => Err(reused),
+        login_codes::Redeemed::Unknown => Err(TokenError::InvalidGrant(
+            "the code is unknown or has expired",
+        )),
+    }
+}
+
+/// Whether the request is the one that the code was issued for.
+fn check_binding(
+    app: &App,
+    client: &Client,
+    form: &Parameters,
+    binding: &Binding<'_>,
+) -> Result<(), TokenError> {
+    if binding.client_id != client.id {
         return Err(TokenError::InvalidGrant(
             "the code was issued to another client",
         ));
     }
-    if code.redirect_uri != redirect_uri {
+    if form.get("redirect_uri") != Some(binding.redirect_uri) {
         return Err(TokenError::InvalidGrant(
             "redirect_uri is not the one of the authorization request",
         ));
     }
-    if !pkce::is_verifier(verifier) || !pkce::fits(verifier, &code.challenge) {
+    let verifier = form.get("code_verifier").unwrap_or_default();
+    if !pkce::is_verifier(verifier) || !pkce::fits(verifier, binding.challenge) {
         return Err(TokenError::InvalidGrant(
             "code_verifier does not fit the code_challenge",
         ));
     }
-    check_resource(app, form, &code.grant)?;
-    Ok(code.grant)
+    check_resource(app, form, binding.resource)
 }
 
 /// RFC 6749 section 6. The scope stays that of the grant, whatever is asked for.
@@ -185,7 +230,7 @@ async fn by_refresh_token(
     db: &mut PgConnection,
     client: &Client,
     form: &Parameters,
-) -> Result<Grant, TokenError> {
+) -> Result<Allowed, TokenError> {
     let token = form
         .get("refresh_token")
         .ok_or(TokenError::InvalidRequest("refresh_token is missing"))?;
@@ -202,14 +247,14 @@ async fn by_refresh_token(
             ));
         }
     };
-    check_resource(app, form, &grant)?;
-    Ok(grant)
+    check_resource(app, form, &grant.resource)?;
+    Ok(Allowed::Project(Box::new(grant)))
 }
 
 /// A token request may leave `resource` out, but not name another (RFC 8707 section 2.2).
-fn check_resource(app: &App, form: &Parameters, grant: &Grant) -> Result<(), TokenError> {
+fn check_resource(app: &App, form: &Parameters, allowed: &str) -> Result<(), TokenError> {
     match form.get("resource") {
-        Some(other) if !resource::is_same(&app.config, other, &grant.resource) => Err(
+        Some(other) if !resource::is_same(&app.config, other, allowed) => Err(
             TokenError::InvalidTarget("resource is not the one that was allowed"),
         ),
         _ => Ok(()),
@@ -237,5 +282,22 @@ async fn issue(
         expires_in: access.expires_in,
         refresh_token,
         scope: grant.scope,
+    })
+}
+
+/// No refresh token: the API token lasts, and ends on the Tokens page.
+async fn issue_api_token(
+    app: &App,
+    db: &mut PgConnection,
+    code: &login_codes::Code,
+) -> Result<Tokens, TokenError> {
+    let now = app.clock.now();
+    clients::touch(db, CLI_CLIENT, now).await?;
+    Ok(Tokens {
+        access_token: login_codes::give_token(db, code, now).await?,
+        token_type: "Bearer",
+        expires_in: login_codes::TOKEN_LIFETIME.whole_seconds(),
+        refresh_token: None,
+        scope: scope::API.to_owned(),
     })
 }

@@ -2,6 +2,7 @@
 //! something changes while one looks. One file a page, one template beside it in `web/templates/`.
 
 pub mod assets;
+mod docs;
 mod error;
 mod home;
 mod new;
@@ -21,6 +22,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/", get(home::show))
         .route("/new", get(new::show).post(new::create))
+        .route("/docs/errors", get(docs::errors))
         .route("/tokens", get(tokens::show).post(tokens::create))
         .route("/tokens/{token}/revoke", post(tokens::revoke))
         .route("/static/{name}", get(assets::serve))

@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn every_code_has_its_place_on_the_page() {
+        let page = include_str!("../../../web/templates/docs/errors.html");
+        let anchors: Vec<&str> = page
+            .split("<section class=\"panel\" id=\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let codes: Vec<&str> = catalogue().into_iter().map(|entry| entry.code).collect();
+        assert_eq!(anchors, codes);
+    }
+
+    #[test]
     fn sentences_lose_control_characters_and_excess() {
         assert_eq!(sentence(" a\n\t b\u{1b}[31m c "), "a b [31m c");
         let long = sentence(&"x".repeat(5_000));

@@ -28,6 +28,8 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 const MAX_PAGES: usize = 50;
 /// Entries of one list that are kept.
 const MAX_ENTRIES: usize = 5_000;
+/// Bytes of one list that are kept: it goes to the control plane with every report.
+const MAX_LIST_BYTES: usize = 512 * 1024;
 /// What is kept of an answer that is not MCP, to say what was seen.
 const EXCERPT_CHARS: usize = 300;
 
@@ -174,7 +176,8 @@ impl Conversation<'_> {
     /// All pages of a list. A method the server does not have after all is an empty list.
     async fn list(&mut self, method: &str, field: &str) -> Result<Vec<Value>, ProbeFailure> {
         const METHOD_NOT_FOUND: i64 = -32601;
-        let mut entries = Vec::new();
+        let mut entries: Vec<Value> = Vec::new();
+        let mut bytes = 0;
         let mut cursor = None;
         for _ in 0..MAX_PAGES {
             let mut params = Map::new();
@@ -188,16 +191,22 @@ impl Conversation<'_> {
                 }) => break,
                 other => other?,
             };
-            if let Value::Array(found) = page[field].take() {
-                entries.extend(found);
+            let Value::Array(found) = page[field].take() else {
+                break;
+            };
+            for entry in found {
+                bytes += entry.to_string().len();
+                if entries.len() >= MAX_ENTRIES || bytes > MAX_LIST_BYTES {
+                    return Ok(entries);
+                }
+                entries.push(entry);
             }
             let next = page["nextCursor"].take();
-            if next.is_null() || entries.len() >= MAX_ENTRIES {
+            if next.is_null() {
                 break;
             }
             cursor = Some(next);
         }
-        entries.truncate(MAX_ENTRIES);
         Ok(entries)
     }
 

@@ -16,9 +16,11 @@ use crate::clock;
 use crate::protocol::{LogLine, LogStream};
 
 mod mask;
+mod positions;
 mod tame;
 
 pub use mask::Masker;
+pub use positions::Positions;
 pub use tame::{MAX_TEXT_BYTES, tame};
 
 /// Lines a second that one stream may write for long: more than anyone reads, and little enough

@@ -1,17 +1,13 @@
 //! The Docker API.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, HealthConfig,
-    HostConfig, HostConfigLogConfig, Ipam, IpamConfig, Mount as EngineMount, MountType,
-    NetworkCreateRequest, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
-};
+use bollard::models::{ContainerStateStatusEnum, ContainerSummaryStateEnum, EndpointSettings};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
@@ -21,26 +17,24 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
     Container, ContainerSpec, Detail, Engine, Event, Exit, Image, LABEL_DEPLOYMENT,
-    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Owner, Role, Runtime,
+    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Role, Runtime,
     RuntimeError, State, Stats,
 };
-use crate::limits;
 use crate::network::{self, Subnet};
 
-/// User and group of everything that runs in a container; the runtime images have it too.
-pub const CONTAINER_USER: u32 = 10_001;
+mod lines;
+mod spec;
 
-/// The repository of the runtime images.
-const IMAGE_PREFIX: &str = "berth/";
+pub use spec::CONTAINER_USER;
 
-/// The longest line kept of a container's output; the rest of it is dropped as it is read.
-const MAX_LINE_BYTES: usize = 16 * 1024;
+use lines::Lines;
+use spec::{IMAGE_PREFIX, container_name, create_body, network_body};
 
 /// How often a name in use is tried again; removing a container takes a fraction of a second.
 const NAME_ATTEMPTS: u32 = 20;
@@ -56,7 +50,9 @@ pub struct DockerRuntime {
     docker: Docker,
     pool: Subnet,
     /// Two networks of one project, or two of one subnet, must not be made at once.
-    creating_network: std::sync::Arc<Mutex<()>>,
+    creating_network: Arc<Mutex<()>>,
+    /// Removals that nobody waits for.
+    tasks: TaskTracker,
 }
 
 impl DockerRuntime {
@@ -70,7 +66,8 @@ impl DockerRuntime {
         Ok(Self {
             docker,
             pool,
-            creating_network: std::sync::Arc::default(),
+            creating_network: Arc::default(),
+            tasks: TaskTracker::new(),
         })
     }
 
@@ -92,6 +89,56 @@ impl DockerRuntime {
             taken.extend(network::routes(&text));
         }
         Ok(taken)
+    }
+
+    /// Resolves with the end of a container that ends from now on; `None` when the engine stops
+    /// telling.
+    async fn die_event(&self, id: &str) -> Option<Exit> {
+        let mut filters = filter("container", id.to_owned());
+        filters.insert(
+            "event".to_owned(),
+            ["oom", "die"].map(String::from).to_vec(),
+        );
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut events = self.docker.events(Some(options)).boxed();
+        let mut out_of_memory = false;
+        while let Some(Ok(event)) = events.next().await {
+            if event.action.as_deref() == Some("oom") {
+                out_of_memory = true;
+                continue;
+            }
+            let attributes = event.actor?.attributes?;
+            let code = attributes.get("exitCode")?.parse().ok()?;
+            return Some(Exit {
+                code,
+                out_of_memory,
+            });
+        }
+        None
+    }
+
+    /// The engine's own answer to the question how a container ended.
+    async fn wait_answer(&self, id: &str) -> Result<Exit, RuntimeError> {
+        let mut ends = self
+            .docker
+            .wait_container(id, None::<WaitContainerOptions>)
+            .boxed();
+        let code = match ends.next().await {
+            Some(Ok(end)) => end.status_code,
+            Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
+            Some(Err(error)) => return Err(engine(error)),
+            None => return Err(RuntimeError::Engine("the wait was cut off".to_owned())),
+        };
+        // Whether memory was the reason stands only in the details.
+        let out_of_memory = self
+            .inspect(id)
+            .await?
+            .and_then(|detail| detail.exit)
+            .is_some_and(|exit| exit.out_of_memory);
+        Ok(Exit {
+            code,
+            out_of_memory,
+        })
     }
 
     async fn create_network(
@@ -155,158 +202,6 @@ fn label_uuid(labels: Option<&HashMap<String, String>>, name: &str) -> Option<Uu
     labels?.get(name)?.parse().ok()
 }
 
-/// The container's name: a second attempt collides with what the first left, and replaces it.
-fn container_name(owner: &Owner, role: Role) -> String {
-    format!("berth-{}-{}", role.as_str(), owner.deployment.simple())
-}
-
-fn labels(owner: &Owner, role: Role) -> HashMap<String, String> {
-    HashMap::from([
-        (
-            LABEL_INSTALLATION.to_owned(),
-            owner.installation.to_string(),
-        ),
-        (LABEL_PROJECT.to_owned(), owner.project.to_string()),
-        (LABEL_DEPLOYMENT.to_owned(), owner.deployment.to_string()),
-        (LABEL_ROLE.to_owned(), role.as_str().to_owned()),
-    ])
-}
-
-/// The whole create request of a container: every container of ours is confined here, and only
-/// here. A test pins the result word for word.
-fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
-    let (program, arguments) = spec
-        .command
-        .split_first()
-        .expect("a container spec names a program");
-    ContainerCreateBody {
-        image: Some(format!("{IMAGE_PREFIX}{}", spec.image)),
-        // Both are set so that nothing the image declares is run.
-        entrypoint: Some(vec![program.clone()]),
-        cmd: Some(arguments.to_vec()),
-        env: Some(
-            spec.environment
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        ),
-        working_dir: Some(spec.working_dir.clone()),
-        user: Some(format!("{CONTAINER_USER}:{CONTAINER_USER}")),
-        hostname: Some(spec.role.as_str().to_owned()),
-        labels: Some(labels(&spec.owner, spec.role)),
-        stop_signal: Some("SIGTERM".to_owned()),
-        // An image's health check would have the engine start a process every interval.
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".to_owned()]),
-            ..HealthConfig::default()
-        }),
-        host_config: Some(host_config(spec)),
-        ..ContainerCreateBody::default()
-    }
-}
-
-fn host_config(spec: &ContainerSpec) -> HostConfig {
-    let bounds = &spec.bounds;
-    let ulimit = |name: &str, value: i64| ResourcesUlimits {
-        name: Some(name.to_owned()),
-        soft: Some(value),
-        hard: Some(value),
-    };
-    HostConfig {
-        cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        readonly_rootfs: Some(true),
-        privileged: Some(false),
-        tmpfs: Some(HashMap::from([
-            (
-                "/tmp".to_owned(),
-                format!(
-                    "rw,{},nosuid,nodev,size={},mode=1777",
-                    // Source distributions are built below it, some with programs of their own.
-                    match spec.role {
-                        Role::Build => "exec",
-                        Role::Instance => "noexec",
-                    },
-                    bounds.tmp_bytes
-                ),
-            ),
-            (
-                "/home/app".to_owned(),
-                format!(
-                    "rw,noexec,nosuid,nodev,size={},mode=0700,uid={CONTAINER_USER},gid={CONTAINER_USER}",
-                    limits::HOME_BYTES
-                ),
-            ),
-        ])),
-        shm_size: Some(limits::SHM_BYTES),
-        memory: Some(bounds.memory_bytes),
-        // The same figure as memory: no swap.
-        memory_swap: Some(bounds.memory_bytes),
-        nano_cpus: Some(bounds.cpu_millis * 1_000_000),
-        pids_limit: Some(bounds.pids),
-        ulimits: Some(vec![
-            ulimit("nofile", limits::OPEN_FILES),
-            ulimit("core", 0),
-        ]),
-        // When memory of the whole host ends, a tenant ends before the platform.
-        oom_score_adj: Some(500),
-        init: Some(true),
-        ipc_mode: Some("private".to_owned()),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("local".to_owned()),
-            config: Some(HashMap::from([
-                ("max-size".to_owned(), "1m".to_owned()),
-                ("max-file".to_owned(), "2".to_owned()),
-            ])),
-        }),
-        network_mode: Some(spec.network.clone()),
-        publish_all_ports: Some(false),
-        dns: (!spec.dns.is_empty()).then(|| spec.dns.iter().map(IpAddr::to_string).collect()),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: None,
-        }),
-        auto_remove: Some(false),
-        mounts: Some(
-            spec.mounts
-                .iter()
-                .map(|mount| EngineMount {
-                    target: Some(mount.target.clone()),
-                    source: Some(mount.source.to_string_lossy().into_owned()),
-                    typ: Some(MountType::BIND),
-                    read_only: Some(mount.read_only),
-                    ..EngineMount::default()
-                })
-                .collect(),
-        ),
-        ..HostConfig::default()
-    }
-}
-
-fn network_body(installation: Uuid, project: Uuid, subnet: Subnet) -> NetworkCreateRequest {
-    NetworkCreateRequest {
-        name: network::network_name(project),
-        driver: Some("bridge".to_owned()),
-        enable_ipv6: Some(false),
-        ipam: Some(Ipam {
-            config: Some(vec![IpamConfig {
-                subnet: Some(subnet.to_string()),
-                ..IpamConfig::default()
-            }]),
-            ..Ipam::default()
-        }),
-        options: Some(HashMap::from([(
-            "com.docker.network.bridge.name".to_owned(),
-            network::bridge_name(project),
-        )])),
-        labels: Some(HashMap::from([
-            (LABEL_INSTALLATION.to_owned(), installation.to_string()),
-            (LABEL_PROJECT.to_owned(), project.to_string()),
-        ])),
-        ..NetworkCreateRequest::default()
-    }
-}
-
 fn summary_state(state: Option<ContainerSummaryStateEnum>) -> State {
     match state {
         Some(ContainerSummaryStateEnum::RUNNING | ContainerSummaryStateEnum::RESTARTING) => {
@@ -316,6 +211,12 @@ fn summary_state(state: Option<ContainerSummaryStateEnum>) -> State {
         Some(ContainerSummaryStateEnum::CREATED) => State::Created,
         _ => State::Exited,
     }
+}
+
+/// The address on the only network a container is on; empty text while it does not run.
+fn address(networks: Option<HashMap<String, EndpointSettings>>) -> Option<IpAddr> {
+    let mut endpoints = networks.into_iter().flatten();
+    endpoints.find_map(|(_, endpoint)| endpoint.ip_address?.parse().ok())
 }
 
 impl Runtime for DockerRuntime {
@@ -343,6 +244,7 @@ impl Runtime for DockerRuntime {
                     project: label_uuid(labels, LABEL_PROJECT)?,
                     deployment: label_uuid(labels, LABEL_DEPLOYMENT)?,
                     state: summary_state(container.state),
+                    address: address(container.network_settings.and_then(|s| s.networks)),
                     id: container.id?,
                 })
             })
@@ -439,13 +341,7 @@ impl Runtime for DockerRuntime {
             Some(ContainerStateStatusEnum::CREATED) => State::Created,
             _ => State::Exited,
         };
-        let address = found
-            .network_settings
-            .and_then(|settings| settings.networks)
-            .into_iter()
-            .flatten()
-            .find_map(|(_, endpoint)| endpoint.ip_address?.parse::<Ipv4Addr>().ok())
-            .map(IpAddr::V4);
+        let address = address(found.network_settings.and_then(|s| s.networks));
         let exit = (state == State::Exited).then(|| Exit {
             code: status.exit_code.unwrap_or_default(),
             out_of_memory: status.oom_killed.unwrap_or_default(),
@@ -477,6 +373,16 @@ impl Runtime for DockerRuntime {
         }
     }
 
+    fn discard(&self, id: String) {
+        let runtime = self.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = runtime.remove(&id).await {
+                // Found again at the next look.
+                tracing::warn!(%error, "a container could not be removed");
+            }
+        });
+    }
+
     async fn freeze(&self, id: &str) -> Result<(), RuntimeError> {
         self.docker.pause_container(id).await.map_err(engine)
     }
@@ -486,26 +392,12 @@ impl Runtime for DockerRuntime {
     }
 
     async fn wait(&self, id: &str) -> Result<Exit, RuntimeError> {
-        let mut ends = self
-            .docker
-            .wait_container(id, None::<WaitContainerOptions>)
-            .boxed();
-        let code = match ends.next().await {
-            Some(Ok(end)) => end.status_code,
-            Some(Err(Error::DockerContainerWaitError { code, .. })) => code,
-            Some(Err(error)) => return Err(engine(error)),
-            None => return Err(RuntimeError::Engine("the wait was cut off".to_owned())),
-        };
-        // Whether memory was the reason stands only in the details.
-        let out_of_memory = self
-            .inspect(id)
-            .await?
-            .and_then(|detail| detail.exit)
-            .is_some_and(|exit| exit.out_of_memory);
-        Ok(Exit {
-            code,
-            out_of_memory,
-        })
+        // The engine's own answer comes when it has cleaned up, which may take seconds while the
+        // disk is busy. Its event comes when the processes are gone, but only to who listens.
+        tokio::select! {
+            Some(exit) = self.die_event(id) => Ok(exit),
+            exit = self.wait_answer(id) => exit,
+        }
     }
 
     fn output(
@@ -634,207 +526,5 @@ impl Runtime for DockerRuntime {
                 .flatten()
                 .any(|option| option.contains("name=userns")),
         })
-    }
-}
-
-/// Puts an engine's pieces of output together to lines. A long line comes in pieces of 16 KiB,
-/// each with a time of its own, and only the last ends in a newline; the two streams interleave.
-#[derive(Default)]
-struct Lines {
-    stdout: Option<OutputLine>,
-    stderr: Option<OutputLine>,
-}
-
-impl Lines {
-    fn add(&mut self, piece: &LogOutput) -> Option<OutputLine> {
-        let unfinished = match piece {
-            LogOutput::StdErr { .. } => &mut self.stderr,
-            _ => &mut self.stdout,
-        };
-        let bytes = piece.as_ref();
-        let space = bytes.iter().position(|byte| *byte == b' ')?;
-        let at = std::str::from_utf8(&bytes[..space]).ok()?;
-        let at = OffsetDateTime::parse(at, &Rfc3339).ok()?;
-        let text = &bytes[space + 1..];
-        let (text, ends) = match text.strip_suffix(b"\n") {
-            Some(text) => (text, true),
-            None => (text, false),
-        };
-        let line = unfinished.get_or_insert_with(|| OutputLine {
-            at,
-            bytes: Vec::new(),
-        });
-        // One byte more than the cap, so that the reader sees that something is missing.
-        let room = (MAX_LINE_BYTES + 1).saturating_sub(line.bytes.len());
-        line.bytes.extend_from_slice(&text[..text.len().min(room)]);
-        if ends { unfinished.take() } else { None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::limits::{Bounds, MIB};
-    use crate::runtime::Mount;
-
-    fn spec(role: Role) -> ContainerSpec {
-        ContainerSpec {
-            owner: Owner {
-                installation: Uuid::from_u128(1),
-                project: Uuid::from_u128(2),
-                deployment: Uuid::from_u128(3),
-            },
-            role,
-            image: "python:3.11".into(),
-            command: vec!["/env/bin/python".into(), "/berth/serve.py".into()],
-            environment: BTreeMap::from([("PORT".into(), "8080".into())]),
-            working_dir: "/app".into(),
-            mounts: vec![Mount {
-                source: PathBuf::from("/data/x"),
-                target: "/app".into(),
-                read_only: true,
-            }],
-            network: "net".into(),
-            dns: vec!["192.0.2.53".parse().unwrap()],
-            bounds: Bounds {
-                memory_bytes: 256 * MIB,
-                cpu_millis: 500,
-                pids: 128,
-                tmp_bytes: 64 * MIB,
-            },
-        }
-    }
-
-    /// Every word of this is a promise: whoever changes it says why in the change.
-    #[test]
-    fn an_instance_is_confined_like_this() {
-        let body = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
-        let expected = json!({
-            "Image": "berth/python:3.11",
-            "Entrypoint": ["/env/bin/python"],
-            "Cmd": ["/berth/serve.py"],
-            "Env": ["PORT=8080"],
-            "WorkingDir": "/app",
-            "User": "10001:10001",
-            "Hostname": "instance",
-            "Labels": {
-                "berth.installation": "00000000-0000-0000-0000-000000000001",
-                "berth.project": "00000000-0000-0000-0000-000000000002",
-                "berth.deployment": "00000000-0000-0000-0000-000000000003",
-                "berth.role": "instance",
-            },
-            "StopSignal": "SIGTERM",
-            "Healthcheck": {"Test": ["NONE"]},
-            "HostConfig": {
-                "CapDrop": ["ALL"],
-                "SecurityOpt": ["no-new-privileges"],
-                "ReadonlyRootfs": true,
-                "Privileged": false,
-                "Tmpfs": {
-                    "/tmp": "rw,noexec,nosuid,nodev,size=67108864,mode=1777",
-                    "/home/app":
-                        "rw,noexec,nosuid,nodev,size=67108864,mode=0700,uid=10001,gid=10001",
-                },
-                "ShmSize": 16_777_216,
-                "Memory": 268_435_456,
-                "MemorySwap": 268_435_456,
-                "NanoCpus": 500_000_000,
-                "PidsLimit": 128,
-                "Ulimits": [
-                    {"Name": "nofile", "Soft": 4096, "Hard": 4096},
-                    {"Name": "core", "Soft": 0, "Hard": 0},
-                ],
-                "OomScoreAdj": 500,
-                "Init": true,
-                "IpcMode": "private",
-                "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
-                "NetworkMode": "net",
-                "PublishAllPorts": false,
-                "Dns": ["192.0.2.53"],
-                "RestartPolicy": {"Name": "no"},
-                "AutoRemove": false,
-                "Mounts": [
-                    {"Type": "bind", "Source": "/data/x", "Target": "/app", "ReadOnly": true},
-                ],
-            },
-        });
-        assert_eq!(body, expected);
-    }
-
-    #[test]
-    fn a_build_differs_only_in_that_it_may_run_what_it_unpacks() {
-        let mut build = serde_json::to_value(create_body(&spec(Role::Build))).unwrap();
-        let mut instance = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
-        assert_eq!(
-            build["HostConfig"]["Tmpfs"]["/tmp"],
-            "rw,exec,nosuid,nodev,size=67108864,mode=1777"
-        );
-        for body in [&mut build, &mut instance] {
-            body["HostConfig"]["Tmpfs"]["/tmp"].take();
-            body["Labels"]["berth.role"].take();
-            body["Hostname"].take();
-        }
-        assert_eq!(build, instance);
-    }
-
-    #[test]
-    fn a_network_is_a_bridge_of_its_own() {
-        let body = network_body(
-            Uuid::from_u128(1),
-            Uuid::from_u128(2),
-            "10.0.0.16/28".parse().unwrap(),
-        );
-        assert_eq!(
-            serde_json::to_value(body).unwrap(),
-            json!({
-                "Name": "berth-000000000002",
-                "Driver": "bridge",
-                "EnableIPv6": false,
-                "IPAM": {"Config": [{"Subnet": "10.0.0.16/28"}]},
-                "Options": {"com.docker.network.bridge.name": "bth000000000002"},
-                "Labels": {
-                    "berth.installation": "00000000-0000-0000-0000-000000000001",
-                    "berth.project": "00000000-0000-0000-0000-000000000002",
-                },
-            })
-        );
-    }
-
-    fn out(text: &str) -> LogOutput {
-        LogOutput::StdOut {
-            message: text.to_owned().into(),
-        }
-    }
-
-    #[test]
-    fn pieces_become_lines() {
-        let mut lines = Lines::default();
-        let at = "2026-01-01T00:00:00.000001Z";
-        let err = LogOutput::StdErr {
-            message: format!("{at} other\n").into(),
-        };
-        assert_eq!(lines.add(&out(&format!("{at} one "))), None);
-        assert_eq!(lines.add(&err).unwrap().bytes, b"other");
-        let whole = lines.add(&out("2026-01-01T00:00:09Z line\n")).unwrap();
-        assert_eq!(whole.bytes, b"one line");
-        assert_eq!(whole.at.second(), 0, "the time of its beginning");
-        assert_eq!(lines.add(&out(&format!("{at} \n"))).unwrap().bytes, b"");
-        assert_eq!(lines.add(&out("nonsense")), None);
-    }
-
-    #[test]
-    fn endless_lines_do_not_fill_memory() {
-        let mut lines = Lines::default();
-        let piece = format!("2026-01-01T00:00:00Z {}", "x".repeat(16_384));
-        for _ in 0..100 {
-            assert_eq!(lines.add(&out(&piece)), None);
-        }
-        let line = lines.add(&out("2026-01-01T00:00:00Z end\n")).unwrap();
-        assert_eq!(line.bytes.len(), MAX_LINE_BYTES + 1);
     }
 }

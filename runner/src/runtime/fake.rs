@@ -242,6 +242,7 @@ impl Runtime for FakeRuntime {
                 project: fake.spec.owner.project,
                 deployment: fake.spec.owner.deployment,
                 state: fake.state.borrow().0,
+                address: Some(fake.address),
             })
             .collect())
     }
@@ -379,6 +380,11 @@ impl Runtime for FakeRuntime {
         }
         self.tick();
         Ok(())
+    }
+
+    fn discard(&self, id: String) {
+        self.world().containers.remove(&id);
+        self.tick();
     }
 
     async fn freeze(&self, id: &str) -> Result<(), RuntimeError> {

@@ -134,6 +134,8 @@ pub struct Container {
     pub deployment: Uuid,
     /// What it does.
     pub state: State,
+    /// Its address on the project's network, while it runs and where the listing tells.
+    pub address: Option<IpAddr>,
 }
 
 /// A network of ours.
@@ -258,13 +260,18 @@ pub trait Runtime: Send + Sync + 'static {
     /// Kills and removes. One that is gone is no error.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
+    /// Kills and removes in the background: the engine may take seconds while the disk is busy
+    /// with what the container has just written.
+    fn discard(&self, id: String);
+
     /// Stops its processes where they are; memory stays.
     fn freeze(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
     /// Lets a frozen one go on.
     fn thaw(&self, id: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
-    /// Resolves when the container has ended.
+    /// Resolves when the container has ended: none of its processes is left. Whoever needs to
+    /// know soon asks before it ends.
     fn wait(&self, id: &str) -> impl Future<Output = Result<Exit, RuntimeError>> + Send;
 
     /// Its output from `since` on (to the second), followed until it ends.
@@ -310,16 +317,24 @@ pub async fn run_build<R: Runtime>(
     let id = runtime.start(spec).await?;
     let mut output = runtime.output(&id, None);
     let follow = async {
-        while let Some(line) = output.next().await {
-            on_line(line?);
-        }
-        runtime.wait(&id).await
+        let read = async {
+            while let Some(line) = output.next().await {
+                on_line(line?);
+            }
+            Ok(())
+        };
+        let ((), exit) = tokio::try_join!(read, runtime.wait(&id))?;
+        Ok(exit)
     };
     let end = tokio::select! {
         exit = follow => exit.map(BuildEnd::Exited),
         () = tokio::time::sleep_until(deadline) => Ok(BuildEnd::TimedOut),
         () = canceled.cancelled() => Ok(BuildEnd::Canceled),
     };
-    runtime.remove(&id).await?;
+    if matches!(end, Ok(BuildEnd::Exited(_))) {
+        runtime.discard(id);
+    } else {
+        runtime.remove(&id).await?;
+    }
     end
 }

@@ -6,12 +6,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
 
-use super::{Frame, may_delete};
+use super::Frame;
 use crate::app::App;
-use crate::error::{Error, Result};
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::Shell;
-use crate::projects::{self, Membership};
+use crate::projects;
 use crate::signin::{CsrfForm, SignedIn};
 
 #[derive(Template)]
@@ -23,15 +22,6 @@ struct Delete {
     problem: Option<String>,
 }
 
-fn deletable(member: Membership) -> Result<Membership> {
-    if may_delete(&member.role) {
-        return Ok(member);
-    }
-    Err(Error::Forbidden(
-        "Only owners and admins of the organization delete projects; ask one of them.".into(),
-    ))
-}
-
 /// `GET /projects/{project}/delete`
 pub async fn show(
     State(app): State<App>,
@@ -39,7 +29,7 @@ pub async fn show(
     Path(name): Path<String>,
 ) -> PageResult {
     let mut db = app.db.acquire().await?;
-    let member = deletable(projects::get_for(&mut db, person.user.id, &name).await?)?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?.deletable()?;
     let template = Delete {
         shell: Shell::new(&person, "projects"),
         project: Frame::new(&app.config, &member, "settings"),
@@ -64,7 +54,7 @@ pub async fn delete(
     CsrfForm(form): CsrfForm<Form>,
 ) -> PageResult {
     let mut tx = app.db.begin().await?;
-    let member = deletable(projects::get_for(&mut tx, person.user.id, &name).await?)?;
+    let member = projects::get_for(&mut tx, person.user.id, &name).await?.deletable()?;
     if form.confirm.trim() != member.project.name {
         let template = Delete {
             shell: Shell::new(&person, "projects"),

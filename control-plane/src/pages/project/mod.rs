@@ -93,15 +93,10 @@ impl Frame {
             name: member.project.name.clone(),
             url: config.project_url(&member.project.name),
             may_change: projects::may_change(&member.role),
-            may_delete: may_delete(&member.role),
+            may_delete: projects::may_delete(&member.role),
             tab,
         }
     }
-}
-
-/// Who may delete a project: those who answer for the organization.
-fn may_delete(role: &str) -> bool {
-    matches!(role, "owner" | "admin")
 }
 
 /// Whether a button can deploy it. What came by `berth deploy PATH` can be deployed again from the
