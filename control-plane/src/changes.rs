@@ -29,7 +29,9 @@ pub struct Changes {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { sender: broadcast::channel(BACKLOG).0 }
+        Self {
+            sender: broadcast::channel(BACKLOG).0,
+        }
     }
 }
 
@@ -68,7 +70,9 @@ impl Changes {
 
     /// Starts waiting now, so that nothing that happens after this call is missed.
     pub fn subscribe(&self) -> Waiter {
-        Waiter { receiver: self.sender.subscribe() }
+        Waiter {
+            receiver: self.sender.subscribe(),
+        }
     }
 }
 

@@ -13,16 +13,20 @@ pub fn fill_random(bytes: &mut [u8]) {
 
 /// SHA-256. Right for tokens with 256 random bits; passwords take argon2.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> Vec<u8> {
-    digest::digest(&digest::SHA256, bytes.as_ref()).as_ref().to_vec()
+    digest::digest(&digest::SHA256, bytes.as_ref())
+        .as_ref()
+        .to_vec()
 }
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("writing to a string does not fail");
+            text
+        })
 }
 
 /// The key that encrypts signing keys at rest. It lives in a file or a key service, never in the
@@ -71,8 +75,11 @@ impl KeyEncryptionKey {
 /// Seals `plain` to a runner's public key: a libsodium sealed box, standard base64.
 /// Only that runner can open it.
 pub fn seal_to_runner(public_key: &str, plain: &[u8]) -> anyhow::Result<String> {
-    let key = STANDARD.decode(public_key).context("the runner's public key is not base64")?;
-    let key = crypto_box::PublicKey::from_slice(&key).context("the runner's public key is not 32 bytes")?;
+    let key = STANDARD
+        .decode(public_key)
+        .context("the runner's public key is not base64")?;
+    let key = crypto_box::PublicKey::from_slice(&key)
+        .context("the runner's public key is not 32 bytes")?;
     let sealed = key
         .seal(&mut crypto_box::aead::OsRng, plain)
         .map_err(|_| anyhow!("sealing failed"))?;
@@ -89,7 +96,11 @@ mod tests {
         let sealed = key.encrypt(b"secret", "signing-key:1");
         assert_eq!(key.decrypt(&sealed, "signing-key:1").unwrap(), b"secret");
         assert!(key.decrypt(&sealed, "signing-key:2").is_err());
-        assert!(KeyEncryptionKey::new(&[8; 32]).decrypt(&sealed, "signing-key:1").is_err());
+        assert!(
+            KeyEncryptionKey::new(&[8; 32])
+                .decrypt(&sealed, "signing-key:1")
+                .is_err()
+        );
         assert!(key.decrypt(b"short", "signing-key:1").is_err());
     }
 

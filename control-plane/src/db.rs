@@ -34,14 +34,21 @@ pub async fn connect(options: PgConnectOptions) -> anyhow::Result<PgPool> {
 /// Brings the schema up to this binary's. Refuses a schema that is newer than the binary.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     refuse_newer_schema(pool).await?;
-    MIGRATIONS.run(pool).await.context("migrating the database failed")
+    MIGRATIONS
+        .run(pool)
+        .await
+        .context("migrating the database failed")
 }
 
 async fn refuse_newer_schema(pool: &PgPool) -> anyhow::Result<()> {
     let mut connection = pool.acquire().await?;
-    connection.ensure_migrations_table(&MIGRATIONS.table_name).await?;
+    connection
+        .ensure_migrations_table(&MIGRATIONS.table_name)
+        .await?;
     let newest_known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0);
-    let applied = connection.list_applied_migrations(&MIGRATIONS.table_name).await?;
+    let applied = connection
+        .list_applied_migrations(&MIGRATIONS.table_name)
+        .await?;
     let newest_applied = applied.iter().map(|m| m.version).max().unwrap_or(0);
     if newest_applied > newest_known {
         bail!(
@@ -72,15 +79,20 @@ impl Changed {
 
 /// Raises a version and tells everyone who waits for it, when the transaction commits.
 pub async fn bump(db: &mut PgConnection, what: Changed) -> sqlx::Result<()> {
-    sqlx::query!("update versions set value = value + 1 where name = $1", what.name())
-        .execute(&mut *db)
-        .await?;
+    sqlx::query!(
+        "update versions set value = value + 1 where name = $1",
+        what.name()
+    )
+    .execute(&mut *db)
+    .await?;
     notify(db, what.name()).await
 }
 
 /// Wakes whoever waits for `topic` (see [`crate::changes`]), when the transaction commits.
 pub async fn notify(db: &mut PgConnection, topic: &str) -> sqlx::Result<()> {
-    sqlx::query!("select pg_notify('berth', $1)", topic).execute(db).await?;
+    sqlx::query!("select pg_notify('berth', $1)", topic)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -84,7 +84,10 @@ impl State {
 
     /// It has not gone live yet and may still do so.
     pub const fn is_pending(self) -> bool {
-        matches!(self, Self::Queued | Self::Building | Self::Starting | Self::Checking)
+        matches!(
+            self,
+            Self::Queued | Self::Building | Self::Starting | Self::Checking
+        )
     }
 }
 
@@ -238,26 +241,46 @@ pub async fn queue(
 ) -> Result<Deployment> {
     let source = source_of(db, project, &request).await?;
     let entrypoint = request.entrypoint.or_else(|| project.entrypoint.clone());
-    insert(db, project, &source, entrypoint.as_deref(), origin, actor, now).await
+    insert(
+        db,
+        project,
+        &source,
+        entrypoint.as_deref(),
+        origin,
+        actor,
+        now,
+    )
+    .await
 }
 
 async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) -> Result<Source> {
     if let Some(sha256) = &request.upload {
         return if uploads::exists(db, project.id, sha256).await? {
-            Ok(Source::Upload { sha256: sha256.clone() })
+            Ok(Source::Upload {
+                sha256: sha256.clone(),
+            })
         } else {
-            Err(invalid("upload", "This archive was not uploaded to this project; upload it first."))
+            Err(invalid(
+                "upload",
+                "This archive was not uploaded to this project; upload it first.",
+            ))
         };
     }
     if let Some(url) = &project.source_url {
         if let Some(commit) = &request.commit
             && (commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()))
         {
-            return Err(invalid("commit", "Give the full commit id: 40 hexadecimal digits."));
+            return Err(invalid(
+                "commit",
+                "Give the full commit id: 40 hexadecimal digits.",
+            ));
         }
         return Ok(Source::Git {
             url: url.clone(),
-            reference: request.branch.clone().or_else(|| project.source_branch.clone()),
+            reference: request
+                .branch
+                .clone()
+                .or_else(|| project.source_branch.clone()),
             commit: request.commit.as_ref().map(|c| c.to_ascii_lowercase()),
         });
     }
@@ -343,7 +366,16 @@ pub async fn redeploy(
             )));
         }
     }
-    insert(db, project, &source, earlier.entrypoint.as_deref(), origin, actor, now).await
+    insert(
+        db,
+        project,
+        &source,
+        earlier.entrypoint.as_deref(),
+        origin,
+        actor,
+        now,
+    )
+    .await
 }
 
 /// Promotes an earlier deployment. The live one needs no promoting, and a pending one promotes
@@ -356,7 +388,10 @@ pub async fn promote(
     now: OffsetDateTime,
 ) -> Result<Deployment> {
     match earlier.state {
-        State::Live => Err(Error::Conflict(format!("Deployment {} is live already.", earlier.number))),
+        State::Live => Err(Error::Conflict(format!(
+            "Deployment {} is live already.",
+            earlier.number
+        ))),
         state if state.is_pending() => Err(Error::Conflict(format!(
             "Deployment {} is still {}; it goes live by itself once it answers.",
             earlier.number,
@@ -417,14 +452,22 @@ pub async fn cancel(
 }
 
 /// Moves a deployment if [`transition`] allows; says whether it did. Locks its row.
-async fn set_state(db: &mut PgConnection, id: Uuid, to: State, now: OffsetDateTime) -> Result<bool> {
-    let Some(from) = sqlx::query_scalar!("select state from deployments where id = $1 for update", id)
-        .fetch_optional(&mut *db)
-        .await?
+async fn set_state(
+    db: &mut PgConnection,
+    id: Uuid,
+    to: State,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let Some(from) =
+        sqlx::query_scalar!("select state from deployments where id = $1 for update", id)
+            .fetch_optional(&mut *db)
+            .await?
     else {
         return Ok(false);
     };
-    let Some(to) = transition(State::parse(&from)?, to) else { return Ok(false) };
+    let Some(to) = transition(State::parse(&from)?, to) else {
+        return Ok(false);
+    };
     sqlx::query!(
         "update deployments set state = $2, updated_at = $3,
              finished_at = case when $4 then $3 else finished_at end
@@ -466,7 +509,17 @@ pub async fn take_report(
         Phase::Building => set_state(db, report.deployment, State::Building, now).await?,
         Phase::Starting => set_state(db, report.deployment, State::Starting, now).await?,
         Phase::Checking => set_state(db, report.deployment, State::Checking, now).await?,
-        Phase::Healthy => go_live(db, owner.id, owner.organization_id, report.deployment, drain, now).await?,
+        Phase::Healthy => {
+            go_live(
+                db,
+                owner.id,
+                owner.organization_id,
+                report.deployment,
+                drain,
+                now,
+            )
+            .await?
+        }
         Phase::Stopped => set_state(db, report.deployment, State::Stopped, now).await?,
         Phase::Failed => fail(db, owner.id, owner.organization_id, report.deployment, now).await?,
     };
@@ -481,9 +534,12 @@ pub async fn take_report(
 /// that lacks it. Where the instance answers follows the newest report exactly.
 async fn keep_facts(db: &mut PgConnection, report: &Report, now: OffsetDateTime) -> Result<()> {
     let commit = report.commit.as_ref();
-    let before = sqlx::query!("select upstream, state from deployments where id = $1", report.deployment)
-        .fetch_one(&mut *db)
-        .await?;
+    let before = sqlx::query!(
+        "select upstream, state from deployments where id = $1",
+        report.deployment
+    )
+    .fetch_one(&mut *db)
+    .await?;
     sqlx::query!(
         "update deployments set
              commit_id = coalesce($2, commit_id), commit_subject = coalesce($3, commit_subject),
@@ -527,9 +583,12 @@ async fn go_live(
     drain: std::time::Duration,
     now: OffsetDateTime,
 ) -> Result<bool> {
-    let this = sqlx::query!("select number, state from deployments where id = $1 for update", deployment)
-        .fetch_one(&mut *db)
-        .await?;
+    let this = sqlx::query!(
+        "select number, state from deployments where id = $1 for update",
+        deployment
+    )
+    .fetch_one(&mut *db)
+    .await?;
     if transition(State::parse(&this.state)?, State::Live).is_none() {
         return Ok(false);
     }
@@ -544,14 +603,22 @@ async fn go_live(
     }
     if let Some(live) = &live {
         set_state(db, live.id, State::Draining, now).await?;
-        sqlx::query!("update deployments set drain_until = $2 where id = $1", live.id, now + drain)
-            .execute(&mut *db)
-            .await?;
-    }
-    set_state(db, deployment, State::Live, now).await?;
-    sqlx::query!("update deployments set live_at = $2 where id = $1", deployment, now)
+        sqlx::query!(
+            "update deployments set drain_until = $2 where id = $1",
+            live.id,
+            now + drain
+        )
         .execute(&mut *db)
         .await?;
+    }
+    set_state(db, deployment, State::Live, now).await?;
+    sqlx::query!(
+        "update deployments set live_at = $2 where id = $1",
+        deployment,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
     bump(db, Changed::Routes).await?;
     audit::record(
         db,

@@ -39,7 +39,10 @@ pub struct Field {
 
 /// Shorthand for one unusable field.
 pub fn invalid(name: &'static str, message: impl Into<String>) -> Error {
-    Error::Invalid(vec![Field { name, message: message.into() }])
+    Error::Invalid(vec![Field {
+        name,
+        message: message.into(),
+    }])
 }
 
 impl Error {

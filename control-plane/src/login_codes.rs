@@ -56,11 +56,7 @@ pub enum Redeemed {
 }
 
 /// Issues a code.
-pub async fn issue(
-    db: &mut PgConnection,
-    new: NewCode<'_>,
-    now: OffsetDateTime,
-) -> Result<String> {
+pub async fn issue(db: &mut PgConnection, new: NewCode<'_>, now: OffsetDateTime) -> Result<String> {
     let code = ids::random_token("");
     sqlx::query!(
         "insert into login_codes (code_hash, user_id, redirect_uri, code_challenge, token_name, expires_at)

@@ -43,10 +43,16 @@ pub struct Line {
 /// Only lines of deployments that `runner` works on are taken.
 pub async fn append(db: &mut PgConnection, lines: &[LogLine]) -> sqlx::Result<()> {
     let deployments: Vec<Uuid> = lines.iter().map(|l| l.deployment).collect();
-    let streams: Vec<String> = lines.iter().map(|l| stream_name(l.stream).to_owned()).collect();
+    let streams: Vec<String> = lines
+        .iter()
+        .map(|l| stream_name(l.stream).to_owned())
+        .collect();
     let sequences: Vec<i64> = lines.iter().map(|l| l.sequence).collect();
     let times: Vec<OffsetDateTime> = lines.iter().map(|l| l.at).collect();
-    let texts: Vec<String> = lines.iter().map(|l| l.text.replace('\0', "\u{fffd}")).collect();
+    let texts: Vec<String> = lines
+        .iter()
+        .map(|l| l.text.replace('\0', "\u{fffd}"))
+        .collect();
     sqlx::query!(
         "insert into log_lines (deployment_id, stream, sequence, at, line)
          select l.* from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::text[])

@@ -16,10 +16,46 @@ pub const MAX_NAME: usize = 40;
 
 /// Host labels that people take for the platform's own.
 const RESERVED_NAMES: &[&str] = &[
-    "account", "accounts", "admin", "api", "app", "apps", "auth", "berth", "billing", "blog", "cdn",
-    "console", "dashboard", "docs", "edge", "ftp", "help", "internal", "localhost", "login", "mail",
-    "mcp", "metrics", "ns1", "ns2", "oauth", "postmaster", "root", "security", "setup", "signin",
-    "smtp", "sso", "static", "status", "support", "system", "test", "well-known", "www",
+    "account",
+    "accounts",
+    "admin",
+    "api",
+    "app",
+    "apps",
+    "auth",
+    "berth",
+    "billing",
+    "blog",
+    "cdn",
+    "console",
+    "dashboard",
+    "docs",
+    "edge",
+    "ftp",
+    "help",
+    "internal",
+    "localhost",
+    "login",
+    "mail",
+    "mcp",
+    "metrics",
+    "ns1",
+    "ns2",
+    "oauth",
+    "postmaster",
+    "root",
+    "security",
+    "setup",
+    "signin",
+    "smtp",
+    "sso",
+    "static",
+    "status",
+    "support",
+    "system",
+    "test",
+    "well-known",
+    "www",
 ];
 
 /// Longest Git URL; longer ones are no address anyone types.
@@ -70,7 +106,9 @@ pub fn may_change(role: &str) -> bool {
 pub fn check_name(name: &str) -> Result<()> {
     let label = !name.is_empty()
         && name.len() <= MAX_NAME
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !name.starts_with('-')
         && !name.ends_with('-')
         && !name.contains("--");
@@ -119,15 +157,22 @@ impl Settings {
         if let Some(entrypoint) = &settings.entrypoint {
             field("entrypoint", check_entrypoint(entrypoint));
         }
-        if problems.is_empty() { Ok(settings) } else { Err(Error::Invalid(problems)) }
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Error::Invalid(problems))
+        }
     }
 }
 
 fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
     let example = "use an address like https://github.com/you/server.git";
-    let url = Url::parse(text).map_err(|_| format!("The repository URL cannot be read; {example}."))?;
+    let url =
+        Url::parse(text).map_err(|_| format!("The repository URL cannot be read; {example}."))?;
     if text.len() > MAX_URL || text.chars().any(char::is_control) {
-        return Err(format!("The repository URL is too long or holds control characters; {example}."));
+        return Err(format!(
+            "The repository URL is too long or holds control characters; {example}."
+        ));
     }
     let names_a_person = !url.username().is_empty() || url.password().is_some();
     match url.scheme() {
@@ -149,8 +194,14 @@ fn check_branch(branch: &str) -> Result<(), String> {
     let usable = branch.len() <= MAX_BRANCH
         && !branch.starts_with('-')
         && !branch.contains("..")
-        && !branch.chars().any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
-    if usable { Ok(()) } else { Err("The branch name is not one Git allows; check its spelling.".into()) }
+        && !branch
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
+    if usable {
+        Ok(())
+    } else {
+        Err("The branch name is not one Git allows; check its spelling.".into())
+    }
 }
 
 fn check_entrypoint(entrypoint: &str) -> Result<(), String> {
@@ -264,7 +315,12 @@ pub async fn change(
 
 /// Takes a project out of service. Its routes go at once, its instances with the next sync; the
 /// name is free again.
-pub async fn delete(db: &mut PgConnection, project: &Project, actor: &Actor, now: OffsetDateTime) -> Result<()> {
+pub async fn delete(
+    db: &mut PgConnection,
+    project: &Project,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<()> {
     audit::record(
         db,
         audit::Entry {
@@ -277,7 +333,9 @@ pub async fn delete(db: &mut PgConnection, project: &Project, actor: &Actor, now
         },
     )
     .await?;
-    sqlx::query!("delete from projects where id = $1", project.id).execute(&mut *db).await?;
+    sqlx::query!("delete from projects where id = $1", project.id)
+        .execute(&mut *db)
+        .await?;
     bump(db, Changed::Routes).await?;
     bump(db, Changed::Sync).await?;
     Ok(())
@@ -354,7 +412,8 @@ impl Membership {
             Ok(self)
         } else {
             Err(Error::Forbidden(
-                "Only owners and admins of the organization delete projects; ask one of them.".into(),
+                "Only owners and admins of the organization delete projects; ask one of them."
+                    .into(),
             ))
         }
     }
@@ -410,7 +469,20 @@ mod tests {
         for good in ["a", "hello", "my-server-2", "x".repeat(40).as_str()] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "A", "a_b", "a.b", "a--b", "über", "a b", "x".repeat(41).as_str(), "www", "api"] {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a.b",
+            "a--b",
+            "über",
+            "a b",
+            "x".repeat(41).as_str(),
+            "www",
+            "api",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }
@@ -418,7 +490,11 @@ mod tests {
     #[test]
     fn sources_are_https_or_allowed_files() {
         let check = |url: &str, file| {
-            Settings { source_url: Some(url.into()), ..Settings::default() }.check(file)
+            Settings {
+                source_url: Some(url.into()),
+                ..Settings::default()
+            }
+            .check(file)
         };
         assert!(check("https://example.com/a/b.git", false).is_ok());
         assert!(check("file:///srv/a.git", true).is_ok());
@@ -437,7 +513,13 @@ mod tests {
 
     #[test]
     fn entrypoints_stay_inside_the_repository() {
-        let check = |e: &str| Settings { entrypoint: Some(e.into()), ..Settings::default() }.check(false);
+        let check = |e: &str| {
+            Settings {
+                entrypoint: Some(e.into()),
+                ..Settings::default()
+            }
+            .check(false)
+        };
         assert!(check("src/server.py:mcp").is_ok());
         assert!(check("pkg.mod:app").is_ok());
         for bad in ["/etc/passwd", "../x.py", "a/../../x.py", "~/x.py"] {

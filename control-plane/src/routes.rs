@@ -39,16 +39,24 @@ pub async fn snapshot(
                 project: row.id,
                 resource: config.project_url(&row.name),
                 project_name: row.name,
-                policy: Policy::Platform { scope: SCOPE.to_owned() },
+                policy: Policy::Platform {
+                    scope: SCOPE.to_owned(),
+                },
                 live: None,
                 draining: Vec::new(),
             });
         }
         let route = routes.last_mut().expect("one was just pushed");
-        let (Some(deployment), Some(commit), Some(address)) = (row.deployment, row.commit_id, row.upstream) else {
+        let (Some(deployment), Some(commit), Some(address)) =
+            (row.deployment, row.commit_id, row.upstream)
+        else {
             continue;
         };
-        let upstream = Upstream { deployment, commit, address };
+        let upstream = Upstream {
+            deployment,
+            commit,
+            address,
+        };
         if row.state.as_deref() == Some("live") {
             route.live = Some(upstream);
         } else {

@@ -30,8 +30,13 @@ pub async fn saw(
 
 /// Every runner's id and public key.
 pub async fn public_keys(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, String)>> {
-    let rows = sqlx::query!("select id, public_key from runners order by id").fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.public_key)).collect())
+    let rows = sqlx::query!("select id, public_key from runners order by id")
+        .fetch_all(db)
+        .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.id, row.public_key))
+        .collect())
 }
 
 /// Whether a runner has been heard of since `since`.

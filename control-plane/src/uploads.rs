@@ -29,12 +29,16 @@ where
     E: std::error::Error + Send + Sync + 'static,
 {
     let directory = data.join("uploads");
-    tokio::fs::create_dir_all(&directory).await.context("making the uploads directory")?;
+    tokio::fs::create_dir_all(&directory)
+        .await
+        .context("making the uploads directory")?;
     let partial = directory.join(format!(".{}.part", ids::new_id()));
     let result = write(&partial, body, limit).await;
     match result {
         Ok((sha256, size)) => {
-            tokio::fs::rename(&partial, path(data, &sha256)).await.context("keeping the upload")?;
+            tokio::fs::rename(&partial, path(data, &sha256))
+                .await
+                .context("keeping the upload")?;
             Ok((sha256, size))
         }
         Err(error) => {
@@ -50,7 +54,9 @@ where
     S: Stream<Item = std::result::Result<Bytes, E>> + Send + Unpin,
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut file = tokio::fs::File::create(path).await.context("opening the upload's file")?;
+    let mut file = tokio::fs::File::create(path)
+        .await
+        .context("opening the upload's file")?;
     let mut hash = digest::Context::new(&digest::SHA256);
     let mut size = 0_u64;
     let mut head: Vec<u8> = Vec::with_capacity(2);
@@ -117,7 +123,10 @@ pub async fn exists(db: &mut PgConnection, project: Uuid, sha256: &str) -> sqlx:
 
 /// Whether any project has sent that archive: what a runner may fetch.
 pub async fn known(db: &mut PgConnection, sha256: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(r#"select exists(select 1 from uploads where sha256 = $1) as "exists!""#, sha256)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(
+        r#"select exists(select 1 from uploads where sha256 = $1) as "exists!""#,
+        sha256
+    )
+    .fetch_one(db)
+    .await
 }

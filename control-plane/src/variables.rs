@@ -26,8 +26,17 @@ const MAX_NAME: usize = 128;
 
 /// Names that the platform sets itself or that would change the launcher rather than the server.
 const RESERVED: &[&str] = &[
-    "PORT", "HOST", "HOME", "PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "LD_PRELOAD", "LD_LIBRARY_PATH",
-    "LD_AUDIT", "NODE_OPTIONS",
+    "PORT",
+    "HOST",
+    "HOME",
+    "PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "LD_AUDIT",
+    "NODE_OPTIONS",
 ];
 
 /// The platform's own prefix.
@@ -82,7 +91,10 @@ pub fn parse_lines(text: &str) -> Result<Vec<NewVariable>> {
         let Some((name, value)) = line.split_once('=') else {
             return Err(invalid(
                 "variables",
-                format!("Line {} is not KEY=value; write one variable a line.", index + 1),
+                format!(
+                    "Line {} is not KEY=value; write one variable a line.",
+                    index + 1
+                ),
             ));
         };
         let value = value.trim();
@@ -90,7 +102,11 @@ pub fn parse_lines(text: &str) -> Result<Vec<NewVariable>> {
             .iter()
             .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
             .unwrap_or(value);
-        variables.push(NewVariable { name: name.trim().to_owned(), value: value.to_owned(), secret: true });
+        variables.push(NewVariable {
+            name: name.trim().to_owned(),
+            value: value.to_owned(),
+            secret: true,
+        });
     }
     Ok(variables)
 }
@@ -99,7 +115,9 @@ fn check(variable: &NewVariable) -> Result<(), String> {
     let name = &variable.name;
     let mut bytes = name.bytes();
     let shaped = name.len() <= MAX_NAME
-        && bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if !shaped {
         return Err(format!(
@@ -108,13 +126,20 @@ fn check(variable: &NewVariable) -> Result<(), String> {
         ));
     }
     if RESERVED.contains(&name.as_str()) || name.starts_with(PREFIX) {
-        return Err(format!("{name} is set by the platform; choose another name."));
+        return Err(format!(
+            "{name} is set by the platform; choose another name."
+        ));
     }
     if variable.value.len() > MAX_VALUE {
-        return Err(format!("{name} is longer than {} KiB; keep large data in a file.", MAX_VALUE / 1024));
+        return Err(format!(
+            "{name} is longer than {} KiB; keep large data in a file.",
+            MAX_VALUE / 1024
+        ));
     }
     if variable.value.contains('\0') {
-        return Err(format!("{name} holds a NUL byte, which no environment can carry."));
+        return Err(format!(
+            "{name} holds a NUL byte, which no environment can carry."
+        ));
     }
     Ok(())
 }
@@ -142,14 +167,23 @@ pub async fn change(
 ) -> Result<()> {
     let problems: Vec<Field> = set
         .iter()
-        .filter_map(|v| check(v).err().map(|message| Field { name: "variables", message }))
+        .filter_map(|v| {
+            check(v).err().map(|message| Field {
+                name: "variables",
+                message,
+            })
+        })
         .collect();
     if !problems.is_empty() {
         return Err(Error::Invalid(problems));
     }
     let keys = runners::public_keys(db).await?;
     for variable in set {
-        let value = if variable.secret { seal(&keys, &variable.value)? } else { variable.value.clone() };
+        let value = if variable.secret {
+            seal(&keys, &variable.value)?
+        } else {
+            variable.value.clone()
+        };
         sqlx::query!(
             "insert into variables (project_id, name, secret, value, updated_at, updated_by)
              values ($1, $2, $3, $4, $5, $6)
@@ -166,9 +200,13 @@ pub async fn change(
         .execute(&mut *db)
         .await?;
     }
-    sqlx::query!("delete from variables where project_id = $1 and name = any($2)", project.id, unset)
-        .execute(&mut *db)
-        .await?;
+    sqlx::query!(
+        "delete from variables where project_id = $1 and name = any($2)",
+        project.id,
+        unset
+    )
+    .execute(&mut *db)
+    .await?;
     refuse_too_many(db, project.id).await?;
     audit::record(
         db,
@@ -196,7 +234,10 @@ async fn refuse_too_many(db: &mut PgConnection, project: Uuid) -> Result<()> {
     .fetch_one(db)
     .await?;
     if usize::try_from(count).unwrap_or(usize::MAX) > MAX_VARIABLES {
-        return Err(invalid("variables", format!("A project has at most {MAX_VARIABLES} variables.")));
+        return Err(invalid(
+            "variables",
+            format!("A project has at most {MAX_VARIABLES} variables."),
+        ));
     }
     Ok(())
 }
@@ -227,12 +268,17 @@ pub async fn for_runner(db: &mut PgConnection, project: Uuid, runner: Uuid) -> R
     for row in rows {
         let value = if row.secret {
             let mut sealed: BTreeMap<Uuid, String> = serde_json::from_str(&row.value)?;
-            let Some(sealed) = sealed.remove(&runner) else { continue };
+            let Some(sealed) = sealed.remove(&runner) else {
+                continue;
+            };
             VariableValue::Sealed(sealed)
         } else {
             VariableValue::Plain(row.value)
         };
-        variables.push(Sent { name: row.name, value });
+        variables.push(Sent {
+            name: row.name,
+            value,
+        });
     }
     Ok(variables)
 }
@@ -243,16 +289,27 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_people_write_them() {
-        let read = parse_lines("# comment\n\nA=1\nexport B = \"two words\"\nC='x=y'\nD=\n").unwrap();
-        let pairs: Vec<(&str, &str)> = read.iter().map(|v| (v.name.as_str(), v.value.as_str())).collect();
-        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")]);
+        let read =
+            parse_lines("# comment\n\nA=1\nexport B = \"two words\"\nC='x=y'\nD=\n").unwrap();
+        let pairs: Vec<(&str, &str)> = read
+            .iter()
+            .map(|v| (v.name.as_str(), v.value.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")]
+        );
         let error = parse_lines("A=1\nnonsense").unwrap_err().to_string();
         assert!(error.contains("Line 2"), "{error}");
     }
 
     #[test]
     fn names_of_the_platform_are_refused() {
-        let make = |name: &str| NewVariable { name: name.into(), value: "v".into(), secret: true };
+        let make = |name: &str| NewVariable {
+            name: name.into(),
+            value: "v".into(),
+            secret: true,
+        };
         assert!(check(&make("API_KEY")).is_ok());
         for bad in ["PORT", "BERTH_X", "LD_PRELOAD", "1A", "A-B", "", "A B", "Ä"] {
             assert!(check(&make(bad)).is_err(), "{bad}");

@@ -50,7 +50,10 @@ const KINDS: [&str; 3] = ["first deploy", "dependency change", "code-only change
 type Samples = BTreeMap<(String, String), Vec<f64>>;
 
 fn main() -> Result<()> {
-    let runs: usize = std::env::args().nth(1).map_or(Ok(5), |n| n.parse()).context("RUNS is a number")?;
+    let runs: usize = std::env::args()
+        .nth(1)
+        .map_or(Ok(5), |n| n.parse())
+        .context("RUNS is a number")?;
     let mut samples = Samples::new();
     for run in 0..runs {
         eprintln!("run {} of {runs}", run + 1);
@@ -65,15 +68,21 @@ fn main() -> Result<()> {
 fn sources(run: usize) -> [(String, String); 3] {
     let code = |n: usize| SERVER.replace("VERSION", &format!("run {run} version {n}"));
     let more = format!("{REQUIREMENTS}six==1.{}.0\n", 16 + run % 2);
-    [(code(0), REQUIREMENTS.into()), (code(1), more.clone()), (code(2), more)]
+    [
+        (code(0), REQUIREMENTS.into()),
+        (code(1), more.clone()),
+        (code(2), more),
+    ]
 }
 
 fn berth(samples: &mut Samples, run: usize) -> Result<()> {
     // A platform of its own: the first deploy finds empty stores.
     let platform = Platform::start(Options::default())?;
     let sources = sources(run);
-    let repository =
-        Repository::new(&[("main.py", &sources[0].0), ("requirements.txt", &sources[0].1)])?;
+    let repository = Repository::new(&[
+        ("main.py", &sources[0].0),
+        ("requirements.txt", &sources[0].1),
+    ])?;
     for (kind, (code, requirements)) in KINDS.iter().zip(&sources) {
         let commit = repository.commit(&[("main.py", code), ("requirements.txt", requirements)])?;
         let start = Instant::now();
@@ -81,10 +90,17 @@ fn berth(samples: &mut Samples, run: usize) -> Result<()> {
         let caller = Caller::new(&platform, "bench")?;
         wait::until("the new version to answer", Duration::from_secs(10), || {
             let answer = caller.call("version", &json!({}))?;
-            Ok((answer.headers().get("berth-commit").is_some_and(|c| c == commit.as_str())).then_some(()))
+            Ok((answer
+                .headers()
+                .get("berth-commit")
+                .is_some_and(|c| c == commit.as_str()))
+            .then_some(()))
         })?;
         add(samples, "berth, push to answer", kind, start.elapsed());
-        let shown = platform.berth(&["deployments", "bench", "--json"])?.success()?.json()?;
+        let shown = platform
+            .berth(&["deployments", "bench", "--json"])?
+            .success()?
+            .json()?;
         let newest = newest_of(&shown, &done).context("the deployment is listed")?;
         for timing in newest["timings"].as_array().into_iter().flatten() {
             let stage = timing["stage"].as_str().unwrap_or("?");
@@ -96,7 +112,9 @@ fn berth(samples: &mut Samples, run: usize) -> Result<()> {
 }
 
 fn newest_of(shown: &Value, done: &Value) -> Option<Value> {
-    let list = shown.as_array().or_else(|| shown["deployments"].as_array())?;
+    let list = shown
+        .as_array()
+        .or_else(|| shown["deployments"].as_array())?;
     list.iter()
         .find(|d| d["id"] == done["deployment"] || d["number"] == done["deployment"])
         .or_else(|| list.first())
@@ -130,14 +148,19 @@ fn docker_build(samples: &mut Samples, run: usize) -> Result<()> {
 
 fn docker(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::piped()).output()?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Waits for the first answered `tools/list` at the container's address.
 fn first_answer(container: &str) -> Result<()> {
     let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let address = docker(Command::new("docker").args(["inspect", "--format", format, "--", container]))?;
+    let address =
+        docker(Command::new("docker").args(["inspect", "--format", format, "--", container]))?;
     let http = reqwest::blocking::Client::new();
     wait::until("the container to answer", Duration::from_secs(60), || {
         let answer = http
@@ -158,7 +181,10 @@ fn first_answer(container: &str) -> Result<()> {
 }
 
 fn add(samples: &mut Samples, row: &str, column: &str, took: Duration) {
-    samples.entry((row.to_owned(), column.to_owned())).or_default().push(took.as_secs_f64());
+    samples
+        .entry((row.to_owned(), column.to_owned()))
+        .or_default()
+        .push(took.as_secs_f64());
 }
 
 fn report(samples: &Samples, runs: usize) {
@@ -170,13 +196,20 @@ fn report(samples: &Samples, runs: usize) {
     rows.dedup();
     rows.sort_by_key(|row| row.starts_with('·'));
     for row in rows {
-        let cells: Vec<String> = KINDS.iter().map(|kind| cell(samples.get(&(row.clone(), (*kind).to_owned())))).collect();
+        let cells: Vec<String> = KINDS
+            .iter()
+            .map(|kind| cell(samples.get(&(row.clone(), (*kind).to_owned()))))
+            .collect();
         println!("| {row} | {} |", cells.join(" | "));
     }
     let ratios: Vec<String> = KINDS
         .iter()
         .map(|kind| {
-            let of = |row: &str| samples.get(&(row.to_owned(), (*kind).to_owned())).map(|s| median(s));
+            let of = |row: &str| {
+                samples
+                    .get(&(row.to_owned(), (*kind).to_owned()))
+                    .map(|s| median(s))
+            };
             match (of("berth, push to answer"), of("docker build and run")) {
                 (Some(ours), Some(theirs)) => format!("{:.2}", ours / theirs),
                 _ => "–".to_owned(),
@@ -193,7 +226,11 @@ fn median(samples: &[f64]) -> f64 {
 }
 
 fn cell(samples: Option<&Vec<f64>>) -> String {
-    let Some(samples) = samples.filter(|s| !s.is_empty()) else { return "–".to_owned() };
-    let (min, max) = samples.iter().fold((f64::MAX, f64::MIN), |(min, max), s| (min.min(*s), max.max(*s)));
+    let Some(samples) = samples.filter(|s| !s.is_empty()) else {
+        return "–".to_owned();
+    };
+    let (min, max) = samples.iter().fold((f64::MAX, f64::MIN), |(min, max), s| {
+        (min.min(*s), max.max(*s))
+    });
     format!("{:.2} ({min:.2}–{max:.2})", median(samples))
 }

@@ -17,18 +17,27 @@ pub const TESTS: &[Test] = &[
     ("bad_input::private_address", private_address),
     ("bad_input::unknown_ref", unknown_ref),
     ("bad_input::no_entrypoint", no_entrypoint),
-    ("bad_input::entrypoint_that_is_not_there", entrypoint_that_is_not_there),
+    (
+        "bad_input::entrypoint_that_is_not_there",
+        entrypoint_that_is_not_there,
+    ),
     ("bad_input::no_server_object", no_server_object),
     ("bad_input::wrong_object_name", wrong_object_name),
     ("bad_input::import_error", import_error),
     ("bad_input::syntax_error", syntax_error),
-    ("bad_input::dependencies_that_do_not_resolve", dependencies_that_do_not_resolve),
+    (
+        "bad_input::dependencies_that_do_not_resolve",
+        dependencies_that_do_not_resolve,
+    ),
     ("bad_input::missing_variable", missing_variable),
     ("bad_input::port_never_opens", port_never_opens),
     ("bad_input::project_names", project_names),
     ("bad_input::oversize_upload", oversize_upload),
     ("bad_input::corrupt_archive", corrupt_archive),
-    ("bad_input::a_failure_leaves_the_live_one_alone", a_failure_leaves_the_live_one_alone),
+    (
+        "bad_input::a_failure_leaves_the_live_one_alone",
+        a_failure_leaves_the_live_one_alone,
+    ),
 ];
 
 static PLATFORM: Mutex<Option<Arc<Platform>>> = Mutex::new(None);
@@ -48,7 +57,10 @@ fn platform() -> Result<Arc<Platform>> {
 
 /// Stops the platform of these tests; called when the last test has ended.
 pub fn stop() {
-    PLATFORM.lock().unwrap_or_else(PoisonError::into_inner).take();
+    PLATFORM
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
 }
 
 /// What a failed deployment must say.
@@ -61,33 +73,72 @@ struct Expected {
 /// Deploys, and holds command line, API and page to the same sentence.
 fn fails(project: &str, git: &str, more: &[&str], expected: &Expected) -> Result<()> {
     let platform = platform()?;
-    let mut arguments = vec!["deploy", "--git", git, "--project", project, "--wait", "--json"];
+    let mut arguments = vec![
+        "deploy",
+        "--git",
+        git,
+        "--project",
+        project,
+        "--wait",
+        "--json",
+    ];
     arguments.extend_from_slice(more);
     let outcome = platform.berth(&arguments)?;
-    ensure!(outcome.code == 1, "exit code {}: {}", outcome.code, outcome.text());
+    ensure!(
+        outcome.code == 1,
+        "exit code {}: {}",
+        outcome.code,
+        outcome.text()
+    );
     let done = outcome.json()?;
     ensure!(done["state"] == "failed", "{done}");
     let said = format!("{done:#}");
     let diagnosis = &done["diagnosis"];
-    let holds = |field: &str, text: &str| diagnosis[field].as_str().is_some_and(|said| said.contains(text));
+    let holds = |field: &str, text: &str| {
+        diagnosis[field]
+            .as_str()
+            .is_some_and(|said| said.contains(text))
+    };
     ensure!(diagnosis["code"] == expected.code, "code: {said}");
     ensure!(holds("cause", expected.cause), "cause: {said}");
     ensure!(holds("fix", expected.fix), "fix: {said}");
-    ensure!(outcome.stderr.contains(expected.cause) || outcome.stdout.contains(expected.cause), "{outcome:?}");
+    ensure!(
+        outcome.stderr.contains(expected.cause) || outcome.stdout.contains(expected.cause),
+        "{outcome:?}"
+    );
     same_in_the_api(&platform, project, diagnosis)
 }
 
 fn same_in_the_api(platform: &Platform, project: &str, diagnosis: &Value) -> Result<()> {
     let http = reqwest::blocking::Client::new();
     let base = format!("{}/api/v1/projects/{project}/deployments", platform.url());
-    let list: Value = http.get(&base).bearer_auth(platform.token()?).send()?.json()?;
+    let list: Value = http
+        .get(&base)
+        .bearer_auth(platform.token()?)
+        .send()?
+        .json()?;
     let newest = &list["deployments"][0];
     ensure!(newest["state"] == "failed", "{newest}");
-    ensure!(newest["diagnosis"]["cause"] == diagnosis["cause"], "the API says {newest}");
-    ensure!(newest["diagnosis"]["fix"] == diagnosis["fix"], "the API says {newest}");
+    ensure!(
+        newest["diagnosis"]["cause"] == diagnosis["cause"],
+        "the API says {newest}"
+    );
+    ensure!(
+        newest["diagnosis"]["fix"] == diagnosis["fix"],
+        "the API says {newest}"
+    );
     let number = newest["number"].as_i64().context("no number")?;
-    let logs: Value = http.get(format!("{base}/{number}/logs?stream=build")).bearer_auth(platform.token()?).send()?.json()?;
-    ensure!(logs["lines"].as_array().is_some_and(|lines| !lines.is_empty()), "the log is kept: {logs}");
+    let logs: Value = http
+        .get(format!("{base}/{number}/logs?stream=build"))
+        .bearer_auth(platform.token()?)
+        .send()?
+        .json()?;
+    ensure!(
+        logs["lines"]
+            .as_array()
+            .is_some_and(|lines| !lines.is_empty()),
+        "the log is kept: {logs}"
+    );
     Ok(())
 }
 
@@ -99,77 +150,163 @@ const FASTMCP_4: &str = "fastmcp==4.1.2\n";
 
 fn missing_repository() -> Result<()> {
     let gone = tempfile::TempDir::new()?.path().join("gone.git");
-    let expected = Expected { code: "repository_not_found", cause: "no Git repository", fix: "Check" };
-    fails("missing-repository", &format!("file://{}", gone.display()), &[], &expected)
+    let expected = Expected {
+        code: "repository_not_found",
+        cause: "no Git repository",
+        fix: "Check",
+    };
+    fails(
+        "missing-repository",
+        &format!("file://{}", gone.display()),
+        &[],
+        &expected,
+    )
 }
 
 fn unreachable_repository() -> Result<()> {
-    let expected = Expected { code: "repository_unreachable", cause: "no-such-host.invalid", fix: "Check" };
-    fails("unreachable-repository", "https://no-such-host.invalid/a.git", &[], &expected)
+    let expected = Expected {
+        code: "repository_unreachable",
+        cause: "no-such-host.invalid",
+        fix: "Check",
+    };
+    fails(
+        "unreachable-repository",
+        "https://no-such-host.invalid/a.git",
+        &[],
+        &expected,
+    )
 }
 
 fn private_address() -> Result<()> {
-    let expected = Expected { code: "address_forbidden", cause: "127.0.0.1 is not a public address", fix: "public host" };
+    let expected = Expected {
+        code: "address_forbidden",
+        cause: "127.0.0.1 is not a public address",
+        fix: "public host",
+    };
     fails("private-address", "https://127.0.0.1/a.git", &[], &expected)
 }
 
 fn unknown_ref() -> Result<()> {
     let repository = repository(FASTMCP, FASTMCP_4)?;
-    let expected = Expected { code: "ref_not_found", cause: "no branch or tag named no-such-branch", fix: "Use one of those it has (main)" };
-    fails("unknown-ref", &repository.url(), &["--branch", "no-such-branch"], &expected)
+    let expected = Expected {
+        code: "ref_not_found",
+        cause: "no branch or tag named no-such-branch",
+        fix: "Use one of those it has (main)",
+    };
+    fails(
+        "unknown-ref",
+        &repository.url(),
+        &["--branch", "no-such-branch"],
+        &expected,
+    )
 }
 
 fn no_entrypoint() -> Result<()> {
-    let repository = Repository::new(&[("README.md", "nothing here"), ("requirements.txt", FASTMCP_4)])?;
-    let expected = Expected { code: "no_entrypoint", cause: "no Python file", fix: "set the entrypoint" };
+    let repository = Repository::new(&[
+        ("README.md", "nothing here"),
+        ("requirements.txt", FASTMCP_4),
+    ])?;
+    let expected = Expected {
+        code: "no_entrypoint",
+        cause: "no Python file",
+        fix: "set the entrypoint",
+    };
     fails("no-entrypoint", &repository.url(), &[], &expected)
 }
 
 fn entrypoint_that_is_not_there() -> Result<()> {
     let repository = repository(FASTMCP, FASTMCP_4)?;
-    let expected = Expected { code: "entrypoint_not_found", cause: "other.py", fix: "main.py" };
-    fails("entrypoint-not-there", &repository.url(), &["--entrypoint", "other.py"], &expected)
+    let expected = Expected {
+        code: "entrypoint_not_found",
+        cause: "other.py",
+        fix: "main.py",
+    };
+    fails(
+        "entrypoint-not-there",
+        &repository.url(),
+        &["--entrypoint", "other.py"],
+        &expected,
+    )
 }
 
 fn no_server_object() -> Result<()> {
     let repository = repository("import fastmcp\nprint('hello')\n", FASTMCP_4)?;
-    let expected = Expected { code: "no_server_object", cause: "main.py", fix: "mcp" };
+    let expected = Expected {
+        code: "no_server_object",
+        cause: "main.py",
+        fix: "mcp",
+    };
     fails("no-server-object", &repository.url(), &[], &expected)
 }
 
 fn wrong_object_name() -> Result<()> {
     let repository = repository(FASTMCP, FASTMCP_4)?;
-    let expected = Expected { code: "object_not_found", cause: "nope", fix: "mcp" };
-    fails("wrong-object", &repository.url(), &["--entrypoint", "main.py:nope"], &expected)
+    let expected = Expected {
+        code: "object_not_found",
+        cause: "nope",
+        fix: "mcp",
+    };
+    fails(
+        "wrong-object",
+        &repository.url(),
+        &["--entrypoint", "main.py:nope"],
+        &expected,
+    )
 }
 
 fn import_error() -> Result<()> {
     let repository = repository(&format!("import requests_oauthlib\n{FASTMCP}"), FASTMCP_4)?;
-    let expected = Expected { code: "import_error", cause: "requests_oauthlib", fix: "requirements.txt" };
+    let expected = Expected {
+        code: "import_error",
+        cause: "requests_oauthlib",
+        fix: "requirements.txt",
+    };
     fails("import-error", &repository.url(), &[], &expected)
 }
 
 fn syntax_error() -> Result<()> {
     let repository = repository(&format!("{FASTMCP}\ndef broken(:\n"), FASTMCP_4)?;
-    let expected = Expected { code: "syntax_error", cause: "not valid Python", fix: "Correct the line" };
+    let expected = Expected {
+        code: "syntax_error",
+        cause: "not valid Python",
+        fix: "Correct the line",
+    };
     fails("syntax-error", &repository.url(), &[], &expected)
 }
 
 fn dependencies_that_do_not_resolve() -> Result<()> {
     let repository = repository(FASTMCP, "fastmcp==4.1.2\nmcp==1.2.0\n")?;
-    let expected = Expected { code: "dependencies_unresolvable", cause: "mcp", fix: "requirements.txt" };
+    let expected = Expected {
+        code: "dependencies_unresolvable",
+        cause: "mcp",
+        fix: "requirements.txt",
+    };
     fails("unresolvable", &repository.url(), &[], &expected)
 }
 
 fn missing_variable() -> Result<()> {
-    let repository = repository(&format!("import os\nkey = os.environ['WEATHER_KEY']\n{FASTMCP}"), FASTMCP_4)?;
-    let expected = Expected { code: "missing_variable", cause: "WEATHER_KEY", fix: "berth env" };
+    let repository = repository(
+        &format!("import os\nkey = os.environ['WEATHER_KEY']\n{FASTMCP}"),
+        FASTMCP_4,
+    )?;
+    let expected = Expected {
+        code: "missing_variable",
+        cause: "WEATHER_KEY",
+        fix: "berth env",
+    };
     fails("missing-variable", &repository.url(), &[], &expected)
 }
 
 fn port_never_opens() -> Result<()> {
-    let repository = repository(&format!("import time\ntime.sleep(600)\n{FASTMCP}"), FASTMCP_4)?;
-    let expected = Expected { code: "start_timeout", cause: "12 s", fix: "import" };
+    let repository = repository(
+        &format!("import time\ntime.sleep(600)\n{FASTMCP}"),
+        FASTMCP_4,
+    )?;
+    let expected = Expected {
+        code: "start_timeout",
+        cause: "12 s",
+        fix: "import",
+    };
     fails("port-never-opens", &repository.url(), &[], &expected)
 }
 
@@ -183,22 +320,59 @@ fn project_names() -> Result<()> {
             .bearer_auth(platform.token()?)
             .json(&json!({ "name": name }))
             .send()?;
-        Ok((answer.status().as_u16(), answer.json::<Value>()?["detail"].as_str().unwrap_or_default().to_owned()))
+        Ok((
+            answer.status().as_u16(),
+            answer.json::<Value>()?["detail"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        ))
     };
     ensure!(create("taken")?.0 == 201, "the first");
     let (status, detail) = create("taken")?;
-    ensure!(status == 409 && detail == "The project name “taken” is taken; choose another.", "{status} {detail}");
+    ensure!(
+        status == 409 && detail == "The project name “taken” is taken; choose another.",
+        "{status} {detail}"
+    );
     let (status, detail) = create("www")?;
-    ensure!(status == 422 && detail.contains("“www” is reserved"), "{status} {detail}");
+    ensure!(
+        status == 422 && detail.contains("“www” is reserved"),
+        "{status} {detail}"
+    );
     let too_long = "x".repeat(41);
-    for name in ["", "UPPER", "under_score", "-a", "a-", "a--b", "a.b", "ä", too_long.as_str(), "a\nb"] {
+    for name in [
+        "",
+        "UPPER",
+        "under_score",
+        "-a",
+        "a-",
+        "a--b",
+        "a.b",
+        "ä",
+        too_long.as_str(),
+        "a\nb",
+    ] {
         let (status, detail) = create(name)?;
-        ensure!(status == 422 && detail.contains("lower-case letters, digits and single hyphens"), "{name}: {status} {detail}");
+        ensure!(
+            status == 422 && detail.contains("lower-case letters, digits and single hyphens"),
+            "{name}: {status} {detail}"
+        );
     }
     let repository = repository(FASTMCP, FASTMCP_4)?;
-    let outcome = platform.berth(&["deploy", "--git", &repository.url(), "--project", "Not_A_Name"])?;
+    let outcome = platform.berth(&[
+        "deploy",
+        "--git",
+        &repository.url(),
+        "--project",
+        "Not_A_Name",
+    ])?;
     ensure!(outcome.code == 1 || outcome.code == 2, "{outcome:?}");
-    ensure!(outcome.text().contains("lower-case letters, digits and single hyphens"), "{outcome:?}");
+    ensure!(
+        outcome
+            .text()
+            .contains("lower-case letters, digits and single hyphens"),
+        "{outcome:?}"
+    );
     Ok(())
 }
 
@@ -208,7 +382,8 @@ fn oversize_upload() -> Result<()> {
     std::fs::write(directory.path().join("main.py"), FASTMCP)?;
     // Random bytes do not compress.
     let mut noise = vec![0_u8; 3 * 1024 * 1024];
-    std::fs::File::open("/dev/urandom").and_then(|mut source| std::io::Read::read_exact(&mut source, &mut noise))?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut source| std::io::Read::read_exact(&mut source, &mut noise))?;
     std::fs::write(directory.path().join("model.bin"), noise)?;
     let path = directory.path().to_string_lossy().into_owned();
     let outcome = platform.berth(&["deploy", &path, "--project", "oversize", "--wait"])?;
@@ -223,14 +398,27 @@ fn corrupt_archive() -> Result<()> {
     let http = reqwest::blocking::Client::new();
     let api = format!("{}/api/v1/projects", platform.url());
     let token = platform.token()?;
-    http.post(&api).bearer_auth(token).json(&json!({ "name": "corrupt" })).send()?.error_for_status()?;
+    http.post(&api)
+        .bearer_auth(token)
+        .json(&json!({ "name": "corrupt" }))
+        .send()?
+        .error_for_status()?;
     let upload = |body: Vec<u8>| -> Result<(u16, Value)> {
-        let answer = http.put(format!("{api}/corrupt/uploads")).bearer_auth(token).body(body).send()?;
+        let answer = http
+            .put(format!("{api}/corrupt/uploads"))
+            .bearer_auth(token)
+            .body(body)
+            .send()?;
         Ok((answer.status().as_u16(), answer.json()?))
     };
     let (status, problem) = upload(b"this is no archive".to_vec())?;
     ensure!(status == 422, "{status} {problem}");
-    ensure!(problem["detail"].to_string().contains("not a gzip-compressed tar archive"), "{problem}");
+    ensure!(
+        problem["detail"]
+            .to_string()
+            .contains("not a gzip-compressed tar archive"),
+        "{problem}"
+    );
     // Compressed, but not a tar within.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&[0x55; 2_000])?;
@@ -243,14 +431,18 @@ fn corrupt_archive() -> Result<()> {
         .send()?
         .error_for_status()?
         .json()?;
-    let failed = tests::wait::until("the deployment to fail", std::time::Duration::from_secs(30), || {
-        let one: Value = http
-            .get(format!("{api}/corrupt/deployments/{}", queued["number"]))
-            .bearer_auth(token)
-            .send()?
-            .json()?;
-        Ok((one["state"] == "failed").then_some(one))
-    })?;
+    let failed = tests::wait::until(
+        "the deployment to fail",
+        std::time::Duration::from_secs(30),
+        || {
+            let one: Value = http
+                .get(format!("{api}/corrupt/deployments/{}", queued["number"]))
+                .bearer_auth(token)
+                .send()?
+                .json()?;
+            Ok((one["state"] == "failed").then_some(one))
+        },
+    )?;
     ensure!(failed["diagnosis"]["code"] == "archive_corrupt", "{failed}");
     Ok(())
 }
@@ -262,10 +454,18 @@ fn a_failure_leaves_the_live_one_alone() -> Result<()> {
     repository.commit(&[("main.py", "raise RuntimeError('broken on purpose')\n")])?;
     let failed = platform.deploy("stays", &repository.url(), &[])?;
     ensure!(failed["state"] == "failed", "{failed}");
-    ensure!(failed["diagnosis"]["cause"].to_string().contains("broken on purpose"), "{failed}");
+    ensure!(
+        failed["diagnosis"]["cause"]
+            .to_string()
+            .contains("broken on purpose"),
+        "{failed}"
+    );
     let caller = tests::mcp::Caller::new(&platform, "stays")?;
     let answer = caller.call("add", &json!({ "a": 1, "b": 1 }))?;
     ensure!(answer.status() == 200, "{answer:?}");
-    ensure!(answer.headers()["berth-commit"] == live["commit"].as_str().context("no commit")?, "{answer:?}");
+    ensure!(
+        answer.headers()["berth-commit"] == live["commit"].as_str().context("no commit")?,
+        "{answer:?}"
+    );
     Ok(())
 }

@@ -18,16 +18,29 @@ pub const TESTS: &[Test] = &[("database_away::warm_calls_go_on", warm_calls_go_o
 const AWAY: Duration = Duration::from_secs(30);
 
 fn signal(name: &str, processes: &[String]) -> Result<()> {
-    ensure!(Command::new("kill").args([name, "--"]).args(processes).status()?.success(), "kill {name}");
+    ensure!(
+        Command::new("kill")
+            .args([name, "--"])
+            .args(processes)
+            .status()?
+            .success(),
+        "kill {name}"
+    );
     Ok(())
 }
 
 fn warm_calls_go_on() -> Result<()> {
     let platform = Platform::start(Options::default())?;
-    let repository = Repository::new(&[("main.py", FASTMCP), ("requirements.txt", "fastmcp==4.1.2\n")])?;
+    let repository = Repository::new(&[
+        ("main.py", FASTMCP),
+        ("requirements.txt", "fastmcp==4.1.2\n"),
+    ])?;
     platform.deploy_live("warm", &repository.url(), &[])?;
     let caller = Caller::new(&platform, "warm")?;
-    ensure!(caller.call("add", &json!({ "a": 1, "b": 1 }))?.status() == 200, "the first call");
+    ensure!(
+        caller.call("add", &json!({ "a": 1, "b": 1 }))?.status() == 200,
+        "the first call"
+    );
     let processes = platform.database_processes()?;
     signal("-STOP", &processes)?;
     let start = Instant::now();
@@ -42,7 +55,11 @@ fn warm_calls_go_on() -> Result<()> {
         std::thread::park_timeout(Duration::from_millis(100));
     }
     signal("-CONT", &processes)?;
-    ensure!(failures.is_empty(), "{} of {calls} calls failed: {failures:#?}", failures.len());
+    ensure!(
+        failures.is_empty(),
+        "{} of {calls} calls failed: {failures:#?}",
+        failures.len()
+    );
     ensure!(calls > 100, "only {calls} calls");
     platform.wait_ready()?;
     // And what needs it works again.

@@ -14,7 +14,10 @@ use tests::wait;
 
 use crate::Test;
 
-pub const TESTS: &[Test] = &[("kill::at_every_point_of_a_deployment", at_every_point_of_a_deployment)];
+pub const TESTS: &[Test] = &[(
+    "kill::at_every_point_of_a_deployment",
+    at_every_point_of_a_deployment,
+)];
 
 /// Marks the moment it is probed, and takes its time to import so that there is a moment to kill.
 const SERVER: &str = r#"
@@ -50,7 +53,10 @@ enum Point {
 
 fn files(version: usize, extra: &str) -> [(&'static str, String); 2] {
     let requirements = format!("fastmcp==4.1.2\n{extra}");
-    [("main.py", SERVER.replace("VERSION", &format!("v{version}"))), ("requirements.txt", requirements)]
+    [
+        ("main.py", SERVER.replace("VERSION", &format!("v{version}"))),
+        ("requirements.txt", requirements),
+    ]
 }
 
 fn commit(repository: &Repository, version: usize, extra: &str) -> Result<String> {
@@ -59,27 +65,56 @@ fn commit(repository: &Repository, version: usize, extra: &str) -> Result<String
 }
 
 fn at_every_point_of_a_deployment() -> Result<()> {
-    let platform = Platform::start(Options { settings: vec![("BERTH_DRAIN_SECONDS".into(), "3".into())] })?;
+    let platform = Platform::start(Options {
+        settings: vec![("BERTH_DRAIN_SECONDS".into(), "3".into())],
+    })?;
     let first = files(0, "");
     let repository = Repository::new(&first.each_ref().map(|(name, text)| (*name, text.as_str())))?;
     platform.deploy_live("killed", &repository.url(), &[])?;
-    for (version, point) in [Point::Build, Point::Start, Point::Check, Point::Promote].into_iter().enumerate() {
-        one_point(&platform, &repository, version + 1, point).with_context(|| format!("killed at {point:?}"))?;
+    for (version, point) in [Point::Build, Point::Start, Point::Check, Point::Promote]
+        .into_iter()
+        .enumerate()
+    {
+        one_point(&platform, &repository, version + 1, point)
+            .with_context(|| format!("killed at {point:?}"))?;
     }
     Ok(())
 }
 
-fn one_point(platform: &Platform, repository: &Repository, version: usize, point: Point) -> Result<()> {
+fn one_point(
+    platform: &Platform,
+    repository: &Repository,
+    version: usize,
+    point: Point,
+) -> Result<()> {
     let old = settled_container(platform)?;
     let old_started = started_at(&old)?;
     // A changed requirement makes every one of them build.
-    let pins = ["", "six==1.16.0\n", "six==1.17.0\n", "six==1.15.0\n", "toml==0.10.2\n"];
+    let pins = [
+        "",
+        "six==1.16.0\n",
+        "six==1.17.0\n",
+        "six==1.15.0\n",
+        "toml==0.10.2\n",
+    ];
     let commit = commit(repository, version, pins[version])?;
     let mut created = engine_events(platform, "create")?;
-    platform.berth(&["deploy", "--git", &repository.url(), "--project", "killed", "--json"])?.success()?;
+    platform
+        .berth(&[
+            "deploy",
+            "--git",
+            &repository.url(),
+            "--project",
+            "killed",
+            "--json",
+        ])?
+        .success()?;
     reach(platform, point, version, &mut created)?;
     platform.kill()?;
-    ensure!(started_at(&old)? == old_started, "the old instance was touched");
+    ensure!(
+        started_at(&old)? == old_started,
+        "the old instance was touched"
+    );
     platform.launch()?;
     platform.wait_ready()?;
     let caller = Caller::new(platform, "killed")?;
@@ -90,19 +125,40 @@ fn one_point(platform: &Platform, repository: &Repository, version: usize, point
             other => refused.push(format!("{other:?}")),
         }
         let state = platform.sql("select state from deployments order by number desc limit 1")?;
-        Ok(["live", "failed"].contains(&state.trim()).then(|| state.trim().to_owned()))
+        Ok(["live", "failed"]
+            .contains(&state.trim())
+            .then(|| state.trim().to_owned()))
     })?;
-    ensure!(refused.is_empty(), "the old one served throughout, {served} times but not: {refused:#?}");
-    ensure!(platform.sql("select count(*) from deployments where state = 'live'")?.trim() == "1", "one is live");
+    ensure!(
+        refused.is_empty(),
+        "the old one served throughout, {served} times but not: {refused:#?}"
+    );
+    ensure!(
+        platform
+            .sql("select count(*) from deployments where state = 'live'")?
+            .trim()
+            == "1",
+        "one is live"
+    );
     if state == "failed" {
-        let reason = platform.sql("select diagnosis->>'cause' from deployments order by number desc limit 1")?;
+        let reason = platform
+            .sql("select diagnosis->>'cause' from deployments order by number desc limit 1")?;
         ensure!(!reason.trim().is_empty(), "failed without a reason");
     } else {
         let answer = wait::until("the new one to answer", Duration::from_secs(10), || {
             let answer = caller.call("version", &json!({}))?;
-            Ok((answer.headers().get("berth-commit").context("no commit")?.to_str()? == commit).then_some(answer))
+            Ok((answer
+                .headers()
+                .get("berth-commit")
+                .context("no commit")?
+                .to_str()?
+                == commit)
+                .then_some(answer))
         })?;
-        ensure!(answer.text()?.contains(&format!("v{version}")), "the new code answers");
+        ensure!(
+            answer.text()?.contains(&format!("v{version}")),
+            "the new code answers"
+        );
     }
     settled_container(platform)?;
     Ok(())
@@ -118,9 +174,19 @@ fn settled_container(platform: &Platform) -> Result<String> {
 
 fn started_at(container: &str) -> Result<String> {
     let output = Command::new("docker")
-        .args(["inspect", "--format", "{{.State.StartedAt}} {{.State.Running}}", "--", container])
+        .args([
+            "inspect",
+            "--format",
+            "{{.State.StartedAt}} {{.State.Running}}",
+            "--",
+            container,
+        ])
         .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?)
 }
 
@@ -130,7 +196,13 @@ struct Events(std::process::Child);
 fn engine_events(platform: &Platform, kind: &str) -> Result<Events> {
     let label = format!("label=berth.installation={}", platform.installation()?);
     let child = Command::new("docker")
-        .args(["events", "--filter", &format!("event={kind}"), "--filter", &label])
+        .args([
+            "events",
+            "--filter",
+            &format!("event={kind}"),
+            "--filter",
+            &label,
+        ])
         .args(["--filter", "label=berth.role=instance"])
         .stdout(Stdio::piped())
         .spawn()?;
@@ -157,7 +229,8 @@ impl Drop for Events {
 fn reach(platform: &Platform, point: Point, version: usize, created: &mut Events) -> Result<()> {
     let state = |wanted: &'static str| {
         wait::until(wanted, SETTLE, || {
-            let state = platform.sql("select state from deployments order by number desc limit 1")?;
+            let state =
+                platform.sql("select state from deployments order by number desc limit 1")?;
             Ok((state.trim() == wanted).then_some(()))
         })
     };
@@ -165,7 +238,9 @@ fn reach(platform: &Platform, point: Point, version: usize, created: &mut Events
         Point::Build => state("building"),
         Point::Start => created.next(),
         Point::Check => wait::until("the server to be probed", SETTLE, || {
-            Ok(probed_marks(platform)?.contains(&format!("probed-v{version}")).then_some(()))
+            Ok(probed_marks(platform)?
+                .contains(&format!("probed-v{version}"))
+                .then_some(()))
         }),
         Point::Promote => state("live"),
     }
@@ -185,7 +260,10 @@ fn probed_marks(platform: &Platform) -> Result<BTreeSet<String>> {
         Ok(())
     }
     let mut names = BTreeSet::new();
-    for volumes in [platform.data().join("volumes"), platform.data().join("runner/volumes")] {
+    for volumes in [
+        platform.data().join("volumes"),
+        platform.data().join("runner/volumes"),
+    ] {
         if volumes.exists() {
             walk(&volumes, 2, &mut names)?;
         }

@@ -32,7 +32,11 @@ fn main() {
     ]
     .into_iter()
     .flatten()
-    .map(|&(name, test)| Trial::test(name, move || test().map_err(|e| Failed::from(format!("{e:#}")))))
+    .map(|&(name, test)| {
+        Trial::test(name, move || {
+            test().map_err(|e| Failed::from(format!("{e:#}")))
+        })
+    })
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     tests::platform::stop_shared();

@@ -39,7 +39,8 @@ fn nothing_stands_in_clear() -> Result<()> {
     canary("password", platform.password());
     canary("API token", platform.token()?);
 
-    let repository = Repository::new(&[("main.py", LEAKY), ("requirements.txt", "fastmcp==4.1.2\n")])?;
+    let repository =
+        Repository::new(&[("main.py", LEAKY), ("requirements.txt", "fastmcp==4.1.2\n")])?;
     let secret = format!("sk-canary-{}", uuid::Uuid::new_v4().simple());
     canary("secret variable", &secret);
     create_project(&platform, &repository)?;
@@ -47,30 +48,47 @@ fn nothing_stands_in_clear() -> Result<()> {
     let lines = format!("API_KEY={secret}\n");
     let file = platform.data().join("variables.env");
     std::fs::write(&file, lines)?;
-    platform.berth(&["env", "leaky", "import", &file.to_string_lossy()])?.success()?;
+    platform
+        .berth(&["env", "leaky", "import", &file.to_string_lossy()])?
+        .success()?;
     std::fs::remove_file(&file)?;
     platform.deploy_live("leaky", &repository.url(), &[])?;
 
     let caller = Caller::new(&platform, "leaky")?;
     canary("access token", caller.token());
-    let answer = caller.call("key_is_right", &json!({ "expected_end": &secret[secret.len() - 6..] }))?;
+    let answer = caller.call(
+        "key_is_right",
+        &json!({ "expected_end": &secret[secret.len() - 6..] }),
+    )?;
     ensure!(answer.text()?.contains("true"), "the server has its secret");
 
     for (name, value) in authorize(&platform)? {
         canary(&name, &value);
     }
-    let created = platform.berth(&["tokens", "create", "canary", "--json"])?.success()?.json()?;
-    canary("second API token", created["token"].as_str().context("no token")?);
+    let created = platform
+        .berth(&["tokens", "create", "canary", "--json"])?
+        .success()?
+        .json()?;
+    canary(
+        "second API token",
+        created["token"].as_str().context("no token")?,
+    );
 
     let seen = everything_kept(&platform)?;
     for (place, text) in &seen {
-        ensure!(!text.is_empty(), "{place} is empty, so the test looks in the wrong place");
+        ensure!(
+            !text.is_empty(),
+            "{place} is empty, so the test looks in the wrong place"
+        );
         for (name, value) in &canaries {
             ensure!(!text.contains(value.as_str()), "{place} holds the {name}");
         }
     }
     let shown = platform.berth(&["logs", "leaky"])?.success()?.text();
-    ensure!(shown.contains("the key is •••"), "the log masks the secret: {shown}");
+    ensure!(
+        shown.contains("the key is •••"),
+        "the log masks the secret: {shown}"
+    );
     Ok(())
 }
 
@@ -90,9 +108,19 @@ fn authorize(platform: &Platform) -> Result<Vec<(String, String)>> {
     let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
     let http = reqwest::blocking::Client::new();
-    let metadata: Value =
-        http.get(format!("{}/.well-known/oauth-authorization-server", platform.url())).send()?.json()?;
-    let endpoint = |name: &str| metadata[name].as_str().map(str::to_owned).with_context(|| format!("no {name}"));
+    let metadata: Value = http
+        .get(format!(
+            "{}/.well-known/oauth-authorization-server",
+            platform.url()
+        ))
+        .send()?
+        .json()?;
+    let endpoint = |name: &str| {
+        metadata[name]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("no {name}"))
+    };
     let client: Value = http
         .post(endpoint("registration_endpoint")?)
         .json(&json!({ "redirect_uris": [REDIRECT], "client_name": "canary", "token_endpoint_auth_method": "none" }))
@@ -111,10 +139,14 @@ fn authorize(platform: &Platform) -> Result<Vec<(String, String)>> {
         .append_pair("resource", &resource);
     let browser = Browser::start()?;
     browser.authorize(platform, url.as_str())?;
-    let landed = tests::wait::until("the redirect to the client", std::time::Duration::from_secs(20), || {
-        let url = browser.run(async |driver| driver.current_url().await)?;
-        Ok(url.as_str().starts_with(REDIRECT).then_some(url))
-    })?;
+    let landed = tests::wait::until(
+        "the redirect to the client",
+        std::time::Duration::from_secs(20),
+        || {
+            let url = browser.run(async |driver| driver.current_url().await)?;
+            Ok(url.as_str().starts_with(REDIRECT).then_some(url))
+        },
+    )?;
     let code = landed
         .query_pairs()
         .find(|(name, _)| name == "code")
@@ -123,7 +155,12 @@ fn authorize(platform: &Platform) -> Result<Vec<(String, String)>> {
     browser.run(async |driver| driver.goto(platform.url()).await)?;
     let cookie = browser.run(async |driver| driver.get_named_cookie("__Host-berth").await)?;
     let exchange = |form: &[(&str, &str)]| -> Result<Value> {
-        Ok(http.post(endpoint("token_endpoint")?).form(form).send()?.error_for_status()?.json()?)
+        Ok(http
+            .post(endpoint("token_endpoint")?)
+            .form(form)
+            .send()?
+            .error_for_status()?
+            .json()?)
     };
     let tokens = exchange(&[
         ("grant_type", "authorization_code"),
@@ -133,8 +170,15 @@ fn authorize(platform: &Platform) -> Result<Vec<(String, String)>> {
         ("client_id", id),
         ("resource", &resource),
     ])?;
-    let refresh = tokens["refresh_token"].as_str().context("no refresh token")?.to_owned();
-    let again = exchange(&[("grant_type", "refresh_token"), ("refresh_token", &refresh), ("client_id", id)])?;
+    let refresh = tokens["refresh_token"]
+        .as_str()
+        .context("no refresh token")?
+        .to_owned();
+    let again = exchange(&[
+        ("grant_type", "refresh_token"),
+        ("refresh_token", &refresh),
+        ("client_id", id),
+    ])?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Ok(vec![
         ("session cookie".into(), cookie.value),
@@ -150,13 +194,31 @@ fn authorize(platform: &Platform) -> Result<Vec<(String, String)>> {
 /// The database's dump, every log, and what the engine keeps of every container.
 fn everything_kept(platform: &Platform) -> Result<BTreeMap<String, String>> {
     let mut kept = BTreeMap::new();
-    let dump = Command::new("pg_dump").arg("--dbname").arg(platform.database_url()?).output()?;
-    ensure!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    kept.insert("the database".to_owned(), String::from_utf8_lossy(&dump.stdout).into_owned());
-    kept.insert("the platform's log".to_owned(), std::fs::read_to_string(platform.log_path())?);
+    let dump = Command::new("pg_dump")
+        .arg("--dbname")
+        .arg(platform.database_url()?)
+        .output()?;
+    ensure!(
+        dump.status.success(),
+        "{}",
+        String::from_utf8_lossy(&dump.stderr)
+    );
+    kept.insert(
+        "the database".to_owned(),
+        String::from_utf8_lossy(&dump.stdout).into_owned(),
+    );
+    kept.insert(
+        "the platform's log".to_owned(),
+        std::fs::read_to_string(platform.log_path())?,
+    );
     for container in platform.containers()? {
-        let inspect = Command::new("docker").args(["inspect", "--", &container]).output()?;
-        kept.insert(format!("docker inspect {container}"), String::from_utf8_lossy(&inspect.stdout).into_owned());
+        let inspect = Command::new("docker")
+            .args(["inspect", "--", &container])
+            .output()?;
+        kept.insert(
+            format!("docker inspect {container}"),
+            String::from_utf8_lossy(&inspect.stdout).into_owned(),
+        );
     }
     ensure!(kept.len() > 2, "no container to look at");
     Ok(kept)

@@ -29,9 +29,13 @@ impl Browser {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("chromedriver is missing; run ./tests/run, or apt-get install chromium-driver")?;
+            .context(
+                "chromedriver is missing; run ./tests/run, or apt-get install chromium-driver",
+            )?;
         let profile = TempDir::new()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let mut capabilities = DesiredCapabilities::chrome();
         for argument in [
             "--headless=new",
@@ -50,9 +54,16 @@ impl Browser {
         capabilities.add_arg(&format!("--user-data-dir={}", profile.path().display()))?;
         let driver = wait::until("ChromeDriver to answer", Duration::from_secs(30), || {
             let url = format!("http://127.0.0.1:{port}");
-            Ok(Some(runtime.block_on(WebDriver::new(url, capabilities.clone()))?))
+            Ok(Some(
+                runtime.block_on(WebDriver::new(url, capabilities.clone()))?,
+            ))
         })?;
-        Ok(Self { driver, runtime, chromedriver, _profile: profile })
+        Ok(Self {
+            driver,
+            runtime,
+            chromedriver,
+            _profile: profile,
+        })
     }
 
     /// Runs a journey.
@@ -63,7 +74,12 @@ impl Browser {
     /// Signs the owner in on the page that asks for it.
     pub fn sign_in(&self, platform: &Platform) -> Result<()> {
         self.run(async |driver| {
-            driver.query(By::Name("email")).first().await?.send_keys(OWNER_EMAIL).await?;
+            driver
+                .query(By::Name("email"))
+                .first()
+                .await?
+                .send_keys(OWNER_EMAIL)
+                .await?;
             let password = driver.query(By::Name("password")).first().await?;
             password.send_keys(platform.password()).await?;
             password.send_keys(Key::Enter + "").await
@@ -73,12 +89,18 @@ impl Browser {
     /// Opens an authorization URL, signs in if asked, and allows the client.
     pub fn authorize(&self, platform: &Platform, url: &str) -> Result<()> {
         self.run(async |driver| driver.goto(url).await)?;
-        let asks_to_sign_in = self.run(async |driver| driver.query(By::Name("password")).nowait().exists().await)?;
+        let asks_to_sign_in =
+            self.run(async |driver| driver.query(By::Name("password")).nowait().exists().await)?;
         if asks_to_sign_in {
             self.sign_in(platform)?;
         }
         self.run(async |driver| {
-            driver.query(By::Css("button[value=allow]")).first().await?.click().await
+            driver
+                .query(By::Css("button[value=allow]"))
+                .first()
+                .await?
+                .click()
+                .await
         })
     }
 

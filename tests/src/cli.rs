@@ -57,7 +57,11 @@ impl Platform {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child.stdin.take().expect("standard input is a pipe").write_all(input.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .expect("standard input is a pipe")
+            .write_all(input.as_bytes())?;
         let output = child.wait_with_output()?;
         Ok(Outcome {
             code: output.status.code().unwrap_or(-1),
@@ -68,7 +72,15 @@ impl Platform {
 
     /// Deploys a Git repository and waits; the JSON of CONTRACT: project, deployment, state, …
     pub fn deploy(&self, project: &str, git: &str, more: &[&str]) -> Result<Value> {
-        let mut arguments = vec!["deploy", "--git", git, "--project", project, "--wait", "--json"];
+        let mut arguments = vec![
+            "deploy",
+            "--git",
+            git,
+            "--project",
+            project,
+            "--wait",
+            "--json",
+        ];
         arguments.extend_from_slice(more);
         let outcome = self.berth(&arguments)?;
         outcome.json().with_context(|| outcome.text())

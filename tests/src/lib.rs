@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// The root of the checkout.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate lies in the checkout")
 }
 
 /// Where downloaded clients and made environments are kept between runs: `TEST_CACHE`, by
@@ -29,7 +31,15 @@ pub fn berth_binary() -> PathBuf {
     }
     let test = std::env::current_exe().expect("a running program has a path");
     // target/debug/deps/platform-… → target/debug/berth
-    let built = test.parent().and_then(Path::parent).expect("tests lie in target/debug/deps").join("berth");
-    assert!(built.exists(), "{} is missing; run ./tests/run, or `cargo build -p control-plane`", built.display());
+    let built = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests lie in target/debug/deps")
+        .join("berth");
+    assert!(
+        built.exists(),
+        "{} is missing; run ./tests/run, or `cargo build -p control-plane`",
+        built.display()
+    );
     built
 }

@@ -17,15 +17,27 @@ impl Caller {
     /// Gets an access token through the API.
     pub fn new(platform: &Platform, project: &str) -> Result<Self> {
         let http = Client::builder()
-            .resolve(&format!("{project}.localhost"), ([127, 0, 0, 1], platform.port()).into())
+            .resolve(
+                &format!("{project}.localhost"),
+                ([127, 0, 0, 1], platform.port()).into(),
+            )
             .build()?;
         let answer: Value = http
-            .post(format!("{}/api/v1/projects/{project}/access-tokens", platform.url()))
+            .post(format!(
+                "{}/api/v1/projects/{project}/access-tokens",
+                platform.url()
+            ))
             .bearer_auth(platform.token()?)
             .send()?
             .json()?;
-        let token = answer["access_token"].as_str().with_context(|| format!("no access token: {answer}"))?;
-        Ok(Self { http, url: platform.mcp_url(project), token: token.to_owned() })
+        let token = answer["access_token"]
+            .as_str()
+            .with_context(|| format!("no access token: {answer}"))?;
+        Ok(Self {
+            http,
+            url: platform.mcp_url(project),
+            token: token.to_owned(),
+        })
     }
 
     /// The access token.

@@ -39,7 +39,9 @@ pub struct Platform {
 impl Platform {
     /// Starts one and waits until deployments can be made.
     pub fn start(options: Options) -> Result<Self> {
-        let data = crate::root().join("target/test-data").join(uuid::Uuid::now_v7().simple().to_string());
+        let data = crate::root()
+            .join("target/test-data")
+            .join(uuid::Uuid::now_v7().simple().to_string());
         std::fs::create_dir_all(&data)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let platform = Self {
@@ -57,7 +59,10 @@ impl Platform {
 
     /// Starts the process (again).
     pub fn launch(&self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
         let child = Command::new(crate::berth_binary())
             .arg("all")
             .arg("--data")
@@ -80,10 +85,20 @@ impl Platform {
 
     /// Waits until the database answers and a runner is connected.
     pub fn wait_ready(&self) -> Result<()> {
-        let http = reqwest::blocking::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let http = reqwest::blocking::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .build()?;
         wait::until("the platform to be ready", START, || {
-            if let Some(status) = self.child().as_mut().and_then(|c| c.try_wait().transpose()).transpose()? {
-                return Ok(Some(Err(anyhow!("berth ended with {status}: {}", self.log_tail()))));
+            if let Some(status) = self
+                .child()
+                .as_mut()
+                .and_then(|c| c.try_wait().transpose())
+                .transpose()?
+            {
+                return Ok(Some(Err(anyhow!(
+                    "berth ended with {status}: {}",
+                    self.log_tail()
+                ))));
             }
             let answer = http.get(format!("{}/api/v1/ready", self.url())).send()?;
             Ok(answer.status().is_success().then_some(Ok(())))
@@ -106,9 +121,16 @@ impl Platform {
 
     /// SIGTERM, and waits for the end.
     pub fn terminate(&self) -> Result<()> {
-        let Some(mut child) = self.child().take() else { return Ok(()) };
-        Command::new("kill").args(["-TERM", "--"]).arg(child.id().to_string()).status()?;
-        let ended = wait::until("berth to end", Duration::from_secs(60), || Ok(child.try_wait()?));
+        let Some(mut child) = self.child().take() else {
+            return Ok(());
+        };
+        Command::new("kill")
+            .args(["-TERM", "--"])
+            .arg(child.id().to_string())
+            .status()?;
+        let ended = wait::until("berth to end", Duration::from_secs(60), || {
+            Ok(child.try_wait()?)
+        });
         if ended.is_err() {
             child.kill()?;
             child.wait()?;
@@ -163,7 +185,9 @@ impl Platform {
             .json(&serde_json::json!({ "email": OWNER_EMAIL, "password": self.password }))
             .send()?;
         let body: serde_json::Value = answer.json()?;
-        let token = body["token"].as_str().with_context(|| format!("no token in {body}"))?;
+        let token = body["token"]
+            .as_str()
+            .with_context(|| format!("no token in {body}"))?;
         Ok(self.token.get_or_init(|| token.to_owned()))
     }
 
@@ -179,8 +203,14 @@ impl Platform {
 
     fn engine(&self, arguments: &[&str]) -> Result<Vec<String>> {
         let label = format!("label=berth.installation={}", self.installation()?);
-        let output = Command::new("docker").args(arguments).args(["--filter", &label]).output()?;
-        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+        let output = Command::new("docker")
+            .args(arguments)
+            .args(["--filter", &label])
+            .output()?;
+        Ok(String::from_utf8(output.stdout)?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// This platform's id, as it stands on everything it creates.
@@ -207,17 +237,29 @@ impl Platform {
     pub fn database_url(&self) -> Result<String> {
         let note = std::fs::read_to_string(self.data.join("postgres/postmaster.pid"))
             .context("the private database does not run")?;
-        let socket = note.lines().nth(4).context("postmaster.pid without a socket")?;
+        let socket = note
+            .lines()
+            .nth(4)
+            .context("postmaster.pid without a socket")?;
         Ok(format!("postgresql:///postgres?host={socket}&user=berth"))
     }
 
     /// Every process of the private database: the postmaster first.
     pub fn database_processes(&self) -> Result<Vec<String>> {
         let note = std::fs::read_to_string(self.data.join("postgres/postmaster.pid"))?;
-        let postmaster = note.lines().next().context("an empty postmaster.pid")?.trim().to_owned();
+        let postmaster = note
+            .lines()
+            .next()
+            .context("an empty postmaster.pid")?
+            .trim()
+            .to_owned();
         let children = Command::new("pgrep").args(["-P", &postmaster]).output()?;
         let mut all = vec![postmaster];
-        all.extend(String::from_utf8(children.stdout)?.lines().map(str::to_owned));
+        all.extend(
+            String::from_utf8(children.stdout)?
+                .lines()
+                .map(str::to_owned),
+        );
         Ok(all)
     }
 }

@@ -10,17 +10,35 @@ static MAKING: Mutex<()> = Mutex::new(());
 
 /// The interpreter of an environment that holds exactly these packages. Made on first use.
 pub fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
-    let _one_at_a_time = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = MAKING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let directory = crate::cache().join("environments").join(name);
     let python = directory.join("bin/python");
     let complete = directory.join("complete");
     if !complete.exists() {
         let uv = crate::cache().join("uv/bin/uv");
         if !uv.exists() {
-            bail!("{} is missing; run ./tests/run, which installs it", uv.display());
+            bail!(
+                "{} is missing; run ./tests/run, which installs it",
+                uv.display()
+            );
         }
-        run(Command::new(&uv).args(["venv", "--clear", "--quiet", "--python", "/usr/bin/python3", "--"]).arg(&directory))?;
-        run(Command::new(&uv).args(["pip", "install", "--quiet", "--python"]).arg(&python).arg("--").args(packages))?;
+        run(Command::new(&uv)
+            .args([
+                "venv",
+                "--clear",
+                "--quiet",
+                "--python",
+                "/usr/bin/python3",
+                "--",
+            ])
+            .arg(&directory))?;
+        run(Command::new(&uv)
+            .args(["pip", "install", "--quiet", "--python"])
+            .arg(&python)
+            .arg("--")
+            .args(packages))?;
         std::fs::write(complete, "")?;
     }
     Ok(python)

@@ -36,9 +36,23 @@ impl Repository {
         index.write()?;
         let tree = self.git.find_tree(index.write_tree()?)?;
         let author = Signature::new("Ada", "ada@example.com", &Time::new(1_700_000_000, 0))?;
-        let parent = self.git.head().ok().and_then(|head| head.peel_to_commit().ok());
+        let parent = self
+            .git
+            .head()
+            .ok()
+            .and_then(|head| head.peel_to_commit().ok());
         let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
-        Ok(self.git.commit(Some("HEAD"), &author, &author, "Change the server", &tree, &parents)?.to_string())
+        Ok(self
+            .git
+            .commit(
+                Some("HEAD"),
+                &author,
+                &author,
+                "Change the server",
+                &tree,
+                &parents,
+            )?
+            .to_string())
     }
 
     /// Its address for `berth deploy --git`.

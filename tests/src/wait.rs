@@ -8,7 +8,11 @@ use anyhow::{Result, bail};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Looks until `condition` gives a value, or fails saying what was waited for.
-pub fn until<T>(what: &str, at_most: Duration, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(
+    what: &str,
+    at_most: Duration,
+    mut condition: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let last = match condition() {

@@ -13,9 +13,15 @@ use crate::app::App;
 use crate::{oauth, projects};
 
 /// `POST /projects/{project}/access-tokens`
-pub async fn create(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<Response> {
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.project;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .project;
     let token = oauth::mint_for_person(&app, &mut tx, caller.user.id, &project).await?;
     tx.commit().await?;
     let body = json!({
@@ -25,6 +31,8 @@ pub async fn create(State(app): State<App>, caller: Caller, Path(project): Path<
         "resource": app.config.project_url(&project.name),
     });
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -25,7 +25,10 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let shown = parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+        let shown = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .map(|value| value.to_str().unwrap_or_default());
         match shown {
             Some(value) => by_token(app, value).await,
             None => by_session(parts, app).await,
@@ -46,7 +49,10 @@ async fn by_token(app: &App, value: &str) -> Result<Caller, ApiError> {
                 .into(),
         )
     })?;
-    Ok(Caller { user: found.user, actor: Actor::ApiToken(found.token) })
+    Ok(Caller {
+        user: found.user,
+        actor: Actor::ApiToken(found.token),
+    })
 }
 
 /// A session is sent by the browser unasked, so a change must also show the page's CSRF token.
@@ -62,5 +68,8 @@ async fn by_session(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
     if !safe {
         signin::check_csrf_header(parts, app).await?;
     }
-    Ok(Caller { actor: Actor::User(user.id), user })
+    Ok(Caller {
+        actor: Actor::User(user.id),
+        user,
+    })
 }

@@ -71,7 +71,9 @@ pub async fn list(
     Params(Limit { limit }): Params<Limit>,
 ) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
-    let project = projects::get_for(&mut db, caller.user.id, &project).await?.project;
+    let project = projects::get_for(&mut db, caller.user.id, &project)
+        .await?
+        .project;
     let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let list = deployments::list(&mut db, project.id, limit).await?;
     let faces: Vec<Value> = list.iter().map(|d| face(&app, &project, d)).collect();
@@ -108,9 +110,18 @@ pub async fn create(
         upload: new.upload,
     };
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
-    let deployment =
-        deployments::queue(&mut tx, &project, request, "api", &caller.actor, app.clock.now()).await?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
+    let deployment = deployments::queue(
+        &mut tx,
+        &project,
+        request,
+        "api",
+        &caller.actor,
+        app.clock.now(),
+    )
+    .await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(face(&app, &project, &deployment))))
 }
@@ -122,7 +133,9 @@ pub async fn show(
     Path((project, deployment)): Path<(String, String)>,
 ) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
-    let project = projects::get_for(&mut db, caller.user.id, &project).await?.project;
+    let project = projects::get_for(&mut db, caller.user.id, &project)
+        .await?
+        .project;
     let deployment = deployments::get(&mut db, project.id, &deployment).await?;
     Ok(Json(face(&app, &project, &deployment)))
 }
@@ -134,10 +147,18 @@ pub async fn cancel(
     Path((project, deployment)): Path<(String, String)>,
 ) -> ApiResult<Json<Value>> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
     let deployment = deployments::get(&mut tx, project.id, &deployment).await?;
-    let canceled =
-        deployments::cancel(&mut tx, &project, &deployment, &caller.actor, app.clock.now()).await?;
+    let canceled = deployments::cancel(
+        &mut tx,
+        &project,
+        &deployment,
+        &caller.actor,
+        app.clock.now(),
+    )
+    .await?;
     tx.commit().await?;
     Ok(Json(face(&app, &project, &canceled)))
 }
@@ -149,7 +170,9 @@ pub async fn promote(
     Path((project, deployment)): Path<(String, String)>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
     let earlier = deployments::get(&mut tx, project.id, &deployment).await?;
     let queued =
         deployments::promote(&mut tx, &project, &earlier, &caller.actor, app.clock.now()).await?;
@@ -164,7 +187,9 @@ pub async fn roll_back(
     Path(project): Path<String>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
     let queued = deployments::roll_back(&mut tx, &project, &caller.actor, app.clock.now()).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(face(&app, &project, &queued))))

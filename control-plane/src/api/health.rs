@@ -21,7 +21,10 @@ pub async fn live() -> Json<Value> {
 pub async fn ready(State(app): State<App>) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
     if !runners::any_since(&mut db, app.clock.now() - RUNNER_SILENCE).await? {
-        return Err(Error::Unavailable("No runner is connected; start `berth runner`, or look at its log.".into()).into());
+        return Err(Error::Unavailable(
+            "No runner is connected; start `berth runner`, or look at its log.".into(),
+        )
+        .into());
     }
     Ok(Json(json!({ "status": "ready" })))
 }

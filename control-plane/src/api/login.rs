@@ -33,12 +33,17 @@ pub async fn login(
     signin::admit_attempt(&app, &headers, &login.email)?;
     let user = users::verify_password(&app.db, &login.email, login.password)
         .await?
-        .ok_or_else(|| Error::Unauthorized("E-mail or password is wrong; check both and try again.".into()))?;
+        .ok_or_else(|| {
+            Error::Unauthorized("E-mail or password is wrong; check both and try again.".into())
+        })?;
     let actor = Actor::User(user.id);
     let name = login.name.unwrap_or_else(|| "berth login".to_owned());
     let mut tx = app.db.begin().await?;
     let (token, secret) =
         api_tokens::create(&mut tx, user.id, &name, None, &actor, app.clock.now()).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(json!({ "id": token.id, "name": token.name, "token": secret }))))
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "id": token.id, "name": token.name, "token": secret })),
+    ))
 }

@@ -45,7 +45,10 @@ fn stream_of(name: Option<&str>) -> Result<LogStream> {
     match name {
         None | Some("build") => Ok(LogStream::Build),
         Some("instance") => Ok(LogStream::Instance),
-        Some(_) => Err(invalid("stream", "There are two streams: build and instance.")),
+        Some(_) => Err(invalid(
+            "stream",
+            "There are two streams: build and instance.",
+        )),
     }
 }
 
@@ -58,9 +61,15 @@ pub async fn list(
 ) -> ApiResult<Response> {
     let which = stream_of(query.stream.as_deref())?;
     let mut db = app.db.acquire().await?;
-    let project = projects::get_for(&mut db, caller.user.id, &project).await?.project;
+    let project = projects::get_for(&mut db, caller.user.id, &project)
+        .await?
+        .project;
     let deployment = deployments::get(&mut db, project.id, &deployment).await?;
-    if query.follow.as_deref().is_some_and(|f| f != "0" && f != "false") {
+    if query
+        .follow
+        .as_deref()
+        .is_some_and(|f| f != "0" && f != "false")
+    {
         drop(db);
         let follower = Follower {
             waiter: app.changes.subscribe(),
@@ -95,7 +104,10 @@ impl Follower {
         let batches = stream::unfold(Some(self), |follower| async {
             let mut follower = follower?;
             let (events, more) = follower.next().await;
-            Some((stream::iter(events.into_iter().map(Ok)), more.then_some(follower)))
+            Some((
+                stream::iter(events.into_iter().map(Ok)),
+                more.then_some(follower),
+            ))
         });
         futures_util::StreamExt::flatten(batches)
     }
@@ -105,7 +117,9 @@ impl Follower {
         loop {
             match self.look().await {
                 Ok((events, more)) if !events.is_empty() || !more => return (events, more),
-                Err(Error::NotFound(_)) => return (vec![Event::default().event("end").data(END)], false),
+                Err(Error::NotFound(_)) => {
+                    return (vec![Event::default().event("end").data(END)], false);
+                }
                 Ok(_) | Err(_) => {
                     let topic = logs::topic(self.deployment);
                     self.waiter.changed(&topic, Instant::now() + LOOK).await;
@@ -117,13 +131,19 @@ impl Follower {
     async fn look(&mut self) -> Result<(Vec<Event>, bool)> {
         let mut db = self.app.db.acquire().await?;
         // State before lines: when it is final, the lines read after it are all there are.
-        let deployment = deployments::get(&mut db, self.project, &self.deployment.to_string()).await?;
+        let deployment =
+            deployments::get(&mut db, self.project, &self.deployment.to_string()).await?;
         let lines = logs::list_after(&mut db, self.deployment, self.stream, self.after).await?;
         let mut events = Vec::with_capacity(lines.len() + 2);
         for line in &lines {
             self.after = line.sequence;
             let data = serde_json::to_string(line)?;
-            events.push(Event::default().event("line").id(line.sequence.to_string()).data(data));
+            events.push(
+                Event::default()
+                    .event("line")
+                    .id(line.sequence.to_string())
+                    .data(data),
+            );
         }
         if self.told != Some(deployment.state) {
             self.told = Some(deployment.state);

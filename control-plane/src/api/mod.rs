@@ -33,7 +33,9 @@ const MAX_JSON_BYTES: usize = 16 * 1024 * 1024;
 pub fn router() -> Router<App> {
     endpoints()
         .into_iter()
-        .fold(Router::new(), |router, (path, methods)| router.route(&format!("/api/v1{path}"), methods))
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(&format!("/api/v1{path}"), methods)
+        })
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         // The one body that is a file has its own limit while streaming, a setting.
         .route(
@@ -56,18 +58,38 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/projects", get(projects::list).post(projects::create)),
         (
             "/projects/{project}",
-            get(projects::show).patch(projects::change).delete(projects::delete),
+            get(projects::show)
+                .patch(projects::change)
+                .delete(projects::delete),
         ),
-        ("/projects/{project}/deployments", get(deployments::list).post(deployments::create)),
-        ("/projects/{project}/deployments/{deployment}", get(deployments::show)),
-        ("/projects/{project}/deployments/{deployment}/cancel", post(deployments::cancel)),
-        ("/projects/{project}/deployments/{deployment}/promote", post(deployments::promote)),
-        ("/projects/{project}/deployments/{deployment}/logs", get(logs::list)),
+        (
+            "/projects/{project}/deployments",
+            get(deployments::list).post(deployments::create),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}",
+            get(deployments::show),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/cancel",
+            post(deployments::cancel),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/promote",
+            post(deployments::promote),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/logs",
+            get(logs::list),
+        ),
         ("/projects/{project}/rollback", post(deployments::roll_back)),
         ("/projects/{project}/variables", get(variables::list)),
         ("/projects/{project}/variables", patch(variables::change)),
         ("/projects/{project}/tools", get(tools::list)),
-        ("/projects/{project}/access-tokens", post(access_tokens::create)),
+        (
+            "/projects/{project}/access-tokens",
+            post(access_tokens::create),
+        ),
     ]
 }
 
@@ -77,10 +99,18 @@ mod tests {
 
     #[test]
     fn the_description_and_the_routes_name_the_same_paths() {
-        let document: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
-        let described: BTreeSet<&str> =
-            document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
-        let mut routed: BTreeSet<&str> = super::endpoints().into_iter().map(|(path, _)| path).collect();
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let described: BTreeSet<&str> = document["paths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut routed: BTreeSet<&str> = super::endpoints()
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
         routed.insert("/projects/{project}/uploads");
         assert_eq!(described, routed);
     }

@@ -8,6 +8,12 @@ const DOCUMENT: &str = include_str!("openapi.json");
 
 /// `GET /openapi.json`
 pub async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], DOCUMENT)
+    (
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        ],
+        DOCUMENT,
+    )
         .into_response()
 }

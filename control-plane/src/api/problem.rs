@@ -35,12 +35,17 @@ impl IntoResponse for ApiError {
             "detail": self.0.to_string(),
         });
         if let Error::Invalid(fields) = &self.0 {
-            body["errors"] =
-                fields.iter().map(|f| json!({ "field": f.name, "message": f.message })).collect();
+            body["errors"] = fields
+                .iter()
+                .map(|f| json!({ "field": f.name, "message": f.message }))
+                .collect();
         }
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Error::TooMany { retry_after } = self.0 {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
         }
@@ -59,9 +64,14 @@ pub struct Body<T>(pub T);
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Self(Error::TooLarge("The body is too large for this address.".into()));
+            return Self(Error::TooLarge(
+                "The body is too large for this address.".into(),
+            ));
         }
-        Self(invalid("body", format!("The body cannot be read: {}.", rejection.body_text())))
+        Self(invalid(
+            "body",
+            format!("The body cannot be read: {}.", rejection.body_text()),
+        ))
     }
 }
 
@@ -72,6 +82,9 @@ pub struct Params<T>(pub T);
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
-        Self(invalid("query", format!("The query cannot be read: {}.", rejection.body_text())))
+        Self(invalid(
+            "query",
+            format!("The query cannot be read: {}.", rejection.body_text()),
+        ))
     }
 }

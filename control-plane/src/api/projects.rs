@@ -64,22 +64,36 @@ pub async fn create(
     .check(app.config.allow_file_sources)?;
     let mut tx = app.db.begin().await?;
     let organization = projects::home_of(&mut tx, caller.user.id).await?;
-    let project =
-        projects::create(&mut tx, organization, &new.name, &settings, &caller.actor, app.clock.now()).await?;
+    let project = projects::create(
+        &mut tx,
+        organization,
+        &new.name,
+        &settings,
+        &caller.actor,
+        app.clock.now(),
+    )
+    .await?;
     let face = face(&app, &mut tx, &project).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(face)))
 }
 
 /// `GET /projects/{project}`
-pub async fn show(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<Json<Value>> {
+pub async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, caller.user.id, &project).await?;
     Ok(Json(face(&app, &mut db, &member.project).await?))
 }
 
 /// Body of `PATCH /projects/{project}`: what is absent stays, what is `null` is cleared.
-#[expect(clippy::option_option, reason = "absent, null and a value are three things in a merge patch (RFC 7396)")]
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a merge patch (RFC 7396)"
+)]
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -92,8 +106,13 @@ pub struct Change {
 }
 
 /// Tells an absent member (`None`) from a `null` one (`Some(None)`).
-#[expect(clippy::option_option, reason = "absent, null and a value are three things in a merge patch (RFC 7396)")]
-fn present<'de, D: serde::Deserializer<'de>>(member: D) -> Result<Option<Option<String>>, D::Error> {
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things in a merge patch (RFC 7396)"
+)]
+fn present<'de, D: serde::Deserializer<'de>>(
+    member: D,
+) -> Result<Option<Option<String>>, D::Error> {
     serde::Deserialize::deserialize(member).map(Some)
 }
 
@@ -105,23 +124,39 @@ pub async fn change(
     Body(change): Body<Change>,
 ) -> ApiResult<Json<Value>> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.changeable()?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
     let settings = Settings {
-        source_url: change.source_url.unwrap_or_else(|| project.source_url.clone()),
-        source_branch: change.source_branch.unwrap_or_else(|| project.source_branch.clone()),
-        entrypoint: change.entrypoint.unwrap_or_else(|| project.entrypoint.clone()),
+        source_url: change
+            .source_url
+            .unwrap_or_else(|| project.source_url.clone()),
+        source_branch: change
+            .source_branch
+            .unwrap_or_else(|| project.source_branch.clone()),
+        entrypoint: change
+            .entrypoint
+            .unwrap_or_else(|| project.entrypoint.clone()),
     }
     .check(app.config.allow_file_sources)?;
-    let project = projects::change(&mut tx, &project, &settings, &caller.actor, app.clock.now()).await?;
+    let project =
+        projects::change(&mut tx, &project, &settings, &caller.actor, app.clock.now()).await?;
     let face = face(&app, &mut tx, &project).await?;
     tx.commit().await?;
     Ok(Json(face))
 }
 
 /// `DELETE /projects/{project}`
-pub async fn delete(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<StatusCode> {
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+) -> ApiResult<StatusCode> {
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project).await?.deletable()?.project;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .deletable()?
+        .project;
     projects::delete(&mut tx, &project, &caller.actor, app.clock.now()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

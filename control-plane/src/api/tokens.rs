@@ -18,7 +18,9 @@ const MAX_DAYS: i64 = 3_650;
 /// `GET /tokens`
 pub async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
-    Ok(Json(json!({ "tokens": api_tokens::list(&mut db, caller.user.id, app.clock.now()).await? })))
+    Ok(Json(
+        json!({ "tokens": api_tokens::list(&mut db, caller.user.id, app.clock.now()).await? }),
+    ))
 }
 
 /// Body of `POST /tokens`.
@@ -41,21 +43,46 @@ pub async fn create(
         None => None,
         Some(days @ 1..=MAX_DAYS) => Some(now + time::Duration::days(days)),
         Some(_) => {
-            return Err(invalid("expires_in_days", format!("Choose 1 to {MAX_DAYS} days, or leave it out.")).into());
+            return Err(invalid(
+                "expires_in_days",
+                format!("Choose 1 to {MAX_DAYS} days, or leave it out."),
+            )
+            .into());
         }
     };
     let mut tx = app.db.begin().await?;
-    let (token, secret) =
-        api_tokens::create(&mut tx, caller.user.id, &new.name, expires_at, &caller.actor, now).await?;
+    let (token, secret) = api_tokens::create(
+        &mut tx,
+        caller.user.id,
+        &new.name,
+        expires_at,
+        &caller.actor,
+        now,
+    )
+    .await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(json!({ "id": token.id, "name": token.name, "token": secret }))))
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "id": token.id, "name": token.name, "token": secret })),
+    ))
 }
 
 /// `DELETE /tokens/{token}`
-pub async fn revoke(State(app): State<App>, caller: Caller, Path(token): Path<String>) -> ApiResult<StatusCode> {
+pub async fn revoke(
+    State(app): State<App>,
+    caller: Caller,
+    Path(token): Path<String>,
+) -> ApiResult<StatusCode> {
     let token = Uuid::parse_str(&token).map_err(|_| Error::NotFound("token"))?;
     let mut tx = app.db.begin().await?;
-    api_tokens::revoke(&mut tx, caller.user.id, token, &caller.actor, app.clock.now()).await?;
+    api_tokens::revoke(
+        &mut tx,
+        caller.user.id,
+        token,
+        &caller.actor,
+        app.clock.now(),
+    )
+    .await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,12 +11,27 @@ use crate::error::Error;
 use crate::{deployments, projects};
 
 /// `GET /projects/{project}/tools`: the live deployment's tools, as the server listed them.
-pub async fn list(State(app): State<App>, caller: Caller, Path(project): Path<String>) -> ApiResult<Json<Value>> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
-    let project = projects::get_for(&mut db, caller.user.id, &project).await?.project;
-    let live = deployments::find_live(&mut db, project.id).await?.ok_or_else(|| {
-        Error::Conflict(format!("Nothing of {} is live yet; deploy it first.", project.name))
-    })?;
-    let tools = live.surface.map_or(Value::Array(Vec::new()), |mut surface| surface["tools"].take());
+    let project = projects::get_for(&mut db, caller.user.id, &project)
+        .await?
+        .project;
+    let live = deployments::find_live(&mut db, project.id)
+        .await?
+        .ok_or_else(|| {
+            Error::Conflict(format!(
+                "Nothing of {} is live yet; deploy it first.",
+                project.name
+            ))
+        })?;
+    let tools = live
+        .surface
+        .map_or(Value::Array(Vec::new()), |mut surface| {
+            surface["tools"].take()
+        });
     Ok(Json(json!({ "deployment": live.number, "tools": tools })))
 }

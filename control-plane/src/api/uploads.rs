@@ -21,11 +21,16 @@ pub async fn receive(
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let project = {
         let mut db = app.db.acquire().await?;
-        projects::get_for(&mut db, caller.user.id, &project).await?.changeable()?
+        projects::get_for(&mut db, caller.user.id, &project)
+            .await?
+            .changeable()?
     };
     let limit = app.config.upload_limit_bytes();
     let (sha256, size) = uploads::receive(&app.config.data, body.into_data_stream(), limit).await?;
     let mut db = app.db.acquire().await?;
     uploads::keep(&mut db, project.id, &sha256, size, app.clock.now()).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "sha256": sha256, "size_bytes": size }))))
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "sha256": sha256, "size_bytes": size })),
+    ))
 }

@@ -22,7 +22,10 @@ pub struct After {
 }
 
 /// Answers the snapshot as soon as it is not `after`, or 204 when nothing changed in time.
-pub async fn routes(State(app): State<App>, Query(After { after }): Query<After>) -> Result<Response, InternalError> {
+pub async fn routes(
+    State(app): State<App>,
+    Query(After { after }): Query<After>,
+) -> Result<Response, InternalError> {
     let deadline = Instant::now() + Duration::from_secs(MAX_WAIT_SECONDS);
     let mut waiter = app.changes.subscribe();
     loop {
@@ -30,8 +33,11 @@ pub async fn routes(State(app): State<App>, Query(After { after }): Query<After>
         if current != after {
             // One snapshot of the database: the version and the rows belong together.
             let mut tx = app.db.begin().await?;
-            sqlx::query("set transaction isolation level repeatable read, read only").execute(&mut *tx).await?;
-            let snapshot = routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now()).await?;
+            sqlx::query("set transaction isolation level repeatable read, read only")
+                .execute(&mut *tx)
+                .await?;
+            let snapshot =
+                routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now()).await?;
             return Ok(Json(snapshot).into_response());
         }
         if Instant::now() >= deadline {

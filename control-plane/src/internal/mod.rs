@@ -28,19 +28,38 @@ pub fn router(app: &App) -> Router<App> {
     runner.merge(edge)
 }
 
-async fn runner_only(State(app): State<App>, bearer: Bearer, request: Request, next: Next) -> Response {
-    bearer.admit(|token| app.config.accepts_runner(token), request, next).await
+async fn runner_only(
+    State(app): State<App>,
+    bearer: Bearer,
+    request: Request,
+    next: Next,
+) -> Response {
+    bearer
+        .admit(|token| app.config.accepts_runner(token), request, next)
+        .await
 }
 
-async fn edge_only(State(app): State<App>, bearer: Bearer, request: Request, next: Next) -> Response {
-    bearer.admit(|token| app.config.accepts_edge(token), request, next).await
+async fn edge_only(
+    State(app): State<App>,
+    bearer: Bearer,
+    request: Request,
+    next: Next,
+) -> Response {
+    bearer
+        .admit(|token| app.config.accepts_edge(token), request, next)
+        .await
 }
 
 /// The role token a request shows, if any.
 struct Bearer(Option<String>);
 
 impl Bearer {
-    async fn admit(self, accepts: impl FnOnce(&str) -> bool, request: Request, next: Next) -> Response {
+    async fn admit(
+        self,
+        accepts: impl FnOnce(&str) -> bool,
+        request: Request,
+        next: Next,
+    ) -> Response {
         if self.0.is_some_and(|token| accepts(&token)) {
             next.run(request).await
         } else {
@@ -54,8 +73,15 @@ impl<S: Sync> FromRequestParts<S> for Bearer {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let value = parts.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        Ok(Self(value.and_then(|v| v.strip_prefix("Bearer ")).map(str::to_owned)))
+        let value = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
+        Ok(Self(
+            value
+                .and_then(|v| v.strip_prefix("Bearer "))
+                .map(str::to_owned),
+        ))
     }
 }
 

@@ -88,7 +88,11 @@ async fn desired(app: &App, request: &SyncRequest) -> Result<SyncResponse> {
         specs.push(spec(app, &mut tx, request.runner, row).await?);
     }
     tx.commit().await?;
-    Ok(SyncResponse { installation: app.installation, version, desired: specs })
+    Ok(SyncResponse {
+        installation: app.installation,
+        version,
+        desired: specs,
+    })
 }
 
 async fn spec(
@@ -113,7 +117,10 @@ async fn spec(
 }
 
 /// Keeps log lines.
-pub async fn logs(State(app): State<App>, Json(batch): Json<Vec<LogLine>>) -> Result<StatusCode, InternalError> {
+pub async fn logs(
+    State(app): State<App>,
+    Json(batch): Json<Vec<LogLine>>,
+) -> Result<StatusCode, InternalError> {
     let mut tx = app.db.begin().await?;
     lines::append(&mut tx, &batch).await?;
     tx.commit().await?;
@@ -121,7 +128,10 @@ pub async fn logs(State(app): State<App>, Json(batch): Json<Vec<LogLine>>) -> Re
 }
 
 /// Streams an uploaded archive.
-pub async fn upload(State(app): State<App>, Path(sha256): Path<String>) -> Result<Response, InternalError> {
+pub async fn upload(
+    State(app): State<App>,
+    Path(sha256): Path<String>,
+) -> Result<Response, InternalError> {
     // Only names that the database knows reach the file system.
     if !uploads::known(&mut *app.db.acquire().await?, &sha256).await? {
         return Err(Error::NotFound("upload").into());

@@ -162,9 +162,7 @@ impl Pending {
                     name: project.name,
                 },
             ),
-            Target::Api { token_name } => {
-                (resource::api(&app.config), Asked::Api { token_name })
-            }
+            Target::Api { token_name } => (resource::api(&app.config), Asked::Api { token_name }),
         };
         Self {
             id: ids::random_token(""),

@@ -94,7 +94,11 @@ mod tests {
             assert_eq!(project_name(&local, bad), None, "{bad}");
         }
         assert_eq!(api(&local), "http://localhost:8080/api/v1");
-        assert!(is_same(&local, "http://localhost:8080/api/v1", &api(&local)));
+        assert!(is_same(
+            &local,
+            "http://localhost:8080/api/v1",
+            &api(&local)
+        ));
         for other in ["http://localhost:8080/api/v1/", "http://localhost:8080"] {
             assert!(!is_same(&local, other, &api(&local)), "{other}");
         }

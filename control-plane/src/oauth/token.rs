@@ -155,8 +155,7 @@ async fn by_code(
     client: &Client,
     form: &Parameters,
 ) -> Result<Allowed, TokenError> {
-    let incomplete =
-        TokenError::InvalidRequest("code, redirect_uri and code_verifier are needed");
+    let incomplete = TokenError::InvalidRequest("code, redirect_uri and code_verifier are needed");
     let (Some(code), Some(_), Some(_)) = (
         form.get("code"),
         form.get("redirect_uri"),

@@ -29,7 +29,9 @@ pub async fn show(
     Path(name): Path<String>,
 ) -> PageResult {
     let mut db = app.db.acquire().await?;
-    let member = projects::get_for(&mut db, person.user.id, &name).await?.deletable()?;
+    let member = projects::get_for(&mut db, person.user.id, &name)
+        .await?
+        .deletable()?;
     let template = Delete {
         shell: Shell::new(&person, "projects"),
         project: Frame::new(&app.config, &member, "settings"),
@@ -54,7 +56,9 @@ pub async fn delete(
     CsrfForm(form): CsrfForm<Form>,
 ) -> PageResult {
     let mut tx = app.db.begin().await?;
-    let member = projects::get_for(&mut tx, person.user.id, &name).await?.deletable()?;
+    let member = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .deletable()?;
     if form.confirm.trim() != member.project.name {
         let template = Delete {
             shell: Shell::new(&person, "projects"),
