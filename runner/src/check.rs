@@ -31,7 +31,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// How an attempt to bring an instance up ended.
 pub enum Outcome {
     /// It answers.
-    Healthy(Answer),
+    Healthy(Box<Answer>),
     /// It does not, and this is why.
     Failed(Diagnosis),
     /// Nobody wants it any more.

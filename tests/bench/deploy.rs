@@ -162,7 +162,7 @@ fn first_answer(container: &str) -> Result<()> {
     let address =
         docker(Command::new("docker").args(["inspect", "--format", format, "--", container]))?;
     let http = reqwest::blocking::Client::new();
-    wait::until("the container to answer", Duration::from_secs(60), || {
+    wait::until("the container to answer", Duration::from_mins(1), || {
         let answer = http
             .post(format!("http://{address}:8000/mcp"))
             .header("accept", "application/json, text/event-stream")

@@ -124,7 +124,7 @@ fn whole_flow(environment: &str, version: &str) -> Result<()> {
     let browser = Browser::start()?;
     let opened = wait::until(
         "the client to open its browser",
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         || Ok(std::fs::read_to_string(&url_file).ok()),
     );
     let authorized = opened.and_then(|url| browser.authorize(&platform, &url));

@@ -41,7 +41,7 @@ def version() -> str:
 "#;
 
 /// Longest from a restart to the end of a deployment, and from there to a clean engine.
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Copy, Debug)]
 enum Point {

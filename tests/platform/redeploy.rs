@@ -89,7 +89,7 @@ fn under_load_nothing_fails() -> Result<()> {
                 // The load goes on until the old instance is gone.
                 wait::until(
                     "the old instance to be gone after draining",
-                    Duration::from_secs(60),
+                    Duration::from_mins(1),
                     || {
                         let now: BTreeSet<String> = platform.containers()?.into_iter().collect();
                         Ok(old.is_disjoint(&now).then_some(()))

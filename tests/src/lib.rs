@@ -18,15 +18,21 @@ pub fn root() -> &'static Path {
         .expect("the crate lies in the checkout")
 }
 
+/// A setting of the tests themselves.
+pub fn setting(name: &str) -> Option<std::ffi::OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the tests' own settings are read here and nowhere else")]
+    std::env::var_os(name)
+}
+
 /// Where downloaded clients and made environments are kept between runs: `TEST_CACHE`, by
 /// default `target/test-cache`.
 pub fn cache() -> PathBuf {
-    std::env::var_os("TEST_CACHE").map_or_else(|| root().join("target/test-cache"), PathBuf::from)
+    setting("TEST_CACHE").map_or_else(|| root().join("target/test-cache"), PathBuf::from)
 }
 
 /// The binary under test: `TEST_BERTH`, by default the dev build beside this test.
 pub fn berth_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("TEST_BERTH") {
+    if let Some(path) = setting("TEST_BERTH") {
         return path.into();
     }
     let test = std::env::current_exe().expect("a running program has a path");

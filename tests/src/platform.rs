@@ -16,7 +16,7 @@ use crate::wait;
 pub const OWNER_EMAIL: &str = "owner@localhost";
 
 /// Long enough for a first start with `initdb` on a busy machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// How a platform differs from the usual.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +128,7 @@ impl Platform {
             .args(["-TERM", "--"])
             .arg(child.id().to_string())
             .status()?;
-        let ended = wait::until("berth to end", Duration::from_secs(60), || {
+        let ended = wait::until("berth to end", Duration::from_mins(1), || {
             Ok(child.try_wait()?)
         });
         if ended.is_err() {
@@ -273,7 +273,7 @@ impl Drop for Platform {
                 .arg(&self.data)
                 .stdout(Stdio::null())
                 .status()?;
-            if down.success() && std::env::var_os("TEST_KEEP").is_none() {
+            if down.success() && crate::setting("TEST_KEEP").is_none() {
                 std::fs::remove_dir_all(&self.data)?;
             }
             Ok(())

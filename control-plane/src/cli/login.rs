@@ -1,5 +1,8 @@
 //! `berth login`
 
+mod browser;
+mod loopback;
+
 use std::io::{IsTerminal as _, Read as _, stdin};
 use std::process::ExitCode;
 
@@ -11,7 +14,6 @@ use serde_json::json;
 use super::client::{Client, ClientArguments, path};
 use super::credentials::Credentials;
 use super::exit::Failure;
-use super::open::browse;
 use super::output::{Output, note, text};
 
 #[derive(Debug, clap::Args)]
@@ -26,14 +28,23 @@ pub struct Arguments {
     /// Read the password from stdin.
     #[arg(long, requires = "email")]
     password_stdin: bool,
+
+    /// Print the address to sign in at, instead of opening a browser on it.
+    #[arg(long, conflicts_with_all = ["email", "paste"])]
+    no_browser: bool,
+
+    /// Ask for an API token made on the Tokens page: for a browser on another computer, over SSH.
+    #[arg(long, conflicts_with = "email")]
+    paste: bool,
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::anonymous(&arguments.client)?;
     let token = match (&arguments.email, &arguments.client.token) {
         (Some(email), _) => with_password(&client, email).await?,
+        (None, _) if arguments.paste => pasted(&client)?,
         (None, Some(token)) => token.expose().to_owned(),
-        (None, None) => from_browser(&client)?,
+        (None, None) => browser::sign_in(&client, !arguments.no_browser).await?,
     };
     // A token that does not work is not kept.
     let me = client.with_token(&token).get(&path(&["me"])).await?;
@@ -65,22 +76,21 @@ async fn with_password(client: &Client, email: &str) -> anyhow::Result<String> {
         .context("the server gave no token")
 }
 
-/// Opens the page that makes API tokens, and asks for one. It is typed unseen, and sent to the
+/// Names the page that makes API tokens, and asks for one. It is typed unseen, and sent to the
 /// server that made it only.
-fn from_browser(client: &Client) -> anyhow::Result<String> {
+fn pasted(client: &Client) -> anyhow::Result<String> {
     let page = client
         .server()
         .join("tokens")
         .context("the server has no such page")?;
     if !stdin().is_terminal() {
         bail!(Failure::Usage(format!(
-            "make an API token at {page} and run `berth login --token …`, or sign in with --email \
-             and --password-stdin"
+            "--paste needs a terminal: make an API token at {page} and run `berth login --token …`, \
+             or sign in with --email and --password-stdin"
         )));
     }
-    let opened = if browse(&page) { "Opened" } else { "Open" };
     note(&format!(
-        "{opened} {page}: create a token there and paste it here."
+        "Open {page} in any browser, create a token there and paste it here."
     ));
     let token = unseen()?;
     let token = token.trim();

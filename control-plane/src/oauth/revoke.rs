@@ -15,7 +15,8 @@ use super::client_authentication::authenticate;
 use super::token::{TokenError, read_form};
 use crate::app::App;
 use crate::audit::Actor;
-use crate::clients::Client;
+use crate::api_tokens;
+use crate::clients::{CLI_CLIENT, Client};
 use crate::error::Result;
 use crate::grants::{self, refresh_tokens};
 
@@ -47,6 +48,10 @@ pub(super) async fn revoke(
             app.clock.now(),
         )
         .await?;
+        tx.commit().await?;
+    }
+    if client.id == CLI_CLIENT {
+        end_api_token(&app, &mut tx, token).await?;
         tx.commit().await?;
     }
     Ok(StatusCode::OK.into_response())
