@@ -145,7 +145,7 @@ pub async fn check<R: Runtime>(
                 surface.prompts.len(),
                 surface.resources.len() + surface.resource_templates.len(),
             ));
-            Outcome::Healthy(answer)
+            Outcome::Healthy(Box::new(answer))
         }
         Err(unwell) => {
             let diagnosis = diagnose_start(agent, spec, &mut running, unwell).await;

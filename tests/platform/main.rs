@@ -6,6 +6,7 @@ mod bad_input;
 mod clients;
 mod database_away;
 mod kill;
+mod login;
 mod redeploy;
 mod secrets;
 mod servers;
@@ -29,6 +30,7 @@ fn main() {
         database_away::TESTS,
         secrets::TESTS,
         kill::TESTS,
+        login::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -186,10 +186,11 @@ fn example_files() -> Result<BTreeMap<String, String>> {
     for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.to_string_lossy().into_owned();
-        if let Some(path) = path
-            .strip_prefix("mcp-1.30.0/examples/")
-            .filter(|path| path.ends_with(".py"))
-        {
+        if let Some(path) = path.strip_prefix("mcp-1.30.0/examples/").filter(|path| {
+            std::path::Path::new(path)
+                .extension()
+                .is_some_and(|kind| kind == "py")
+        }) {
             let mut text = String::new();
             entry.read_to_string(&mut text)?;
             files.insert(path.to_owned(), text);

@@ -20,7 +20,10 @@ pub fn root() -> &'static Path {
 
 /// A setting of the tests themselves.
 pub fn setting(name: &str) -> Option<std::ffi::OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the tests' own settings are read here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tests' own settings are read here and nowhere else"
+    )]
     std::env::var_os(name)
 }
 

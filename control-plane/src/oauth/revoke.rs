@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::client_authentication::authenticate;
 use super::token::{TokenError, read_form};
+use crate::api_tokens;
 use crate::app::App;
 use crate::audit::Actor;
-use crate::api_tokens;
 use crate::clients::{CLI_CLIENT, Client};
 use crate::error::Result;
 use crate::grants::{self, refresh_tokens};
@@ -39,21 +39,18 @@ pub(super) async fn revoke(
         Some(grant) => Some(grant),
         None => of_access_token(&mut tx, token, &client).await?,
     };
+    let now = app.clock.now();
     if let Some(grant) = grant {
-        grants::revoke(
-            &mut tx,
-            grant,
-            &Actor::System,
-            "given back by the client",
-            app.clock.now(),
-        )
-        .await?;
-        tx.commit().await?;
+        let why = "given back by the client";
+        grants::revoke(&mut tx, grant, &Actor::System, why, now).await?;
+    } else if client.id == CLI_CLIENT
+        && let Some(found) = api_tokens::authenticate(&mut tx, token, now).await?
+    {
+        // Its access token is an API token; whoever shows it may end it.
+        let actor = Actor::ApiToken(found.token);
+        api_tokens::revoke(&mut tx, found.user.id, found.token, &actor, now).await?;
     }
-    if client.id == CLI_CLIENT {
-        end_api_token(&app, &mut tx, token).await?;
-        tx.commit().await?;
-    }
+    tx.commit().await?;
     Ok(StatusCode::OK.into_response())
 }
 

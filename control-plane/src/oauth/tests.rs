@@ -2,6 +2,7 @@
 
 mod authorize;
 mod consent;
+mod login;
 mod refresh;
 mod register;
 mod token;

@@ -149,7 +149,13 @@ fn read(answer: Answer, issuer: &str) -> anyhow::Result<String> {
         ),
         (_, error) => bail!(
             "the server refused to sign in: {}",
-            printable(answer.error_description.as_deref().or(error).unwrap_or("it did not say why"))
+            printable(
+                answer
+                    .error_description
+                    .as_deref()
+                    .or(error)
+                    .unwrap_or("it did not say why")
+            )
         ),
     }
 }
@@ -191,10 +197,16 @@ fn refused(
     match error {
         RequestTokenError::ServerResponse(said) => anyhow!(
             "{name} gave no token: {}; run `berth login` again",
-            printable(said.error_description().map_or(said.error().as_ref(), String::as_str))
+            printable(
+                said.error_description()
+                    .map_or(said.error().as_ref(), String::as_str)
+            )
         ),
         RequestTokenError::Request(error) => {
-            anyhow!("{name} does not answer ({}); run `berth login` again", root_cause(&error))
+            anyhow!(
+                "{name} does not answer ({}); run `berth login` again",
+                root_cause(&error)
+            )
         }
         RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
             anyhow!("{name} gave an answer that is no token; is this a Berth server?")
@@ -207,7 +219,9 @@ mod tests {
     use super::*;
 
     fn answer(query: &str) -> Answer {
-        let uri: http::Uri = format!("http://127.0.0.1/callback?state=s&{query}").parse().unwrap();
+        let uri: http::Uri = format!("http://127.0.0.1/callback?state=s&{query}")
+            .parse()
+            .unwrap();
         axum::extract::Query::try_from_uri(&uri).unwrap().0
     }
 
@@ -226,7 +240,9 @@ mod tests {
             read(answer(other), here).unwrap_err();
         }
         let said = read(
-            answer(&format!("error=server_error&error_description=a%1B%5Bb&{iss}")),
+            answer(&format!(
+                "error=server_error&error_description=a%1B%5Bb&{iss}"
+            )),
             here,
         );
         assert_eq!(
