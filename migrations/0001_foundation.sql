@@ -64,9 +64,11 @@ create table runners (
     name text not null,
     public_key text not null,
     images text[] not null,
-    last_seen_at timestamptz not null
+    last_seen_at timestamptz not null,
+    last_sequence bigint not null
 );
 comment on table runners is 'Runners that have synced. Secrets are sealed to public_key (X25519, base64).';
+comment on column runners.last_sequence is 'Of the newest sync; what an older one observed is not taken.';
 
 create table projects (
     id uuid primary key,

@@ -205,10 +205,13 @@ CREATE TABLE public.runners (
     name text NOT NULL,
     public_key text NOT NULL,
     images text[] NOT NULL,
-    last_seen_at timestamp with time zone NOT NULL
+    last_seen_at timestamp with time zone NOT NULL,
+    last_sequence bigint NOT NULL
 );
 
 COMMENT ON TABLE public.runners IS 'Runners that have synced. Secrets are sealed to public_key (X25519, base64).';
+
+COMMENT ON COLUMN public.runners.last_sequence IS 'Of the newest sync; what an older one observed is not taken.';
 
 CREATE TABLE public.sessions (
     id_hash bytea NOT NULL,

@@ -79,7 +79,8 @@ pub struct Row {
     pub subject: Value,
 }
 
-/// The newest rows of the organizations a person belongs to, newest first, before `before`.
+/// The newest rows of the organizations a person belongs to, and of what they did themselves,
+/// newest first, before `before`.
 pub async fn list_for(
     db: &mut PgConnection,
     user: Uuid,
@@ -89,8 +90,11 @@ pub async fn list_for(
     sqlx::query_as!(
         Row,
         "select a.id, a.at, a.actor, a.action, a.project_id, a.subject
-         from audit_log a join members m on m.organization_id = a.organization_id
-         where m.user_id = $1 and ($2::bigint is null or a.id < $2)
+         from audit_log a
+         where ($2::bigint is null or a.id < $2) and (
+             a.organization_id in (select organization_id from members where user_id = $1)
+             or a.actor = 'user:' || $1::text
+             or a.actor in (select 'token:' || id::text from api_tokens where user_id = $1))
          order by a.id desc limit $3",
         user,
         before,

@@ -34,10 +34,18 @@ pub async fn connect(options: PgConnectOptions) -> anyhow::Result<PgPool> {
 /// Brings the schema up to this binary's. Refuses a schema that is newer than the binary.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     refuse_newer_schema(pool).await?;
+    let mut connection = pool.acquire().await?;
+    // An index over a large table may take longer than any page's statement.
+    sqlx::query!("set statement_timeout = 0")
+        .execute(&mut *connection)
+        .await?;
     MIGRATIONS
-        .run(pool)
+        .run_direct(None, &mut *connection, false)
         .await
-        .context("migrating the database failed")
+        .context("migrating the database failed")?;
+    // Not back to the pool: its other connections have the limit.
+    connection.close().await?;
+    Ok(())
 }
 
 async fn refuse_newer_schema(pool: &PgPool) -> anyhow::Result<()> {

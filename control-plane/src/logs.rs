@@ -1,7 +1,7 @@
 //! Lines that builds and instances wrote.
 
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use runner::protocol::{LogLine, LogStream};
@@ -11,6 +11,12 @@ pub const PAGE: i64 = 1_000;
 
 /// Most lines kept of one deployment's stream; older ones go first.
 pub const KEPT_LINES: i64 = 20_000;
+
+/// How long the lines of a deployment that has ended are kept.
+pub const RETENTION: Duration = Duration::days(30);
+
+/// Streams that ended longer ago than this have been trimmed before.
+const LATELY: Duration = Duration::days(1);
 
 /// The topic that followers of a deployment's logs wait for (see [`crate::changes`]).
 pub fn topic(deployment: Uuid) -> String {
@@ -40,7 +46,6 @@ pub struct Line {
 }
 
 /// Keeps lines; those already kept, and those of deployments that are gone, change nothing.
-/// Only lines of deployments that `runner` works on are taken.
 pub async fn append(db: &mut PgConnection, lines: &[LogLine]) -> sqlx::Result<()> {
     let deployments: Vec<Uuid> = lines.iter().map(|l| l.deployment).collect();
     let streams: Vec<String> = lines
@@ -118,22 +123,31 @@ pub async fn list_last(
     Ok(lines)
 }
 
-/// Drops what is beyond [`KEPT_LINES`] of each stream that is being written.
-pub async fn trim(db: &mut PgConnection) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
+/// Drops what is beyond [`KEPT_LINES`] of each stream that was written lately, and everything of
+/// deployments that ended [`RETENTION`] ago.
+pub async fn trim(db: &mut PgConnection, now: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query!(
         "delete from log_lines l using (
-             select deployment_id, stream, sequence from (
-                 select deployment_id, stream, sequence,
-                        row_number() over (partition by deployment_id, stream order by sequence desc) as place
-                 from log_lines
-                 where deployment_id in (select id from deployments
-                     where state not in ('stopped', 'failed', 'canceled'))
-             ) ranked where place > $1
+             select d.id, s.stream, (
+                 select sequence from log_lines
+                 where deployment_id = d.id and stream = s.stream
+                 order by sequence desc offset $1 limit 1
+             ) as last
+             from deployments d cross join (values ('build'), ('instance')) as s (stream)
+             where d.state not in ('stopped', 'failed', 'canceled') or d.finished_at > $2
          ) old
-         where l.deployment_id = old.deployment_id and l.stream = old.stream and l.sequence = old.sequence",
+         where l.deployment_id = old.id and l.stream = old.stream and l.sequence <= old.last",
         KEPT_LINES,
+        now - LATELY,
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "delete from log_lines where deployment_id in
+             (select id from deployments where finished_at < $1)",
+        now - RETENTION,
     )
     .execute(db)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }

@@ -13,14 +13,17 @@ use crate::signing_keys::SigningKeys;
 /// The scope a caller's token must carry.
 pub const SCOPE: &str = "mcp";
 
-/// The snapshot as of now. Read in one transaction: the version and what it stands for belong
-/// together.
+/// The snapshot as of now. `db` is a transaction of its own, still unused: the version and what
+/// it stands for belong together, so everything is read from one snapshot of the database.
 pub async fn snapshot(
     db: &mut PgConnection,
     config: &ServeConfig,
     keys: &SigningKeys,
     now: OffsetDateTime,
 ) -> Result<RouteSnapshot> {
+    sqlx::query!("set transaction isolation level repeatable read, read only")
+        .execute(&mut *db)
+        .await?;
     let version = version(db, Changed::Routes).await?;
     let rows = sqlx::query!(
         r#"select p.id, p.name, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream

@@ -8,7 +8,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::io::AsyncWriteExt as _;
 use uuid::Uuid;
 
@@ -129,4 +129,61 @@ pub async fn known(db: &mut PgConnection, sha256: &str) -> sqlx::Result<bool> {
     )
     .fetch_one(db)
     .await
+}
+
+/// How many deployments of a project keep their archive for promotion and roll back.
+const KEPT_DEPLOYMENTS: i64 = 20;
+
+/// An archive that was never deployed, or a file whose upload broke off, is kept this long.
+const UNUSED: Duration = Duration::days(1);
+
+/// Removes archives that nothing can deploy any more: rows first, then files without a row.
+pub async fn sweep(db: &mut PgConnection, data: &Path, now: OffsetDateTime) -> Result<()> {
+    sqlx::query!(
+        "delete from uploads u where created_at < $1
+             and sha256 <> (select sha256 from uploads
+                 where project_id = u.project_id order by created_at desc limit 1)
+             and not exists (
+                 select 1 from (
+                     select source from deployments where project_id = u.project_id
+                     order by number desc limit $2
+                 ) kept where kept.source->>'sha256' = u.sha256)",
+        now - UNUSED,
+        KEPT_DEPLOYMENTS,
+    )
+    .execute(&mut *db)
+    .await?;
+    let directory = data.join("uploads");
+    let mut entries = match tokio::fs::read_dir(&directory).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(anyhow::Error::new(error)
+                .context("reading the uploads directory")
+                .into());
+        }
+    };
+    while let Some(entry) = entries
+        .next_entry()
+        .await
+        .context("reading the uploads directory")?
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kept = match name.strip_suffix(".tar.gz") {
+            Some(sha256) => known(db, sha256).await?,
+            None => false,
+        };
+        // A file is there before its row, and while it arrives.
+        let modified = entry
+            .metadata()
+            .await
+            .and_then(|m| m.modified())
+            .context("reading an upload's age")?;
+        if !kept && OffsetDateTime::from(modified) < now - UNUSED {
+            tokio::fs::remove_file(entry.path())
+                .await
+                .context("removing an upload")?;
+        }
+    }
+    Ok(())
 }

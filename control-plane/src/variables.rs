@@ -165,6 +165,9 @@ pub async fn change(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<()> {
+    if set.len() + unset.len() > 2 * MAX_VARIABLES {
+        return Err(too_many());
+    }
     let problems: Vec<Field> = set
         .iter()
         .filter_map(|v| {
@@ -226,6 +229,13 @@ pub async fn change(
     Ok(())
 }
 
+fn too_many() -> Error {
+    invalid(
+        "variables",
+        format!("A project has at most {MAX_VARIABLES} variables."),
+    )
+}
+
 async fn refuse_too_many(db: &mut PgConnection, project: Uuid) -> Result<()> {
     let count = sqlx::query_scalar!(
         r#"select count(*) as "count!" from variables where project_id = $1"#,
@@ -234,10 +244,7 @@ async fn refuse_too_many(db: &mut PgConnection, project: Uuid) -> Result<()> {
     .fetch_one(db)
     .await?;
     if usize::try_from(count).unwrap_or(usize::MAX) > MAX_VARIABLES {
-        return Err(invalid(
-            "variables",
-            format!("A project has at most {MAX_VARIABLES} variables."),
-        ));
+        return Err(too_many());
     }
     Ok(())
 }

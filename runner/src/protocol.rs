@@ -30,6 +30,9 @@ pub struct SyncRequest {
     pub protocol: u32,
     /// Chosen by the runner at its first start and kept in its data directory.
     pub runner: Uuid,
+    /// Grows with every sync, also across restarts of the runner: microseconds since 1970. A
+    /// request that is older than one already seen is late, and what it observed is not taken.
+    pub sequence: i64,
     /// A name for people, by default the host's name.
     pub name: String,
     /// X25519 public key, standard base64: secrets are sealed to it (libsodium sealed box).
@@ -209,7 +212,8 @@ pub struct Plan {
     pub reasons: Vec<String>,
 }
 
-/// What a server offers, as it answered the probe.
+/// What a server offers, as it answered the probe. The runner keeps it small (a quarter of a
+/// mebibyte in all) and free of NUL, because it travels with every sync and Postgres keeps it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Surface {
     /// The MCP revision the probe spoke, for example `2025-11-25`.

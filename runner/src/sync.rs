@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::agent::Agent;
 use crate::build::source::{UploadSource, UploadStream};
 use crate::client;
+use crate::clock;
 use crate::config::Config;
 use crate::protocol::{LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse};
 use crate::runtime::Runtime;
@@ -212,6 +213,7 @@ impl<R: Runtime> Agent<R> {
         SyncRequest {
             protocol: PROTOCOL_VERSION,
             runner: self.id,
+            sequence: clock::micros(clock::now()),
             name: self.name.clone(),
             public_key: self.keys.public_base64(),
             images: self.image_names().await,

@@ -106,10 +106,11 @@ fn fails(project: &str, git: &str, more: &[&str], expected: &Expected) -> Result
         outcome.stderr.contains(expected.cause) || outcome.stdout.contains(expected.cause),
         "{outcome:?}"
     );
-    same_in_the_api(&platform, project, diagnosis)
+    same_everywhere(&platform, project, diagnosis)
 }
 
-fn same_in_the_api(platform: &Platform, project: &str, diagnosis: &Value) -> Result<()> {
+/// The API, the page and the kept log.
+fn same_everywhere(platform: &Platform, project: &str, diagnosis: &Value) -> Result<()> {
     let http = reqwest::blocking::Client::new();
     let base = format!("{}/api/v1/projects/{project}/deployments", platform.url());
     let list: Value = http
@@ -139,7 +140,24 @@ fn same_in_the_api(platform: &Platform, project: &str, diagnosis: &Value) -> Res
             .is_some_and(|lines| !lines.is_empty()),
         "the log is kept: {logs}"
     );
+    let page = platform.page(&format!("/projects/{project}/deployments/{number}"))?;
+    for field in ["cause", "fix"] {
+        let sentence = diagnosis[field].as_str().context("a diagnosis has both")?;
+        ensure!(
+            page.contains(&escaped(sentence)),
+            "the page lacks “{sentence}”: {page}"
+        );
+    }
     Ok(())
+}
+
+/// As the templates write text.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&#38;")
+        .replace('<', "&#60;")
+        .replace('>', "&#62;")
+        .replace('"', "&#34;")
+        .replace('\'', "&#39;")
 }
 
 fn repository(code: &str, requirements: &str) -> Result<Repository> {

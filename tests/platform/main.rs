@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod clients;
 mod database_away;
+mod deploy;
 mod kill;
 mod login;
 mod redeploy;
@@ -30,6 +31,7 @@ fn main() {
         database_away::TESTS,
         secrets::TESTS,
         kill::TESTS,
+        deploy::TESTS,
         login::TESTS,
     ]
     .into_iter()

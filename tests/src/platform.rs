@@ -34,6 +34,7 @@ pub struct Platform {
     options: Options,
     child: Mutex<Option<Child>>,
     token: OnceLock<String>,
+    cookie: OnceLock<String>,
 }
 
 impl Platform {
@@ -51,6 +52,7 @@ impl Platform {
             options,
             child: Mutex::new(None),
             token: OnceLock::new(),
+            cookie: OnceLock::new(),
         };
         platform.launch()?;
         platform.wait_ready()?;
@@ -191,6 +193,46 @@ impl Platform {
         Ok(self.token.get_or_init(|| token.to_owned()))
     }
 
+    /// A page of the dashboard as the owner gets it.
+    pub fn page(&self, path: &str) -> Result<String> {
+        let answer = reqwest::blocking::Client::new()
+            .get(format!("{}{path}", self.url()))
+            .header("cookie", self.cookie()?)
+            .send()?;
+        Ok(answer.error_for_status()?.text()?)
+    }
+
+    /// The owner's session, made once through the sign-in form.
+    fn cookie(&self) -> Result<&str> {
+        if let Some(cookie) = self.cookie.get() {
+            return Ok(cookie);
+        }
+        let http = reqwest::blocking::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        let address = format!("{}/signin", self.url());
+        let form = http.get(&address).send()?.error_for_status()?;
+        let anonymous = set_cookie(&form)?;
+        let page = form.text()?;
+        let csrf = page
+            .split_once("name=\"csrf\" value=\"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map(|(csrf, _)| csrf)
+            .with_context(|| format!("no CSRF field in {page}"))?;
+        let signed_in = http
+            .post(&address)
+            .header("cookie", anonymous)
+            .header("origin", self.url())
+            .form(&[
+                ("csrf", csrf),
+                ("email", OWNER_EMAIL),
+                ("password", &self.password),
+            ])
+            .send()?;
+        let cookie = set_cookie(&signed_in)?;
+        Ok(self.cookie.get_or_init(|| cookie))
+    }
+
     /// Ids of this platform's containers on the engine, running or not.
     pub fn containers(&self) -> Result<Vec<String>> {
         self.engine(&["ps", "--all", "--quiet", "--no-trunc"])
@@ -262,6 +304,20 @@ impl Platform {
         );
         Ok(all)
     }
+}
+
+/// `name=value` of the cookie that an answer sets.
+fn set_cookie(answer: &reqwest::blocking::Response) -> Result<String> {
+    let header = answer
+        .headers()
+        .get("set-cookie")
+        .with_context(|| format!("no cookie in {answer:?}"))?;
+    Ok(header
+        .to_str()?
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 impl Drop for Platform {

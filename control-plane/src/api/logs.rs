@@ -74,6 +74,7 @@ pub async fn list(
         let follower = Follower {
             waiter: app.changes.subscribe(),
             app,
+            person: caller.user.id,
             project: project.id,
             deployment: deployment.id,
             stream: which,
@@ -92,6 +93,7 @@ pub async fn list(
 struct Follower {
     app: App,
     waiter: Waiter,
+    person: Uuid,
     project: Uuid,
     deployment: Uuid,
     stream: LogStream,
@@ -130,6 +132,8 @@ impl Follower {
 
     async fn look(&mut self) -> Result<(Vec<Event>, bool)> {
         let mut db = self.app.db.acquire().await?;
+        // Whoever lost their access since does not see the next line.
+        projects::get_for(&mut db, self.person, &self.project.to_string()).await?;
         // State before lines: when it is final, the lines read after it are all there are.
         let deployment =
             deployments::get(&mut db, self.project, &self.deployment.to_string()).await?;

@@ -29,6 +29,9 @@ pub use problem::ApiError;
 /// Largest JSON body. The largest honest one sets every variable of a project.
 const MAX_JSON_BYTES: usize = 16 * 1024 * 1024;
 
+/// Largest body of a stranger's: an e-mail address and a password.
+const MAX_LOGIN_BYTES: usize = 16 * 1024;
+
 /// Everything under `/api/v1`.
 pub fn router() -> Router<App> {
     endpoints()
@@ -49,7 +52,10 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/health", get(health::live)),
         ("/ready", get(health::ready)),
         ("/openapi.json", get(openapi::document)),
-        ("/login", post(login::login)),
+        (
+            "/login",
+            post(login::login).layer(DefaultBodyLimit::max(MAX_LOGIN_BYTES)),
+        ),
         ("/me", get(members::me)),
         ("/members", get(members::list)),
         ("/audit", get(audit::list)),

@@ -74,7 +74,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stop = shutdown.clone();
     roles.spawn(async move { ("runner", runner::run(runner, stop).await) });
     let stop = shutdown.clone();
-    roles.spawn(async move { ("control plane", control_plane(config, control, stop).await) });
+    // Boxed because it holds all of a start's steps, which is large for a future on the stack.
+    roles.spawn(async move {
+        (
+            "control plane",
+            Box::pin(control_plane(config, control, stop)).await,
+        )
+    });
     wait(roles, shutdown).await?;
     drop(data);
     Ok(ExitCode::SUCCESS)

@@ -31,11 +31,7 @@ pub async fn routes(
     loop {
         let current = version(&mut *app.db.acquire().await?, Changed::Routes).await?;
         if current != after {
-            // One snapshot of the database: the version and the rows belong together.
             let mut tx = app.db.begin().await?;
-            sqlx::query("set transaction isolation level repeatable read, read only")
-                .execute(&mut *tx)
-                .await?;
             let snapshot =
                 routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now()).await?;
             return Ok(Json(snapshot).into_response());

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner::protocol::{
-    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, SyncRequest, SyncResponse,
+    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse,
 };
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
@@ -18,12 +18,10 @@ use uuid::Uuid;
 use super::InternalError;
 use crate::app::App;
 use crate::db::{Changed, version};
+use crate::deployments::{self, LEASE};
 use crate::error::{Error, Result};
-use crate::{deployments, logs as lines, runners, uploads, variables};
-
-/// How long a runner owns its deployments without a word: three held syncs, so that one lost
-/// answer does not hand its work to another.
-const LEASE: time::Duration = time::Duration::seconds(60);
+use crate::runners::{self, Before, Presence};
+use crate::{logs as lines, uploads, variables};
 
 /// Takes over what the runner observed and answers what it should have, held while that is what
 /// it knows already.
@@ -41,9 +39,11 @@ pub async fn sync(
     let wait = Duration::from_millis(u64::from(request.wait_ms.min(MAX_WAIT_MS)));
     let deadline = Instant::now() + wait;
     let mut waiter = app.changes.subscribe();
-    take_over(&app, &request).await?;
+    let before = take_over(&app, &request).await?;
+    let now = app.clock.now();
+    let present = before.seen_at.is_some_and(|at| now - at < LEASE);
     loop {
-        let answer = desired(&app, &request).await?;
+        let answer = desired(&app, &request, present).await?;
         if answer.version != request.after || Instant::now() >= deadline {
             return Ok(Json(answer));
         }
@@ -51,37 +51,53 @@ pub async fn sync(
     }
 }
 
-/// One transaction a report: one that fails must not hold the others back.
-async fn take_over(app: &App, request: &SyncRequest) -> Result<()> {
-    let drain = app.config.drain();
-    {
-        let mut tx = app.db.begin().await?;
-        runners::saw(
-            &mut tx,
-            request.runner,
-            &request.name,
-            &request.public_key,
-            &request.images,
-            app.clock.now(),
-        )
-        .await?;
-        tx.commit().await?;
+/// Each report in a transaction of its own: one that cannot be taken must not hold back the
+/// others, nor the answer.
+async fn take_over(app: &App, request: &SyncRequest) -> Result<Before> {
+    let presence = Presence {
+        id: request.runner,
+        sequence: request.sequence,
+        name: &request.name,
+        public_key: &request.public_key,
+        images: &request.images,
+    };
+    let mut tx = app.db.begin().await?;
+    let before = runners::saw(&mut tx, &presence, app.clock.now()).await?;
+    tx.commit().await?;
+    if before.late {
+        return Ok(before);
     }
     for report in &request.observed {
-        let mut tx = app.db.begin().await?;
-        deployments::take_report(&mut tx, request.runner, report, drain, app.clock.now()).await?;
-        tx.commit().await?;
+        match take_one(app, request.runner, report).await {
+            Err(Error::Unavailable(sentence)) => return Err(Error::Unavailable(sentence)),
+            Err(error) => {
+                let cause = if let Error::Internal(cause) = &error {
+                    format!("{cause:#}")
+                } else {
+                    error.to_string()
+                };
+                tracing::error!(deployment.id = %report.deployment, error = cause, "a report could not be taken");
+            }
+            Ok(()) => {}
+        }
     }
+    Ok(before)
+}
+
+async fn take_one(app: &App, runner: Uuid, report: &Report) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    deployments::take_report(&mut tx, runner, report, app.config.drain(), app.clock.now()).await?;
+    tx.commit().await?;
     Ok(())
 }
 
 /// Claims what waits and reads what the runner should have.
-async fn desired(app: &App, request: &SyncRequest) -> Result<SyncResponse> {
+async fn desired(app: &App, request: &SyncRequest, present: bool) -> Result<SyncResponse> {
     let mut tx = app.db.begin().await?;
     // Before the rows: a change that commits in between is then answered with the older version
     // and looked at again.
     let version = version(&mut tx, Changed::Sync).await?;
-    deployments::claim(&mut tx, request.runner, LEASE, app.clock.now()).await?;
+    deployments::claim(&mut tx, request.runner, present, app.clock.now()).await?;
     let rows = deployments::list_desired(&mut tx, request.runner).await?;
     let mut specs = Vec::with_capacity(rows.len());
     for row in rows {

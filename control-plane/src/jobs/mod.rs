@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::{deployments, grants, login_codes, logs, signin};
+use crate::{deployments, grants, login_codes, logs, signin, uploads};
 
 /// Drains end within this long of their time.
 const TICK: Duration = Duration::from_secs(1);
@@ -36,13 +36,15 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     deployments::end_drains(&mut tx, now).await?;
+    deployments::end_abandoned(&mut tx, now).await?;
     tx.commit().await?;
     if ticks.is_multiple_of(TICKS_BETWEEN_PURGES) {
         let mut db = app.db.acquire().await?;
         signin::purge_expired(&mut db, now).await?;
         grants::purge_expired(&mut db, now).await?;
         login_codes::purge_expired(&mut db, now).await?;
-        logs::trim(&mut db).await?;
+        logs::trim(&mut db, now).await?;
+        uploads::sweep(&mut db, &app.config.data, now).await?;
     }
     Ok(())
 }

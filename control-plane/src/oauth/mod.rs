@@ -1,6 +1,7 @@
 //! The authorization server: OAuth 2.1 as the Model Context Protocol profiles it (revisions
 //! 2025-03-26 to 2026-07-28). Public clients register themselves, a person allows each on one
-//! project, and the access token is good for that project alone.
+//! project, and the access token is good for that project alone. One client is built in, `berth
+//! login`: it alone may ask for the API, and is given an API token.
 
 mod access_token;
 mod authorize;

@@ -3,7 +3,6 @@
 use http::StatusCode;
 use runner::protocol::{Commit, Diagnosis, LogLine, LogStream, Phase, Plan, Report, Surface};
 use serde_json::json;
-use time::Duration;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -19,16 +18,16 @@ async fn runner(app: &App) -> Uuid {
     // X25519's base point: any 32 bytes are a key to seal to.
     let key = "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let mut db = app.db.acquire().await.unwrap();
-    runners::saw(
-        &mut db,
+    let presence = runners::Presence {
         id,
-        "one",
-        key,
-        &["python:3.11".into()],
-        app.clock.now(),
-    )
-    .await
-    .unwrap();
+        sequence: 1,
+        name: "one",
+        public_key: key,
+        images: &["python:3.11".into()],
+    };
+    runners::saw(&mut db, &presence, app.clock.now())
+        .await
+        .unwrap();
     id
 }
 
@@ -74,7 +73,7 @@ async fn report(app: &App, runner: Uuid, deployment: Uuid, change: impl FnOnce(&
     };
     change(&mut report);
     let mut db = app.db.acquire().await.unwrap();
-    deployments::claim(&mut db, runner, Duration::MINUTE, app.clock.now())
+    deployments::claim(&mut db, runner, true, app.clock.now())
         .await
         .unwrap();
     deployments::take_report(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod fit;
 mod probe;
 
 pub use probe::{ProbeFailure, Prober};

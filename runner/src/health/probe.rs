@@ -170,6 +170,7 @@ impl Conversation<'_> {
                 .await?;
         }
         surface.capabilities = capabilities;
+        super::fit::fit(&mut surface);
         Ok(surface)
     }
 

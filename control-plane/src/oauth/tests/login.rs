@@ -123,10 +123,7 @@ async fn only_the_command_line_may_ask_for_the_api() {
     let mut scene = Scene::new().await;
     for (changed, code) in [
         (vec![("resource", API)], "invalid_target"),
-        (
-            vec![("resource", API), ("scope", "api")],
-            "invalid_target",
-        ),
+        (vec![("resource", API), ("scope", "api")], "invalid_target"),
         (vec![("scope", "api")], "invalid_scope"),
     ] {
         let path = scene.request(&changed);

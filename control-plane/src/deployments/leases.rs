@@ -1,0 +1,201 @@
+//! Which runner works on which deployment, and what it should have.
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use runner::protocol::Source;
+
+use super::set_state;
+use super::state::State;
+use crate::audit::{self, Actor};
+use crate::db::{Changed, bump};
+use crate::error::Result;
+
+/// How long a runner owns its deployments without a word: three held syncs, so that one lost
+/// answer does not hand its work to another.
+pub const LEASE: Duration = Duration::seconds(60);
+
+/// A runner that has been away for this long will not finish what it had begun: a build and a
+/// start at their usual limits, and some.
+const ABANDONED: Duration = Duration::minutes(20);
+
+/// Gives a runner the deployments that nobody works on, and renews the lease on its own. It takes
+/// over what another let lapse only when it was `present` throughout: after an outage of the
+/// control plane every lease has lapsed, and whoever syncs first must not take the others' work.
+pub async fn claim(
+    db: &mut PgConnection,
+    runner: Uuid,
+    present: bool,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    // A row that is locked is being reported on this moment, so its runner is alive.
+    sqlx::query!(
+        "update deployments set lease_until = $2 where id in (
+             select id from deployments
+             where runner_id = $1 and state not in ('stopped', 'failed', 'canceled')
+             for update skip locked)",
+        runner,
+        now + LEASE,
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "update deployments set runner_id = $1, lease_until = $2
+         where id in (
+             select id from deployments
+             where state not in ('stopped', 'failed', 'canceled')
+               and (runner_id is null or ($4 and runner_id <> $1 and lease_until < $3))
+             order by created_at for update skip locked
+         )",
+        runner,
+        now + LEASE,
+        now,
+        present,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends what a runner left behind that went away for good and that no other took over: the
+/// pending ones fail with a reason, the draining ones are stopped. What is live stays so, in case
+/// the runner comes back.
+pub async fn end_abandoned(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
+    let abandoned = sqlx::query!(
+        "select d.id, d.state, d.project_id, p.organization_id
+         from deployments d join projects p on p.id = d.project_id
+         where d.runner_id is not null and d.lease_until < $1
+           and d.state in ('queued', 'building', 'starting', 'checking', 'draining')
+         for update of d skip locked",
+        now - ABANDONED,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    for row in abandoned {
+        let end = if row.state == State::Draining.name() {
+            State::Stopped
+        } else {
+            State::Failed
+        };
+        set_state(db, row.id, end, now).await?;
+        if end == State::Failed {
+            sqlx::query!(
+                "update deployments set diagnosis = $2 where id = $1",
+                row.id,
+                runner_gone()
+            )
+            .execute(&mut *db)
+            .await?;
+        }
+        audit::record(
+            db,
+            audit::Entry {
+                at: now,
+                actor: &Actor::System,
+                action: "deployment.abandon",
+                organization: Some(row.organization_id),
+                project: Some(row.project_id),
+                subject: json!({ "deployment": row.id }),
+            },
+        )
+        .await?;
+        bump(db, Changed::Routes).await?;
+    }
+    Ok(())
+}
+
+/// A diagnosis in the runner's form; it cannot give this one itself.
+fn runner_gone() -> serde_json::Value {
+    json!({
+        "code": "platform_failure",
+        "cause": "The runner that worked on this deployment went away and did not come back.",
+        "fix": "Check with `berth doctor` that a runner is connected, then deploy again.",
+        "location": null,
+    })
+}
+
+/// One deployment that a runner is to have, with what is needed to tell it.
+#[derive(Debug)]
+pub struct Desired {
+    /// The deployment.
+    pub id: Uuid,
+    /// Its project.
+    pub project_id: Uuid,
+    /// The project's name.
+    pub project_name: String,
+    /// The project's organization.
+    pub organization_id: Uuid,
+    /// Where the code comes from; the commit filled in once known.
+    pub source: Source,
+    /// As asked for.
+    pub entrypoint: Option<String>,
+    /// Whether it is to be stopped.
+    pub stop: bool,
+}
+
+/// Everything a runner is to have.
+pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Desired>> {
+    let rows = sqlx::query!(
+        r#"select d.id, d.project_id, p.name as project_name, p.organization_id, d.source, d.entrypoint, d.commit_id,
+             (d.stop_requested_at is not null) as "stop!"
+         from deployments d join projects p on p.id = d.project_id
+         where d.runner_id = $1 and d.state not in ('stopped', 'failed', 'canceled')
+         order by d.created_at"#,
+        runner,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let mut source: Source = serde_json::from_value(row.source)?;
+            if let Source::Git { commit, .. } = &mut source
+                && row.commit_id.is_some()
+            {
+                *commit = row.commit_id;
+            }
+            Ok(Desired {
+                id: row.id,
+                project_id: row.project_id,
+                project_name: row.project_name,
+                organization_id: row.organization_id,
+                source,
+                entrypoint: row.entrypoint,
+                stop: row.stop,
+            })
+        })
+        .collect()
+}
+
+/// How long between telling edges to forget a drained instance and stopping it, so that no edge
+/// sends a last request to a stopped server.
+const UNROUTE_GRACE: Duration = Duration::seconds(2);
+
+/// Ends drains whose time has come: first edges forget the instance, then it is stopped.
+pub async fn end_drains(db: &mut PgConnection, now: OffsetDateTime) -> sqlx::Result<()> {
+    let unrouted = sqlx::query!(
+        "update deployments set unrouted_at = $1
+         where state = 'draining' and unrouted_at is null and drain_until <= $1",
+        now,
+    )
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    if unrouted > 0 {
+        bump(db, Changed::Routes).await?;
+    }
+    let stopped = sqlx::query!(
+        "update deployments set stop_requested_at = $1
+         where state = 'draining' and stop_requested_at is null and unrouted_at <= $2",
+        now,
+        now - UNROUTE_GRACE,
+    )
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    if stopped > 0 {
+        bump(db, Changed::Sync).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! What runners say of deployments, and the promotion that follows.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use runner::protocol::{Phase, Report};
+
+use super::set_state;
+use super::state::{State, transition};
+use crate::audit::{self, Actor};
+use crate::db::{Changed, bump};
+use crate::error::Result;
+
+/// Takes over what a runner says of one deployment. `drain` is how long a replaced instance keeps
+/// serving. Reports on deployments of other runners are ignored: their lease was lost.
+pub async fn take_report(
+    db: &mut PgConnection,
+    runner: Uuid,
+    report: &Report,
+    drain: std::time::Duration,
+    now: OffsetDateTime,
+) -> Result<()> {
+    // Always project before deployment, so that two reports never wait for each other.
+    let Some(owner) = sqlx::query!(
+        "select p.id, p.organization_id from projects p join deployments d on d.project_id = p.id
+         where d.id = $1 and d.runner_id = $2 for update of p",
+        report.deployment,
+        runner,
+    )
+    .fetch_optional(&mut *db)
+    .await?
+    else {
+        return Ok(());
+    };
+    keep_facts(db, report, now).await?;
+    keep_upstream(db, report).await?;
+    let moved = match report.phase {
+        Phase::Building => set_state(db, report.deployment, State::Building, now).await?,
+        Phase::Starting => set_state(db, report.deployment, State::Starting, now).await?,
+        Phase::Checking => set_state(db, report.deployment, State::Checking, now).await?,
+        Phase::Healthy => {
+            go_live(
+                db,
+                owner.id,
+                owner.organization_id,
+                report.deployment,
+                drain,
+                now,
+            )
+            .await?
+        }
+        Phase::Stopped => set_state(db, report.deployment, State::Stopped, now).await?,
+        Phase::Failed => fail(db, owner.id, owner.organization_id, report.deployment, now).await?,
+    };
+    // Building, starting and checking change nothing of what any runner should have.
+    if moved && report.phase >= Phase::Healthy {
+        bump(db, Changed::Sync).await?;
+    }
+    Ok(())
+}
+
+/// Writes what a report tells beside the phase; a fact once known is not forgotten by a report
+/// that lacks it, and nothing is written when nothing is new: every sync carries every report.
+async fn keep_facts(db: &mut PgConnection, report: &Report, now: OffsetDateTime) -> Result<()> {
+    let commit = report.commit.as_ref();
+    sqlx::query!(
+        "update deployments set
+             commit_id = coalesce($2, commit_id), commit_subject = coalesce($3, commit_subject),
+             commit_author = coalesce($4, commit_author), plan = coalesce($5, plan),
+             surface = coalesce($6, surface), diagnosis = coalesce($7, diagnosis),
+             timings = case when $8::jsonb = '[]' then timings else $8 end, updated_at = $9
+         where id = $1
+             and (coalesce($2, commit_id), coalesce($3, commit_subject), coalesce($4, commit_author),
+                  coalesce($5, plan), coalesce($6, surface), coalesce($7, diagnosis),
+                  case when $8::jsonb = '[]' then timings else $8 end)
+                 is distinct from
+                 (commit_id, commit_subject, commit_author, plan, surface, diagnosis, timings)",
+        report.deployment,
+        commit.map(|c| c.id.as_str()),
+        commit.and_then(|c| c.subject.as_deref()),
+        commit.and_then(|c| c.author.as_deref()),
+        optional_json(report.plan.as_ref())?,
+        optional_json(report.surface.as_ref())?,
+        optional_json(report.diagnosis.as_ref())?,
+        serde_json::to_value(&report.timings)?,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Where the instance answers. While it restarts the last address stays: edges then meet a closed
+/// port and hold the call, instead of saying that nothing is deployed.
+async fn keep_upstream(db: &mut PgConnection, report: &Report) -> Result<()> {
+    let known = match report.phase {
+        Phase::Healthy => report.upstream.as_deref(),
+        Phase::Stopped | Phase::Failed => None,
+        Phase::Building | Phase::Starting | Phase::Checking => return Ok(()),
+    };
+    let changed = sqlx::query!(
+        "update deployments set upstream = $2 where id = $1 and upstream is distinct from $2",
+        report.deployment,
+        known,
+    )
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    if changed > 0 {
+        bump(db, Changed::Routes).await?;
+    }
+    Ok(())
+}
+
+fn optional_json<T: Serialize>(value: Option<&T>) -> Result<Option<Value>> {
+    Ok(value.map(serde_json::to_value).transpose()?)
+}
+
+/// Promotion: the new one live, the old one draining, the routes changed and the audit row
+/// written, all in the caller's transaction. One that a newer live one overtook is canceled.
+async fn go_live(
+    db: &mut PgConnection,
+    project: Uuid,
+    organization: Uuid,
+    deployment: Uuid,
+    drain: std::time::Duration,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    let this = sqlx::query!(
+        r#"select number, state, (upstream is not null and commit_id is not null) as "reachable!"
+         from deployments where id = $1 for update"#,
+        deployment
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    if !this.reachable || transition(State::parse(&this.state)?, State::Live).is_none() {
+        return Ok(false);
+    }
+    let live = sqlx::query!(
+        "select id, number from deployments where project_id = $1 and state = 'live' for update",
+        project,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    if live.as_ref().is_some_and(|live| live.number > this.number) {
+        return set_state(db, deployment, State::Canceled, now).await;
+    }
+    if let Some(live) = &live {
+        set_state(db, live.id, State::Draining, now).await?;
+        sqlx::query!(
+            "update deployments set drain_until = $2 where id = $1",
+            live.id,
+            now + drain
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    set_state(db, deployment, State::Live, now).await?;
+    sqlx::query!(
+        "update deployments set live_at = $2 where id = $1",
+        deployment,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    bump(db, Changed::Routes).await?;
+    audit::record(
+        db,
+        audit::Entry {
+            at: now,
+            actor: &Actor::System,
+            action: "deployment.live",
+            organization: Some(organization),
+            project: Some(project),
+            subject: json!({
+                "deployment": deployment, "number": this.number, "replaced": live.map(|live| live.number),
+            }),
+        },
+    )
+    .await?;
+    Ok(true)
+}
+
+async fn fail(
+    db: &mut PgConnection,
+    project: Uuid,
+    organization: Uuid,
+    deployment: Uuid,
+    now: OffsetDateTime,
+) -> Result<bool> {
+    if !set_state(db, deployment, State::Failed, now).await? {
+        return Ok(false);
+    }
+    // It may have been live: edges must forget it.
+    bump(db, Changed::Routes).await?;
+    audit::record(
+        db,
+        audit::Entry {
+            at: now,
+            actor: &Actor::System,
+            action: "deployment.fail",
+            organization: Some(organization),
+            project: Some(project),
+            subject: json!({ "deployment": deployment }),
+        },
+    )
+    .await?;
+    Ok(true)
+}
