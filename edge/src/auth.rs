@@ -1,7 +1,7 @@
 //! Access tokens: verified once, remembered until they expire.
 //!
 //! Tokens are JWTs of the platform's authorization server (RFC 9068) signed with ES256, bound to
-//! one project by their audience (RFC 8707). Verification costs some 60 µs and a remembered
+//! one project by their audience (RFC 8707) and its id. Verification costs some 60 µs and a remembered
 //! verdict below 1 µs, so each token is verified once per snapshot of keys and revoked grants.
 
 use std::collections::{HashMap, HashSet};
@@ -48,6 +48,7 @@ pub(crate) struct Verifier {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     audience: String,
+    project: Uuid,
     scope: String,
     /// Seconds since 1970.
     expires: u64,
@@ -77,7 +78,10 @@ struct Claims {
     client_id: String,
     #[serde(default)]
     scope: String,
+    /// The grant.
     gid: Uuid,
+    /// The project: its name, and so the audience, may be another one's later.
+    pid: Uuid,
 }
 
 impl Verifier {
@@ -107,16 +111,17 @@ impl Verifier {
             && self.revoked == snapshot.revoked_grants.iter().copied().collect()
     }
 
-    /// Checks the token in `headers` for `resource` and `scope`.
+    /// Checks the token in `headers` for `resource`, which `project` is at the moment, and `scope`.
     pub(crate) fn check(
         &self,
         headers: &HeaderMap,
         resource: &str,
+        project: Uuid,
         scope: &str,
     ) -> Result<Arc<Token>, Denied> {
         let bearer = bearer_token(headers)?;
         let token = self.verify(bearer).ok_or(Denied::Invalid)?;
-        if token.audience != resource || token.expired() {
+        if token.audience != resource || token.project != project || token.expired() {
             return Err(Denied::Invalid);
         }
         if !token.scope.split(' ').any(|granted| granted == scope) {
@@ -156,6 +161,7 @@ impl Verifier {
         }
         Some(Token {
             audience: claims.aud,
+            project: claims.pid,
             scope: claims.scope,
             expires: claims.exp,
             // Neither half contains a line feed, so two pairs never look alike.

@@ -1,9 +1,10 @@
 //! Every setting of the edge.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use url::Url;
 
 /// Settings of the edge: the public listener in front of the dashboard and of every project.
@@ -74,6 +75,33 @@ pub struct Config {
         default_value = ".berth"
     )]
     pub data: PathBuf,
+
+    /// The proxies in front.
+    #[command(flatten)]
+    pub proxies: TrustedProxies,
+}
+
+/// Which peers are the operator's own proxies.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TrustedProxies {
+    /// Network (`10.0.0.0/8`) or address of a proxy in front, whose X-Forwarded-For and
+    /// X-Forwarded-Proto are believed; repeat the flag, or separate by commas in the variable.
+    #[arg(
+        long = "trusted-proxy",
+        env = "BERTH_TRUSTED_PROXIES",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        value_parser = parse_network
+    )]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// A network, or an address for a network of that alone.
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse()
+        .or_else(|_| text.parse().map(|address: IpAddr| address.into()))
+        .map_err(|_| "give a network such as 10.0.0.0/8, or an address such as 127.0.0.1".into())
 }
 
 impl Config {
@@ -152,6 +180,21 @@ mod tests {
         let cli = Cli::parse_from(["berth", "--listen", "127.0.0.1:1,[::1]:2"]);
         assert_eq!(cli.edge.listen.len(), 2);
         assert_eq!(cli.edge.listen[1].port(), 2);
+    }
+
+    #[test]
+    fn proxies_are_networks_or_addresses() {
+        let cli = Cli::parse_from([
+            "berth",
+            "--trusted-proxy",
+            "10.0.0.0/8,127.0.0.1",
+            "--trusted-proxy",
+            "::1",
+        ]);
+        let networks = cli.edge.proxies.trusted_proxies;
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "127.0.0.1/32", "::1/128"]);
+        assert!(Cli::try_parse_from(["berth", "--trusted-proxy", "proxy"]).is_err());
     }
 
     #[test]

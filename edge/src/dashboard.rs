@@ -8,11 +8,12 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 
 use crate::body::ResponseBody;
+use crate::client::Client;
 use crate::error::Refusal;
 use crate::forward::{self, Ready};
 use crate::headers;
 use crate::limit::Kind;
-use crate::server::{Client, Edge};
+use crate::server::Edge;
 
 /// Longest wait for the head of an answer. It covers the upload of a source, which may take long
 /// on a slow line.
@@ -51,7 +52,8 @@ pub(crate) async fn answer(
             "There is nothing here. Go to the dashboard's front page.",
         ));
     }
-    headers::forward_request(&mut parts.headers, &edge.origin(client));
+    let origin = client.origin(&parts.headers, edge.scheme);
+    headers::forward_request(&mut parts.headers, origin);
     let ready = match Ready::get(&edge.control).await {
         Ok(ready) => ready,
         Err(error) => {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::timeout;
@@ -70,6 +71,11 @@ pub(crate) async fn send(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     to_origin_form(&mut parts.uri);
+    if !body.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
+        // Said here since the client library would drop the body of a GET otherwise.
+        let chunked = HeaderValue::from_static("chunked");
+        parts.headers.insert(TRANSFER_ENCODING, chunked);
+    }
     let (body, seen) = RequestBody::new(body, limit);
     let request = Request::from_parts(parts, body);
     let answer = match timeout(first_byte, exchange(pool, ready, request)).await {

@@ -14,23 +14,25 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// With it a server would have an nginx in front answer with the operator's files.
+const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const BERTH_DEPLOYMENT: HeaderName = HeaderName::from_static("berth-deployment");
 const BERTH_COMMIT: HeaderName = HeaderName::from_static("berth-commit");
 
 /// What the edge tells an upstream about where a request came from.
 #[derive(Debug)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct Origin {
     /// The client's address.
-    pub(crate) address: &'a HeaderValue,
+    pub(crate) address: HeaderValue,
     /// `http` or `https`, as the client sees it.
     pub(crate) scheme: &'static str,
 }
 
 /// Removes what must not pass in a request and sets the forwarding headers.
-pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
+pub(crate) fn forward_request(headers: &mut HeaderMap, origin: Origin) {
     // Taken first: a request may name it in Connection.
     let host = headers.get(HOST).cloned();
     strip_hop_by_hop(headers);
@@ -43,7 +45,7 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, origin: &Origin<'_>) {
     for name in forged {
         headers.remove(name);
     }
-    headers.insert(X_FORWARDED_FOR, origin.address.clone());
+    headers.insert(X_FORWARDED_FOR, origin.address);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     if let Some(host) = host {
         headers.insert(X_FORWARDED_HOST, host.clone());
@@ -111,6 +113,7 @@ pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, guarded
         ALT_SVC,
         CLEAR_SITE_DATA,
         SERVICE_WORKER_ALLOWED,
+        X_ACCEL_REDIRECT,
     ] {
         headers.remove(name);
     }
@@ -127,12 +130,42 @@ pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, guarded
     } else {
         keep_cookies_home(headers);
     }
-    if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
+    if guarded {
+        keep_from_caches(headers);
+    } else if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
         entry.insert(HeaderValue::from_static("no-store"));
     }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(BERTH_DEPLOYMENT, target.deployment_header.clone());
     headers.insert(BERTH_COMMIT, target.commit_header.clone());
+}
+
+/// Forbids every cache to keep an answer that was given to a token's owner, whatever the server
+/// said: caches serve one URL's answer to all. Headers that some caches put above `Cache-Control`
+/// go (RFC 9213; nginx, Varnish).
+fn keep_from_caches(headers: &mut HeaderMap) {
+    let overriding: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.ends_with("cdn-cache-control")
+                || matches!(name, "surrogate-control" | "x-accel-expires")
+        })
+        .cloned()
+        .collect();
+    for name in overriding {
+        headers.remove(name);
+    }
+    let is_events = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    // A proxy that compresses a stream holds its events back.
+    let value = if is_events {
+        "no-store, no-transform"
+    } else {
+        "no-store"
+    };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
 }
 
 /// Takes the `Domain` attribute from cookies (RFC 6265 section 4.1.2.3): with it a project could
@@ -216,11 +249,10 @@ mod tests {
             ("mcp-param-x", "kept"),
             ("x-forwardedness", "kept"),
         ]);
-        let address = HeaderValue::from_static("1.2.3.4");
         forward_request(
             &mut headers,
-            &Origin {
-                address: &address,
+            Origin {
+                address: HeaderValue::from_static("1.2.3.4"),
                 scheme: "https",
             },
         );

@@ -1,11 +1,7 @@
-//! What one client and one project may take of the edge.
+//! What one project may take of the edge.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Client connections open at once. Each may hold one connection to an instance as well, so this
-/// needs twice as many file descriptors.
-pub(crate) const MAX_CONNECTIONS: usize = 8192;
 
 /// Requests of one project being answered at once; the next one gets 429. An instance has one or
 /// two processors: what exceeds this would wait in it, and other projects share the edge.

@@ -1,7 +1,7 @@
 //! A project's host: who may call, where the call goes, what comes back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
@@ -11,14 +11,16 @@ use hyper::body::Incoming;
 
 use crate::auth::Denied;
 use crate::body::{EndpointWatch, ResponseBody, Seen, UpstreamBody};
+use crate::client::Client;
 use crate::cors;
 use crate::error::{self, Refusal};
-use crate::forward::{self, Failure, Ready};
+use crate::forward::{self, Failure};
 use crate::headers;
 use crate::limit::{Kind, MAX_BODY};
 use crate::metadata;
 use crate::protocol::Policy;
-use crate::server::{Client, Edge};
+use crate::reach::{self, Reached};
+use crate::server::Edge;
 use crate::session::{self, Owner, Principal};
 use crate::table::{Site, Target};
 
@@ -29,19 +31,12 @@ const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 /// the known ones.
 const FIRST_BYTE: Duration = Duration::from_mins(5);
 
-/// A call is held this long for an instance that cannot be reached, because it is restarting:
-/// clients read a 5xx as something final.
-const HOLD: Duration = Duration::from_secs(10);
-
-/// Pause between two attempts to reach it; a change of routes ends it early.
-const RETRY: Duration = Duration::from_millis(200);
-
 /// What is known of a request before it is passed on.
-struct Call {
+pub(crate) struct Call {
     principal: Principal,
     /// The MCP session it belongs to.
     session: Option<Box<str>>,
-    owner: Owner,
+    pub(crate) owner: Owner,
 }
 
 /// Answers a request for the host of `site`.
@@ -115,14 +110,20 @@ async fn call(
         .retry_after(1);
         return error::refuse(refusal, &parts.headers, body).await;
     };
-    let (site, target, ready) = match reach(edge, site, &parts, &call.owner).await {
+    let reached = match reach::reach(edge, site, call, &parts).await {
         Ok(reached) => reached,
         Err(refusal) => return error::refuse(refusal, &parts.headers, body).await,
     };
-    headers::forward_request(&mut parts.headers, &edge.origin(client));
-    // The routes may have changed while the call was held: a token that was checked here never
-    // reaches a project, whatever its policy is now.
-    if call.principal.is_some() || is_guarded(&site) {
+    let Reached {
+        site,
+        call,
+        target,
+        ready,
+    } = reached;
+    let origin = client.origin(&parts.headers, edge.scheme);
+    let scheme = origin.scheme;
+    headers::forward_request(&mut parts.headers, origin);
+    if is_guarded(&site) {
         headers::strip_credentials(&mut parts.headers);
     }
     drop_final_slash(&mut parts.uri);
@@ -139,7 +140,7 @@ async fn call(
     client.note_stream(kind, response.headers());
     headers::project_response(response.headers_mut(), &target, is_guarded(&site));
     if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
-        headers::keep_scheme(response.headers_mut(), host, edge.scheme);
+        headers::keep_scheme(response.headers_mut(), host, scheme);
     }
     let body = response.body_mut();
     body.hold(permit);
@@ -155,13 +156,13 @@ async fn call(
 
 impl Call {
     /// Checks who calls, and finds the session.
-    fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
+    pub(crate) fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
         let principal = match &site.policy {
             Policy::Public => None,
             Policy::Platform { scope } => {
                 let token = site
                     .verifier
-                    .check(&parts.headers, &site.resource, scope)
+                    .check(&parts.headers, &site.resource, site.project.id, scope)
                     .map_err(|denied| challenge(site, denied))?;
                 Some(Arc::clone(&token.principal))
             }
@@ -211,7 +212,7 @@ impl Call {
 }
 
 /// The MCP session a request belongs to.
-fn session_id(parts: &Parts) -> Option<&str> {
+pub(crate) fn session_id(parts: &Parts) -> Option<&str> {
     if let Some(id) = parts.headers.get(MCP_SESSION_ID) {
         return id.to_str().ok();
     }
@@ -257,58 +258,6 @@ fn challenge(site: &Site, denied: Denied) -> Refusal {
     }
 }
 
-/// Finds the instance for a call and a connection to it; holds the call while the instance cannot
-/// be reached.
-async fn reach(
-    edge: &Edge,
-    mut site: Arc<Site>,
-    parts: &Parts,
-    owner: &Owner,
-) -> Result<(Arc<Site>, Arc<Target>, Ready), Refusal> {
-    let began = Instant::now();
-    loop {
-        let seen = edge.routes.version();
-        let target = Arc::clone(choose(&site, owner, parts)?);
-        let error = match Ready::get(&target.pool).await {
-            Ok(ready) => return Ok((site, target, ready)),
-            Err(error) => error,
-        };
-        if began.elapsed() >= HOLD {
-            tracing::warn!(project.id = %site.project.id, deployment.id = %target.deployment(), %error, "an instance cannot be reached");
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "The server cannot be reached: it is restarting or has crashed. Try again in a few seconds, then look at its logs.",
-            )
-            .retry_after(5));
-        }
-        edge.routes.changed(seen, RETRY).await;
-        if let Ok(host) = crate::host::name(parts)
-            && let Some(now) = edge.routes.find(&host)
-        {
-            site = now;
-        }
-    }
-}
-
-/// The instance that owns the session, else the live one.
-fn choose<'a>(site: &'a Site, owner: &Owner, parts: &Parts) -> Result<&'a Arc<Target>, Refusal> {
-    if let Owner::Deployment(deployment) = owner {
-        return site.instance(*deployment).ok_or_else(|| {
-            if let Some(id) = session_id(parts) {
-                site.project.sessions.forget(id);
-            }
-            Refusal::session_not_found()
-        });
-    }
-    site.live().ok_or_else(|| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Nothing is live in this project yet. Deploy it, and look at its deployments if you have.",
-        )
-        .retry_after(10)
-    })
-}
-
 /// `/mcp/` is `/mcp`: a redirect between them would lose the method or the scheme with some clients.
 fn drop_final_slash(uri: &mut Uri) {
     if uri.path() == "/mcp/" {
@@ -329,11 +278,7 @@ fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody>
             StatusCode::GATEWAY_TIMEOUT,
             "The server did not begin to answer within 300 seconds. Let long work report progress.",
         ),
-        Failure::Unreachable(_) => Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The server cannot be reached: it is restarting or has crashed. Try again in a few seconds, then look at its logs.",
-        )
-        .retry_after(5),
+        Failure::Unreachable(_) => reach::starting(),
         Failure::Broken(_) | Failure::Switched => Refusal::new(
             StatusCode::BAD_GATEWAY,
             "The server broke off before it answered, so the call may have had effect. Look at its logs.",

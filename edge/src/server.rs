@@ -1,35 +1,33 @@
 //! Connections, and the way from a request's host to who answers it.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::body::ResponseBody;
+use crate::client::Client;
+use crate::connections::{self, Connections};
 use crate::error::Refusal;
 use crate::framing::Checked;
-use crate::headers::Origin;
-use crate::limit::Kind;
 use crate::listen::Listeners;
 use crate::pool::Pool;
 use crate::snapshot::{self, Source};
 use crate::table::Routes;
-use crate::{Config, dashboard, host, limit, project};
+use crate::{Config, dashboard, host, project};
 
 /// A connection without a request is closed after this long: longer than the proxies and clients
 /// that keep one (60 s and less), so that they close it and no request meets the closing. A head
@@ -60,26 +58,7 @@ pub(crate) struct Edge {
     /// `.` and the apps domain.
     apps_suffix: String,
     dashboard_url: String,
-}
-
-/// Who is at the other end of a connection.
-#[derive(Debug)]
-pub(crate) struct Client {
-    address: HeaderValue,
-    /// Whether it only listens to a stream of events at the moment.
-    listens: AtomicBool,
-}
-
-impl Client {
-    /// Notes the kind of response that begins now. A stream of events that nobody waits for the end
-    /// of need not be waited for when the edge stops either: its client comes back.
-    pub(crate) fn note_stream(&self, kind: Kind, headers: &HeaderMap) {
-        let is_events = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        let listens = kind == Kind::Stream && is_events;
-        self.listens.store(listens, Ordering::Relaxed);
-    }
+    proxies: Vec<IpNet>,
 }
 
 impl Edge {
@@ -95,20 +74,13 @@ impl Edge {
             dashboard_host: config.dashboard_host()?,
             apps_suffix: config.apps_suffix(),
             dashboard_url: config.public_url.to_string(),
+            proxies: config.proxies.trusted_proxies.clone(),
         })
-    }
-
-    /// What upstreams are told about requests of `client`.
-    pub(crate) fn origin<'a>(&self, client: &'a Client) -> Origin<'a> {
-        Origin {
-            address: &client.address,
-            scheme: self.scheme,
-        }
     }
 
     /// Answers one request.
     async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
-        client.listens.store(false, Ordering::Relaxed);
+        client.note_request();
         let (parts, body) = request.into_parts();
         let host = match host::name(&parts) {
             Ok(host) => host,
@@ -159,7 +131,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 }
 
 /// Serves on `listeners` until `shutdown` is cancelled, then lets requests in progress end, for at
-/// most 30 s, and closes streams on which a client only listens. It serves the routes of an earlier run until the control plane answers.
+/// most 30 s, and closes streams on which a client only listens. It serves the routes of an earlier
+/// run until the control plane answers. Raises the process' limit on open files to what it may be.
 ///
 /// Fails on settings that cannot work; never because the control plane is away.
 pub async fn run_on(
@@ -180,7 +153,8 @@ pub async fn run_on(
         tasks.clone(),
         shutdown.clone(),
     ));
-    let places = Arc::new(Semaphore::new(limit::MAX_CONNECTIONS));
+    let files = connections::raise_open_files();
+    let places = Connections::new(files, edge.proxies.clone());
     for listener in listeners.0 {
         let address = listener.local_addr().context("a listener has no address")?;
         tracing::info!(%address, "the edge listens");
@@ -207,7 +181,7 @@ pub async fn run_on(
 struct Acceptor {
     listener: TcpListener,
     edge: Arc<Edge>,
-    places: Arc<Semaphore>,
+    places: Arc<Connections>,
     tasks: TaskTracker,
     /// No new requests.
     stop: CancellationToken,
@@ -226,7 +200,7 @@ async fn accept(acceptor: Acceptor) {
     } = acceptor;
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let place = places.vacant().await;
             (place, listener.accept().await)
         };
         let (place, accepted) = tokio::select! {
@@ -235,7 +209,17 @@ async fn accept(acceptor: Acceptor) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = serve(stream, peer, Arc::clone(&edge), stop.clone(), kill.clone());
+                let Some(place) = places.give(place, peer.ip()) else {
+                    connections::turn_away(stream);
+                    continue;
+                };
+                let connection = serve(
+                    stream,
+                    peer.ip(),
+                    Arc::clone(&edge),
+                    stop.clone(),
+                    kill.clone(),
+                );
                 tasks.spawn(async move {
                     connection.await;
                     drop(place);
@@ -252,19 +236,14 @@ async fn accept(acceptor: Acceptor) {
 /// Serves one client connection to its end.
 async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: IpAddr,
     edge: Arc<Edge>,
     stop: CancellationToken,
     kill: CancellationToken,
 ) {
     // Fails only on a connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let address = HeaderValue::try_from(peer.ip().to_canonical().to_string())
-        .expect("an address is made of visible characters");
-    let client = Arc::new(Client {
-        address,
-        listens: AtomicBool::new(false),
-    });
+    let client = Arc::new(Client::new(peer, &edge.proxies));
     let listener = Arc::clone(&client);
     let service = service_fn(move |request| {
         let (edge, client) = (Arc::clone(&edge), Arc::clone(&client));
@@ -280,7 +259,7 @@ async fn serve(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {
-            if listener.listens.load(Ordering::Relaxed) {
+            if listener.listens() {
                 return;
             }
             connection.as_mut().graceful_shutdown();

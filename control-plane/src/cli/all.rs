@@ -39,6 +39,9 @@ pub struct Arguments {
     control_listen: SocketAddr,
 
     #[command(flatten)]
+    proxies: edge::TrustedProxies,
+
+    #[command(flatten)]
     config: ServeConfig,
 
     #[command(flatten)]
@@ -50,6 +53,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments {
         listen,
         control_listen,
+        proxies,
         mut config,
         runner,
     } = arguments;
@@ -67,7 +71,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let mut roles = JoinSet::new();
     // The edge first: it serves what it served before, whatever happens to the rest.
-    let edge = edge_config(&config, listen, &control_url);
+    let edge = edge_config(&config, listen, proxies, &control_url);
     let stop = shutdown.clone();
     roles.spawn(async move { ("edge", edge::run_on(listeners, edge, stop).await) });
     let runner = runner_config(&config, runner, control_url);
@@ -164,7 +168,12 @@ fn follow_port(config: &mut ServeConfig, listen: &[SocketAddr]) -> anyhow::Resul
     Ok(())
 }
 
-fn edge_config(config: &ServeConfig, listen: Vec<SocketAddr>, control_url: &Url) -> edge::Config {
+fn edge_config(
+    config: &ServeConfig,
+    listen: Vec<SocketAddr>,
+    proxies: edge::TrustedProxies,
+    control_url: &Url,
+) -> edge::Config {
     edge::Config {
         listen,
         public_url: config.url.clone(),
@@ -176,6 +185,7 @@ fn edge_config(config: &ServeConfig, listen: Vec<SocketAddr>, control_url: &Url)
             .map(|token| token.expose().to_owned()),
         token_file: None,
         data: config.data.clone(),
+        proxies,
     }
 }
 

@@ -21,6 +21,8 @@ struct Claims<'a> {
     jti: Uuid,
     /// The grant, so that an edge can refuse what was revoked.
     gid: Uuid,
+    /// The project: its name may pass to another one, and with it the audience.
+    pid: Uuid,
     iat: i64,
     exp: i64,
 }
@@ -45,6 +47,7 @@ pub(super) fn mint(app: &App, grant: &Grant) -> Result<AccessToken> {
         scope: &grant.scope,
         jti: ids::new_id(),
         gid: grant.id,
+        pid: grant.project_id,
         iat: now.unix_timestamp(),
         exp: (now + ACCESS_TOKEN_LIFETIME).unix_timestamp(),
     })?;

@@ -265,6 +265,12 @@ async fn the_whole_flow_ends_in_a_token_for_this_project_alone() {
         (&json!(now), &json!(now + 3600))
     );
     assert!(claims["gid"].is_string() && claims["jti"].is_string());
+    let project =
+        sqlx::query_scalar::<_, uuid::Uuid>("select id from projects where name = 'hello'")
+            .fetch_one(&scene.app.db)
+            .await
+            .unwrap();
+    assert_eq!(claims["pid"], json!(project));
 }
 
 #[tokio::test]

@@ -72,6 +72,10 @@ async fn report(app: &App, runner: Uuid, deployment: Uuid, change: impl FnOnce(&
         timings: Vec::new(),
     };
     change(&mut report);
+    if report.phase == Phase::Healthy {
+        // A runner never says so without saying where.
+        report.upstream.get_or_insert("10.0.0.2:8000".into());
+    }
     let mut db = app.db.acquire().await.unwrap();
     deployments::claim(&mut db, runner, true, app.clock.now())
         .await

@@ -1,5 +1,6 @@
 //! Where a request came from. The control plane listens on loopback behind the edge, which drops
-//! what clients claim and sets `X-Forwarded-For` itself.
+//! what clients claim and sets `X-Forwarded-For` itself, to what a trusted proxy in front said or to
+//! the peer's address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -54,6 +54,14 @@ async fn a_good_token_passes_and_a_bad_one_is_called_invalid() {
             signer.token(|claims| claims["aud"] = json!([RESOURCE, "x"])),
         ),
         (
+            "other project",
+            signer.token(|claims| claims["pid"] = json!(Uuid::from_u128(101))),
+        ),
+        (
+            "no project",
+            signer.token(|claims| claims["pid"] = json!(null)),
+        ),
+        (
             "other issuer",
             signer.token(|claims| claims["iss"] = json!("http://evil")),
         ),
@@ -74,6 +82,31 @@ async fn a_good_token_passes_and_a_bad_one_is_called_invalid() {
             "{what}: {challenge}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_token_of_a_deleted_project_does_not_open_the_next_of_its_name() {
+    let server = Server::saying("called").await;
+    let world = World::protected(&server).await;
+    let old = world.signer.good();
+    let answer = world.edge.send(call_with(&old)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let next = Uuid::from_u128(101);
+    world
+        .control
+        .publish(|routes| routes.routes[0].project = next);
+    let new = world.signer.token(|claims| claims["pid"] = json!(next));
+    world
+        .edge
+        .until(|| call_with(&new), |answer| answer.status == StatusCode::OK)
+        .await;
+    let answer = world.edge.send(call_with(&old)).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let challenge = answer.header("www-authenticate").unwrap();
+    assert!(
+        challenge.contains(r#"error="invalid_token""#),
+        "{challenge}"
+    );
 }
 
 #[tokio::test]

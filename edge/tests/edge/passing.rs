@@ -321,3 +321,93 @@ async fn the_dashboards_host_goes_to_the_control_plane_but_not_inside() {
         assert_eq!(ask(inside).await.status, StatusCode::NOT_FOUND, "{inside}");
     }
 }
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_a_request_came_from() {
+    let server = Server::echo().await;
+    let routes = crate::harness::snapshot(
+        json!({ "keys": [] }),
+        vec![crate::harness::route(
+            edge::protocol::Policy::Public,
+            Some(upstream(1, server.address)),
+        )],
+    );
+    let control = crate::harness::Control::start(routes).await;
+    let ask = async |proxies: &[&str], host: &str| {
+        let data = tempfile::tempdir().unwrap();
+        let (control, url) = (control.server.address, "http://berth.test");
+        let edge = crate::harness::Edge::start_behind(control, data.path(), url, proxies).await;
+        let request = http::Request::post("/mcp")
+            .header("host", host)
+            .header("x-forwarded-for", "6.6.6.6, 203.0.113.7")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-host", "evil")
+            .body(full("{}"))
+            .unwrap();
+        edge.send(request).await.json()
+    };
+    for (proxies, address, scheme) in [
+        (&["127.0.0.0/8"][..], "203.0.113.7", "https"),
+        (&["10.0.0.0/8"], "127.0.0.1", "http"),
+    ] {
+        let said = ask(proxies, HOST).await;
+        assert_eq!(header_values(&said, "x-forwarded-for"), [address]);
+        assert_eq!(header_values(&said, "x-forwarded-proto"), [scheme]);
+        assert_eq!(header_values(&said, "x-forwarded-host"), [HOST]);
+        assert_eq!(ask(proxies, "berth.test").await["for"], address);
+    }
+}
+
+#[tokio::test]
+async fn answers_behind_a_token_are_kept_by_no_cache() {
+    let server = Server::start(|request| async move {
+        let accept = request.headers()["accept"].clone();
+        http::Response::builder()
+            .header("content-type", accept)
+            .header("cache-control", "public, max-age=600")
+            .header("cdn-cache-control", "max-age=600")
+            .header("surrogate-control", "max-age=600")
+            .header("x-accel-expires", "600")
+            .header("x-accel-redirect", "/etc/passwd")
+            .header("x-accel-buffering", "no")
+            .body(full("data: 1\n\n"))
+            .unwrap()
+    })
+    .await;
+    let ask = async |world: &World, accept: &str| {
+        let mut call = call_with(&world.signer.good());
+        call.headers_mut().insert("accept", accept.parse().unwrap());
+        world.edge.send(call).await
+    };
+    let protected = World::protected(&server).await;
+    for (kind, said) in [
+        ("application/json", "no-store"),
+        ("text/event-stream; charset=utf-8", "no-store, no-transform"),
+    ] {
+        let answer = ask(&protected, kind).await;
+        let values: Vec<_> = answer.headers.get_all("cache-control").iter().collect();
+        assert_eq!(values, [said]);
+        for gone in ["cdn-cache-control", "surrogate-control", "x-accel-expires"] {
+            assert_eq!(answer.header(gone), None, "{gone}");
+        }
+        assert_eq!(answer.header("x-accel-redirect"), None);
+        assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+    }
+    let public = ask(&World::public(&server).await, "application/json").await;
+    assert_eq!(public.header("cache-control"), Some("public, max-age=600"));
+    assert_eq!(public.header("x-accel-redirect"), None);
+}
+
+#[tokio::test]
+async fn the_body_of_a_get_arrives_however_it_is_framed() {
+    let server = Server::echo().await;
+    let world = World::public(&server).await;
+    for framing in [
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Content-Length: 5\r\n\r\nhello",
+    ] {
+        let head = format!("GET /mcp HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n");
+        let answer = world.edge.raw_answer(&format!("{head}{framing}")).await;
+        assert!(answer.contains(r#""body":"hello""#), "{answer}");
+    }
+}

@@ -1,13 +1,18 @@
 //! What the edge answers itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edge::protocol::Policy;
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Server, World, call, call_with, full, request, upstream};
+use crate::harness::{Answer, Server, World, call, call_with, full, request, upstream};
+
+/// A handshake on loopback takes less; one that takes longer is not answered.
+const QUEUE_IS_FULL: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn unknown_hosts_are_told_apart() {
@@ -166,6 +171,88 @@ async fn without_a_live_deployment_the_answer_says_so() {
     );
 }
 
+/// An address at which connections are refused.
+fn refusing() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// A public project whose live instance is said to be at `address`, in routes that are in use.
+async fn live_at(address: SocketAddr) -> World {
+    let world = World::new(Policy::Public, None).await;
+    world.control.publish(|routes| {
+        let mut marker = routes.routes[0].clone();
+        marker.host = "marker.apps.test".to_owned();
+        routes.routes.push(marker);
+        routes.routes[0].live = Some(upstream(2, address));
+    });
+    let ask = || {
+        http::Request::get("/mcp")
+            .header("host", "marker.apps.test")
+            .body(full(""))
+            .unwrap()
+    };
+    let is_known = |answer: &Answer| answer.status != StatusCode::NOT_FOUND;
+    world.edge.until(ask, is_known).await;
+    world
+}
+
+#[tokio::test]
+async fn a_call_is_held_for_an_instance_that_restarts_at_its_address() {
+    let nobody = refusing();
+    let world = live_at(nobody).await;
+    let start = async {
+        let listener = tokio::net::TcpListener::bind(nobody).await.unwrap();
+        Server::on(listener, |mut stream| async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nback";
+            stream.write_all(answer).await.unwrap();
+        })
+    };
+    let (answer, _server) = tokio::join!(world.edge.send(call()), start);
+    assert_eq!(answer.text(), "back");
+}
+
+#[tokio::test]
+async fn a_held_call_leaves_an_address_that_swallows_connections_when_routes_change() {
+    // Its queue is full, so that the next handshake is not answered.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let swallowing = socket.listen(1).unwrap();
+    let address = swallowing.local_addr().unwrap();
+    let mut queued = Vec::new();
+    let connect = || tokio::net::TcpStream::connect(address);
+    while let Ok(stream) = tokio::time::timeout(QUEUE_IS_FULL, connect()).await {
+        queued.push(stream.unwrap());
+    }
+    let world = live_at(address).await;
+    let back = Server::saying("back").await;
+    let publish = async {
+        world
+            .control
+            .publish(|routes| routes.routes[0].live = Some(upstream(3, back.address)));
+    };
+    let both = async { tokio::join!(world.edge.send(call()), publish) };
+    let (answer, ()) = tokio::time::timeout(AT_ONCE, both).await.expect("in time");
+    assert_eq!(answer.text(), "back");
+}
+
+#[tokio::test]
+async fn a_held_call_is_judged_by_the_routes_it_goes_by() {
+    let world = live_at(refusing()).await;
+    let back = Server::saying("back").await;
+    let publish = async {
+        world.control.publish(|routes| {
+            routes.routes[0].policy = crate::harness::platform();
+            routes.routes[0].live = Some(upstream(3, back.address));
+        });
+    };
+    let (answer, ()) = tokio::join!(world.edge.send(call()), publish);
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.json()["id"], 7);
+}
+
 #[tokio::test]
 async fn a_call_is_held_for_an_instance_that_comes_back() {
     let gone = Server::echo().await;
@@ -174,9 +261,7 @@ async fn a_call_is_held_for_an_instance_that_comes_back() {
     world.edge.send(call()).await;
     drop(gone);
     // Refused connections, then a new address for the same project.
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = refused.local_addr().unwrap();
-    drop(refused);
+    let nobody = refusing();
     assert_ne!(nobody, address);
     world
         .control
@@ -195,9 +280,7 @@ async fn a_call_is_held_for_an_instance_that_comes_back() {
 
 #[tokio::test]
 async fn a_call_is_not_held_for_ever() {
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = refused.local_addr().unwrap();
-    drop(refused);
+    let nobody = refusing();
     let world = World::new(Policy::Public, None).await;
     world
         .control
@@ -208,7 +291,11 @@ async fn a_call_is_not_held_for_ever() {
         .await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(answer.json()["id"], 7);
+    let said = answer.json();
+    assert_eq!(said["id"], 7);
+    assert_eq!(said["error"]["code"], -32000);
+    let message = said["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The server is starting"), "{message}");
 }
 
 #[tokio::test]

@@ -105,7 +105,15 @@ mod tests {
     }
 
     fn source(files: &[(&str, &str)]) -> String {
-        ok(files).dependencies.to_json().to_string()
+        declared(&ok(files))
+    }
+
+    /// Its members by name, whether or not serde_json keeps the order they were given in.
+    fn declared(plan: &BuildPlan) -> String {
+        let text = plan.dependencies.to_json().to_string();
+        let members: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(&text).expect("an object");
+        serde_json::to_string(&members).expect("writes")
     }
 
     #[test]
@@ -113,7 +121,7 @@ mod tests {
         let main = |text| [("main.py", text)];
         let found = ok(&main(SERVER));
         assert_eq!(
-            found.dependencies.to_json().to_string(),
+            declared(&found),
             r#"{"kind":"none","packages":["fastmcp"],"path":null}"#
         );
         assert_eq!(found.plan.dependencies, "fastmcp (nothing declared)");
@@ -312,7 +320,7 @@ mod tests {
         assert_eq!(found.python, "3.12");
         assert_eq!(found.entrypoint, "server.py:mcp");
         assert_eq!(
-            found.dependencies.to_json().to_string(),
+            declared(&found),
             r#"{"kind":"fastmcp-json","packages":["fastmcp==4.1.2"],"path":"deps.txt"}"#
         );
         assert_eq!(found.environment["BERTH_FASTMCP_JSON"], "fastmcp.json");

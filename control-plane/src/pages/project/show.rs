@@ -88,11 +88,9 @@ impl Facts {
 
     /// Which one a roll-back would bring back: what [`deployments::roll_back`] chooses.
     fn earlier(&self) -> Option<i32> {
-        let served = self
-            .all
-            .iter()
-            .filter(|it| it.live_at.is_some() && it.state != deployments::State::Live);
-        served.max_by_key(|it| it.live_at).map(|it| it.number)
+        let mut served: Vec<_> = self.all.iter().filter(|it| it.live_at.is_some()).collect();
+        served.sort_by_key(|it| std::cmp::Reverse(it.live_at));
+        served.get(1).map(|it| it.number)
     }
 
     fn mark(&self) -> String {

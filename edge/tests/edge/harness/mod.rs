@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use edge::protocol::{Policy, Route, RouteSnapshot, Upstream};
-use edge::{Config, Listeners};
+use edge::{Config, Listeners, TrustedProxies};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
@@ -246,6 +246,15 @@ impl Edge {
     }
 
     pub async fn start_with(control: SocketAddr, data: &Path, url: &str) -> Self {
+        Self::start_behind(control, data, url, &[]).await
+    }
+
+    pub async fn start_behind(
+        control: SocketAddr,
+        data: &Path,
+        url: &str,
+        proxies: &[&str],
+    ) -> Self {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             public_url: url.parse().unwrap(),
@@ -254,6 +263,9 @@ impl Edge {
             token: Some("role-token".to_owned()),
             token_file: None,
             data: data.to_owned(),
+            proxies: TrustedProxies {
+                trusted_proxies: proxies.iter().map(|net| net.parse().unwrap()).collect(),
+            },
         };
         let listeners = Listeners::bind(&config.listen).await.unwrap();
         let address = listeners.addresses().unwrap()[0];
@@ -467,7 +479,7 @@ impl Signer {
     pub fn token_of_type(&self, typ: &str, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = json!({
             "iss": ISSUER, "aud": RESOURCE, "sub": "ada", "client_id": "claude",
-            "scope": "mcp offline_access", "gid": Uuid::from_u128(9), "jti": "1",
+            "scope": "mcp offline_access", "gid": Uuid::from_u128(9), "pid": Uuid::from_u128(100), "jti": "1",
             "iat": now(), "exp": now() + 3600,
         });
         change(&mut claims);

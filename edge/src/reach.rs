@@ -1,0 +1,112 @@
+//! Which instance a call goes to, and the wait for one that is starting.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use http::request::Parts;
+
+use crate::error::Refusal;
+use crate::forward::Ready;
+use crate::host;
+use crate::project::{Call, session_id};
+use crate::server::Edge;
+use crate::session::Owner;
+use crate::table::{Site, Target};
+
+/// A call is held this long for an instance that cannot be reached, because it is restarting:
+/// clients read a 5xx as something final.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// Pause between two attempts to reach it; a change of routes ends it early.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// An instance and a connection to it, with the routes and the verdict on the caller under which
+/// they were found.
+pub(crate) struct Reached {
+    pub(crate) site: Arc<Site>,
+    pub(crate) call: Call,
+    pub(crate) target: Arc<Target>,
+    pub(crate) ready: Ready,
+}
+
+/// Finds the instance for a call and a connection to it; holds the call while the instance cannot
+/// be reached. Each attempt goes by the routes of its moment.
+pub(crate) async fn reach(
+    edge: &Edge,
+    mut site: Arc<Site>,
+    mut call: Call,
+    parts: &Parts,
+) -> Result<Reached, Refusal> {
+    let began = Instant::now();
+    loop {
+        // Before the lookup: a change between the two is seen once more, rather than missed.
+        let seen = edge.routes.version();
+        if let Some(now) = current(edge, parts)
+            && !Arc::ptr_eq(&now, &site)
+        {
+            // Another policy, a withdrawn grant, another project of this name: who was let in by
+            // the routes before may not be by these.
+            call = Call::admit(&now, parts)?;
+            site = now;
+        }
+        let target = Arc::clone(choose(&site, &call.owner, parts)?);
+        let attempt = tokio::select! {
+            biased;
+            attempt = Ready::get(&target.pool) => Some(attempt),
+            () = edge.routes.changed(seen, HOLD) => None,
+        };
+        let error = match attempt {
+            Some(Ok(ready)) => {
+                return Ok(Reached {
+                    site,
+                    call,
+                    target,
+                    ready,
+                });
+            }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        if began.elapsed() >= HOLD {
+            tracing::warn!(project.id = %site.project.id, deployment.id = %target.deployment(), ?error, "an instance cannot be reached");
+            return Err(starting());
+        }
+        if error.is_some() {
+            edge.routes.changed(seen, RETRY).await;
+        }
+    }
+}
+
+/// The server does not take connections.
+pub(crate) fn starting() -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The server is starting and does not take calls yet. Try again in a few seconds; if this goes on, look at its logs.",
+    )
+    .retry_after(5)
+}
+
+/// What the routes of this moment say of a request's host.
+fn current(edge: &Edge, parts: &Parts) -> Option<Arc<Site>> {
+    edge.routes.find(&host::name(parts).ok()?)
+}
+
+/// The instance that owns the session, else the live one.
+fn choose<'a>(site: &'a Site, owner: &Owner, parts: &Parts) -> Result<&'a Arc<Target>, Refusal> {
+    if let Owner::Deployment(deployment) = owner {
+        return site.instance(*deployment).ok_or_else(|| {
+            if let Some(id) = session_id(parts) {
+                site.project.sessions.forget(id);
+            }
+            Refusal::session_not_found()
+        });
+    }
+    site.live().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Nothing is live in this project yet; deploy it first.",
+        )
+        .retry_after(10)
+    })
+}
