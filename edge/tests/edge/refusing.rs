@@ -14,6 +14,9 @@ use crate::harness::{Answer, Server, World, call, call_with, full, request, upst
 /// A handshake on loopback takes less; one that takes longer is not answered.
 const QUEUE_IS_FULL: Duration = Duration::from_millis(500);
 
+/// Less than the edge waits for a handshake (2 s).
+const AT_ONCE: Duration = Duration::from_millis(1500);
+
 #[tokio::test]
 async fn unknown_hosts_are_told_apart() {
     let server = Server::echo().await;
@@ -182,7 +185,7 @@ async fn live_at(address: SocketAddr) -> World {
     let world = World::new(Policy::Public, None).await;
     world.control.publish(|routes| {
         let mut marker = routes.routes[0].clone();
-        marker.host = "marker.apps.test".to_owned();
+        "marker.apps.test".clone_into(&mut marker.host);
         routes.routes.push(marker);
         routes.routes[0].live = Some(upstream(2, address));
     });
