@@ -122,3 +122,24 @@ pub async fn installation(db: &mut PgConnection) -> sqlx::Result<uuid::Uuid> {
     .fetch_one(db)
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_with_what_to_do() {
+        let db = crate::testing::database().await;
+        migrate(&db).await.expect("the present schema is fine");
+        sqlx::query(
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (9999, 'from the future', true, 'x', 0)",
+        )
+        .execute(&db)
+        .await
+        .expect("the table is there");
+        let refusal = migrate(&db).await.expect_err("it is newer").to_string();
+        assert!(refusal.contains("version 9999"), "{refusal}");
+        assert!(refusal.contains("start a newer berth"), "{refusal}");
+    }
+}

@@ -20,6 +20,8 @@ use crate::{ids, logs, uploads};
 mod leases;
 mod reports;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use leases::{Desired, LEASE, claim, end_abandoned, end_drains, list_desired};
 pub use reports::take_report;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::grants::codes::LIFETIME;
 use crate::ids;
 
-/// How long the API token of a sign-in by browser is good. Signing in again takes a minute, and
+/// How long the API token of a sign-in on the command line is good. Signing in again takes a minute, and
 /// a token on a laptop that nobody uses any more ends by itself.
 pub const TOKEN_LIFETIME: Duration = Duration::days(90);
 

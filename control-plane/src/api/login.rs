@@ -10,6 +10,7 @@ use crate::api_tokens;
 use crate::app::App;
 use crate::audit::Actor;
 use crate::error::Error;
+use crate::login_codes::TOKEN_LIFETIME;
 use crate::signin;
 use crate::users;
 
@@ -36,11 +37,20 @@ pub async fn login(
         .ok_or_else(|| {
             Error::Unauthorized("E-mail or password is wrong; check both and try again.".into())
         })?;
+    signin::forget_attempts(&app, &headers, &login.email);
     let actor = Actor::User(user.id);
+    let now = app.clock.now();
     let name = login.name.unwrap_or_else(|| "berth login".to_owned());
     let mut tx = app.db.begin().await?;
-    let (token, secret) =
-        api_tokens::create(&mut tx, user.id, &name, None, &actor, app.clock.now()).await?;
+    let (token, secret) = api_tokens::create(
+        &mut tx,
+        user.id,
+        &name,
+        Some(now + TOKEN_LIFETIME),
+        &actor,
+        now,
+    )
+    .await?;
     tx.commit().await?;
     Ok((
         StatusCode::CREATED,

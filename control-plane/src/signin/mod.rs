@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::users;
 
-pub use attempts::admit_attempt;
+pub use attempts::{admit_attempt, forget_attempts};
 pub use csrf::{CsrfForm, CsrfToken, check_csrf_header};
 pub use person::{SignedIn, find_session_user};
 pub use sessions::session_layer;

@@ -1,0 +1,333 @@
+//! What runners say, in every order, on a real Postgres.
+
+use runner::protocol::{Commit, Phase, Report};
+use time::Duration;
+use uuid::Uuid;
+
+use super::{
+    Deployment, LEASE, Request, State, claim, end_abandoned, end_drains, get, list, list_desired,
+    queue,
+};
+use crate::app::App;
+use crate::audit::Actor;
+use crate::ids;
+use crate::projects::Project;
+use crate::runners::{self, Before, Presence};
+use crate::testing::{app, project};
+
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A runner that syncs; each call is one sync's worth.
+struct Runner<'a> {
+    app: &'a App,
+    id: Uuid,
+}
+
+impl<'a> Runner<'a> {
+    fn new(app: &'a App) -> Self {
+        Self {
+            app,
+            id: ids::new_id(),
+        }
+    }
+
+    async fn saw(&self, sequence: i64) -> Before {
+        let presence = Presence {
+            id: self.id,
+            sequence,
+            name: "one",
+            public_key: "CQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            images: &[],
+        };
+        let mut db = self.app.db.acquire().await.unwrap();
+        runners::saw(&mut db, &presence, self.app.clock.now())
+            .await
+            .unwrap()
+    }
+
+    async fn claim(&self, present: bool) -> Vec<Uuid> {
+        self.saw(1).await;
+        let mut db = self.app.db.acquire().await.unwrap();
+        claim(&mut db, self.id, present, self.app.clock.now())
+            .await
+            .unwrap();
+        list_desired(&mut db, self.id)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|d| d.id)
+            .collect()
+    }
+
+    async fn report(&self, deployment: Uuid, phase: Phase, upstream: Option<&str>) {
+        let report = Report {
+            deployment,
+            phase,
+            commit: Some(Commit {
+                id: "a".repeat(40),
+                subject: None,
+                author: None,
+            }),
+            upstream: upstream.map(str::to_owned),
+            plan: None,
+            surface: None,
+            diagnosis: None,
+            timings: Vec::new(),
+        };
+        let mut tx = self.app.db.begin().await.unwrap();
+        super::take_report(&mut tx, self.id, &report, DRAIN, self.app.clock.now())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+async fn with_source(app: &App, name: &str) -> Project {
+    Project {
+        source_url: Some("https://git.example/you/one.git".into()),
+        ..project(app, name).await
+    }
+}
+
+async fn queued(app: &App, project: &Project) -> Deployment {
+    let mut tx = app.db.begin().await.unwrap();
+    let deployment = queue(
+        &mut tx,
+        project,
+        Request::default(),
+        "api",
+        &Actor::System,
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    deployment
+}
+
+async fn states(app: &App, project: &Project) -> Vec<(i32, State, Option<String>)> {
+    let mut db = app.db.acquire().await.unwrap();
+    let mut all = list(&mut db, project.id, 50).await.unwrap();
+    all.reverse();
+    all.into_iter()
+        .map(|d| (d.number, d.state, d.upstream))
+        .collect()
+}
+
+fn here(number: i32, state: State, upstream: &str) -> (i32, State, Option<String>) {
+    (
+        number,
+        state,
+        (!upstream.is_empty()).then(|| upstream.to_owned()),
+    )
+}
+
+#[tokio::test]
+async fn the_newer_one_goes_live_and_the_older_never_after_it() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let first = queued(&app, &hello).await;
+    runner.claim(true).await;
+    runner.report(first.id, Phase::Building, None).await;
+    let second = queued(&app, &hello).await;
+    runner.claim(true).await;
+    runner
+        .report(second.id, Phase::Healthy, Some("10.0.0.2:1"))
+        .await;
+    runner
+        .report(first.id, Phase::Healthy, Some("10.0.0.1:1"))
+        .await;
+    assert_eq!(
+        states(&app, &hello).await,
+        [
+            here(1, State::Canceled, "10.0.0.1:1"),
+            here(2, State::Live, "10.0.0.2:1")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_late_report_moves_nothing_and_a_restart_keeps_the_address() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let one = queued(&app, &hello).await;
+    runner.claim(true).await;
+    // Without an address there is nothing to route to.
+    runner.report(one.id, Phase::Healthy, None).await;
+    assert_eq!(states(&app, &hello).await, [here(1, State::Queued, "")]);
+    runner
+        .report(one.id, Phase::Healthy, Some("10.0.0.1:1"))
+        .await;
+    for phase in [Phase::Building, Phase::Starting, Phase::Checking] {
+        runner.report(one.id, phase, None).await;
+        assert_eq!(
+            states(&app, &hello).await,
+            [here(1, State::Live, "10.0.0.1:1")],
+            "{phase:?}"
+        );
+    }
+    runner
+        .report(one.id, Phase::Healthy, Some("10.0.0.9:1"))
+        .await;
+    assert_eq!(
+        states(&app, &hello).await,
+        [here(1, State::Live, "10.0.0.9:1")]
+    );
+    // Another runner's word does not count.
+    Runner::new(&app).report(one.id, Phase::Failed, None).await;
+    assert_eq!(
+        states(&app, &hello).await,
+        [here(1, State::Live, "10.0.0.9:1")]
+    );
+}
+
+#[tokio::test]
+async fn promotions_at_once_leave_exactly_one_live() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let mut all = Vec::new();
+    for _ in 0..8 {
+        let one = queued(&app, &hello).await;
+        runner.claim(true).await;
+        runner.report(one.id, Phase::Building, None).await;
+        all.push(one.id);
+    }
+    let reports = all
+        .iter()
+        .map(|id| runner.report(*id, Phase::Healthy, Some("10.0.0.1:1")));
+    futures_util::future::join_all(reports).await;
+    let states = states(&app, &hello).await;
+    let live: Vec<i32> = states
+        .iter()
+        .filter(|s| s.1 == State::Live)
+        .map(|s| s.0)
+        .collect();
+    assert_eq!(live, [8], "{states:?}");
+}
+
+#[tokio::test]
+async fn only_the_newest_waits_for_a_runner() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    for _ in 0..3 {
+        queued(&app, &hello).await;
+    }
+    assert_eq!(
+        states(&app, &hello).await,
+        [
+            here(1, State::Canceled, ""),
+            here(2, State::Canceled, ""),
+            here(3, State::Queued, "")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_late_sync_is_known_as_such() {
+    let app = app().await;
+    let runner = Runner::new(&app);
+    assert!(!runner.saw(1_000_000_000).await.late);
+    assert!(!runner.saw(1_000_000_500).await.late);
+    assert!(
+        runner.saw(1_000_000_400).await.late,
+        "older than one already seen"
+    );
+    assert!(
+        !runner.saw(5).await.late,
+        "a clock set back is not a late request"
+    );
+}
+
+#[tokio::test]
+async fn work_moves_to_another_runner_only_from_one_that_is_gone() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let (one, two) = (Runner::new(&app), Runner::new(&app));
+    let deployment = queued(&app, &hello).await;
+    assert_eq!(one.claim(true).await, [deployment.id]);
+    assert!(two.claim(true).await.is_empty(), "its lease holds");
+    app.clock.advance(LEASE + Duration::SECOND);
+    assert!(
+        two.claim(false).await.is_empty(),
+        "after an outage nobody takes the others' work"
+    );
+    assert_eq!(two.claim(true).await, [deployment.id]);
+    assert!(one.claim(true).await.is_empty(), "it was taken over");
+}
+
+#[tokio::test]
+async fn what_a_lost_runner_left_ends_with_a_reason() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let one = queued(&app, &hello).await;
+    runner.claim(true).await;
+    runner.report(one.id, Phase::Building, None).await;
+    app.clock.advance(Duration::hours(1));
+    let mut tx = app.db.begin().await.unwrap();
+    end_abandoned(&mut tx, app.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut db = app.db.acquire().await.unwrap();
+    let ended = get(&mut db, hello.id, "1").await.unwrap();
+    assert_eq!(ended.state, State::Failed);
+    assert!(
+        ended.diagnosis.unwrap()["cause"]
+            .as_str()
+            .unwrap()
+            .contains("went away")
+    );
+}
+
+#[tokio::test]
+async fn a_drained_instance_is_unrouted_before_it_is_stopped() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    for _ in 0..2 {
+        let one = queued(&app, &hello).await;
+        runner.claim(true).await;
+        runner
+            .report(one.id, Phase::Healthy, Some("10.0.0.1:1"))
+            .await;
+    }
+    let routed = async || {
+        let mut tx = app.db.begin().await.unwrap();
+        let snapshot = crate::routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now())
+            .await
+            .unwrap();
+        snapshot.routes[0].draining.len()
+    };
+    let stopping = async || {
+        let mut db = app.db.acquire().await.unwrap();
+        list_desired(&mut db, runner.id)
+            .await
+            .unwrap()
+            .iter()
+            .filter(|d| d.stop)
+            .count()
+    };
+    let tick = async || {
+        let mut tx = app.db.begin().await.unwrap();
+        end_drains(&mut tx, app.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    tick().await;
+    assert_eq!((routed().await, stopping().await), (1, 0), "it drains");
+    app.clock.advance(Duration::seconds(31));
+    tick().await;
+    assert_eq!(
+        (routed().await, stopping().await),
+        (0, 0),
+        "edges forget it first"
+    );
+    app.clock.advance(Duration::seconds(3));
+    tick().await;
+    assert_eq!(
+        (routed().await, stopping().await),
+        (0, 1),
+        "then it is stopped"
+    );
+}
