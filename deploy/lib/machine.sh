@@ -10,6 +10,35 @@ readonly ENGINE_STOP_SECONDS=30
 # shellcheck disable=SC2034 # read by the scripts that source this
 readonly UV_VERSION=0.13.9
 
+# --- settings of the machine that change while packages are installed -------------------------
+
+# Forbids the start of services; ours carries the mark.
+readonly SERVICE_POLICY=/usr/sbin/policy-rc.d
+readonly SERVICE_POLICY_MARK='# Temporary: written by Berth while it installs packages.'
+# Says whether the Postgres package creates a cluster.
+readonly CLUSTER_CONF=/etc/postgresql-common/createcluster.conf
+
+# True while this script has one of them changed.
+MACHINE_CHANGED=false
+
+# Also takes away what a killed run left.
+remove_service_policy() {
+  if grep -qxF -- "$SERVICE_POLICY_MARK" "$SERVICE_POLICY" 2>/dev/null; then as_root rm -f -- "$SERVICE_POLICY"; fi
+}
+
+# Also puts back what a killed run left changed.
+restore_cluster_conf() {
+  if [[ -e $CLUSTER_CONF.berth ]]; then as_root mv -f -- "$CLUSTER_CONF.berth" "$CLUSTER_CONF"; fi
+}
+
+# For the EXIT trap of every script that installs packages, after stop_child.
+undo_machine_changes() {
+  $MACHINE_CHANGED || return 0
+  remove_service_policy || say "$SERVICE_POLICY is left from an installation: remove it." >&2
+  restore_cluster_conf || say "$CLUSTER_CONF is changed: put $CLUSTER_CONF.berth back in its place." >&2
+  MACHINE_CHANGED=false
+}
+
 # --- packages ---------------------------------------------------------------------------------
 
 # The directory of the newest installed Postgres server programs (14 or newer), or nothing.
@@ -34,11 +63,11 @@ postgres_bin() {
 apt_install() {
   command -v apt-get >/dev/null || die "please install these first, this is not a Debian or Ubuntu machine: $*."
   note "installing $*"
-  local policy=/usr/sbin/policy-rc.d ours=false
-  if [[ ! -d /run/systemd/system && ! -e $policy ]]; then
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-    as_root chmod 755 "$policy"
-    ours=true
+  remove_service_policy
+  if [[ ! -d /run/systemd/system && ! -e $SERVICE_POLICY ]]; then
+    MACHINE_CHANGED=true
+    printf '#!/bin/sh\n%s\nexit 101\n' "$SERVICE_POLICY_MARK" | as_root tee "$SERVICE_POLICY" >/dev/null
+    as_root chmod 755 "$SERVICE_POLICY"
   fi
   local -a apt=(as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
     apt-get -y -o DPkg::Lock::Timeout=300)
@@ -47,7 +76,7 @@ apt_install() {
     APT_UPDATED=1
   fi
   run_logged "apt-get install" "${apt[@]}" install --no-install-recommends "$@"
-  if $ours; then as_root rm -f -- "$policy"; fi
+  remove_service_policy
 }
 
 # Installs the packages that bring the given commands and are missing: `need git=git cc=build-essential`.
@@ -64,13 +93,15 @@ need() {
 
 # Postgres' programs without the cluster that the package would create and start.
 need_postgres() {
+  restore_cluster_conf
   [[ -z $(postgres_bin) ]] || return 0
-  local conf=/etc/postgresql-common/createcluster.conf
-  if [[ ! -e $conf ]]; then apt_install postgresql-common; fi
-  as_root cp -p -- "$conf" "$conf.berth"
-  printf 'create_main_cluster = false\n' | as_root tee -a "$conf" >/dev/null
+  if [[ ! -e $CLUSTER_CONF ]]; then apt_install postgresql-common; fi
+  MACHINE_CHANGED=true
+  # Moved, not copied: the backup is whole at every moment.
+  as_root mv -- "$CLUSTER_CONF" "$CLUSTER_CONF.berth"
+  { cat -- "$CLUSTER_CONF.berth" && printf '\ncreate_main_cluster = false\n'; } | as_root tee "$CLUSTER_CONF" >/dev/null
   apt_install postgresql
-  as_root mv -f -- "$conf.berth" "$conf"
+  restore_cluster_conf
   [[ -n $(postgres_bin) ]] || die "Postgres 14 or newer is needed and this system's packages have none; install it and run this again."
 }
 
@@ -81,6 +112,7 @@ need_localhost_names() {
 
 # What building and running need.
 need_packages() {
+  remove_service_policy
   need curl=curl git=git jq=jq cc=build-essential make=build-essential pkg-config=pkg-config setsid=util-linux
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || apt_install ca-certificates
   need_postgres

@@ -25,6 +25,8 @@ use crate::verdict;
 
 /// How long the last output of an ended instance may take to arrive.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Between attempts to take over an instance that was healthy and is slow to answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Between probes of a server whose port is open but whose connection broke.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -97,37 +99,55 @@ pub async fn check<R: Runtime>(
     mut running: Running,
     canceled: &CancellationToken,
 ) -> Outcome {
+    let was_healthy = agent
+        .record(spec.deployment)
+        .is_some_and(|record| record.report.phase == Phase::Healthy);
     agent.update(spec.deployment, |record| {
         // One that is taken over stays what it was until it proves otherwise.
         if record.report.phase != Phase::Healthy {
             record.report.phase = Phase::Checking;
         }
     });
-    let deadline = Instant::now() + Duration::from_secs(spec.limits.start_seconds);
     let id = running.id.clone();
-    let ended = async {
-        match agent.runtime.wait(&id).await {
-            Ok(exit) => exit,
-            Err(error) => {
-                // The engine is away. The deadline decides.
-                tracing::warn!(%error, "an instance cannot be waited for");
-                std::future::pending().await
+    let outcome = loop {
+        let deadline = Instant::now() + Duration::from_secs(spec.limits.start_seconds);
+        let ended = async {
+            match agent.runtime.wait(&id).await {
+                Ok(exit) => exit,
+                Err(error) => {
+                    // The engine is away. The deadline decides.
+                    tracing::warn!(%error, "an instance cannot be waited for");
+                    std::future::pending().await
+                }
             }
-        }
-    };
-    let is_open = AtomicBool::new(false);
-    let outcome = {
-        let up = answers(agent, spec, &running, &is_open);
-        tokio::select! {
-            up = up => up,
-            exit = ended => Err(Unwell::Ended(exit)),
-            () = sleep_until(deadline) => Err(if is_open.load(Ordering::Relaxed) {
-                Unwell::Probe(ProbeFailure::Timeout { method: String::new() })
-            } else {
-                Unwell::Late
-            }),
-            () = canceled.cancelled() => return clean(agent, running, Outcome::Canceled),
-            () = agent.shutdown.cancelled() => return Outcome::Shutdown,
+        };
+        let is_open = AtomicBool::new(false);
+        let attempt = {
+            let up = answers(agent, spec, &running, &is_open);
+            tokio::select! {
+                up = up => up,
+                exit = ended => Err(Unwell::Ended(exit)),
+                () = sleep_until(deadline) => Err(if is_open.load(Ordering::Relaxed) {
+                    Unwell::Probe(ProbeFailure::Timeout { method: String::new() })
+                } else {
+                    Unwell::Late
+                }),
+                () = canceled.cancelled() => return clean(agent, running, Outcome::Canceled),
+                () = agent.shutdown.cancelled() => return Outcome::Shutdown,
+            }
+        };
+        match attempt {
+            Err(Unwell::Probe(_) | Unwell::Late | Unwell::NoAddress) if was_healthy => {
+                // It served before this runner started and it still runs: a slow answer is no
+                // reason to end it with the calls it is working on.
+                tracing::warn!(deployment.id = %spec.deployment, "an instance that was healthy does not answer just now");
+                tokio::select! {
+                    () = sleep(ASK_AGAIN) => {}
+                    () = canceled.cancelled() => return clean(agent, running, Outcome::Canceled),
+                    () = agent.shutdown.cancelled() => return Outcome::Shutdown,
+                }
+            }
+            attempt => break attempt,
         }
     };
     match outcome {

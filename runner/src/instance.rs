@@ -230,16 +230,15 @@ fn container<R: Runtime>(
 /// The persistent directory of a project.
 fn volume(directory: &Path, project: Uuid) -> anyhow::Result<PathBuf> {
     let path = directory.join("volumes").join(project.to_string());
-    let home = path.join("fastmcp");
-    for path in [&path, &home] {
-        if !path.exists() {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(path)?;
-            chown(path, Some(CONTAINER_USER), Some(CONTAINER_USER))
-                .context("giving /data to the instance's user (the runner must be root)")?;
-        }
+    // Nothing below it: there, a tenant's code could put a link in the way of root. What the
+    // server expects inside, the launcher makes.
+    if !path.exists() {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&path)?;
+        chown(&path, Some(CONTAINER_USER), Some(CONTAINER_USER))
+            .context("giving /data to the instance's user (the runner must be root)")?;
     }
     Ok(path)
 }
@@ -296,7 +295,10 @@ fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcom
                 // It worked before, so it is tried again: see `restart`.
                 let log = agent.log(deployment, LogStream::Instance);
                 log.line(format!("The instance did not come up: {}", diagnosis.cause));
-                agent.update(deployment, |record| record.report.upstream = None);
+                agent.update(deployment, |record| {
+                    record.report.phase = Phase::Starting;
+                    record.report.upstream = None;
+                });
             } else {
                 if let Ok(installation) = agent.installation() {
                     agent.memory.remove(installation, deployment);

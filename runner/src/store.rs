@@ -6,9 +6,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use uuid::Uuid;
+
 use crate::clock;
+
+/// What a removal in progress is called; one that was interrupted is finished by the next cleaning.
+const REMOVING: &str = "removing-";
+
+/// Characters of an error message that are worth keeping.
+const MAX_SAID: usize = 500;
 
 /// How long an unused source or environment is kept: whoever returns to last week's version, or
 /// deploys the same dependencies again, does not wait.
@@ -28,7 +37,13 @@ pub fn touch(path: &Path) {
 pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
     let oldest = SystemTime::from(clock::now()) - UNUSED_FOR;
     let mut removed = 0;
-    for store in ["sources", "environments", "locks"] {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(REMOVING) {
+            say(&entry.path(), &remove_tree(&entry.path()));
+        }
+    }
+    for store in ["sources", "environments", "locks", "cache"] {
         for entry in fs::read_dir(directory.join(store))? {
             let path = entry?.path();
             // A kept source is the tree inside its entry; an environment's lock goes with it.
@@ -39,11 +54,18 @@ pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
             if is_kept || fs::symlink_metadata(&path)?.modified()? > oldest {
                 continue;
             }
-            remove(directory, &path)?;
-            removed += 1;
+            // One that cannot be removed does not keep the others.
+            removed += usize::from(say(&path, &remove(directory, &path)));
         }
     }
     Ok(removed)
+}
+
+fn say(path: &Path, removed: &io::Result<()>) -> bool {
+    if let Err(error) = removed {
+        tracing::warn!(%error, path = %path.display(), "an unused entry could not be removed");
+    }
+    removed.is_ok()
 }
 
 /// Out of sight first, so that an interruption leaves nothing that looks whole.
@@ -51,12 +73,27 @@ fn remove(directory: &Path, path: &Path) -> io::Result<()> {
     if !path.is_dir() {
         return fs::remove_file(path);
     }
-    let doomed = directory.join("removing");
-    if doomed.exists() {
-        fs::remove_dir_all(&doomed)?;
-    }
+    let doomed = directory.join(format!("{REMOVING}{}", Uuid::new_v4()));
     fs::rename(path, &doomed)?;
-    fs::remove_dir_all(&doomed)
+    remove_tree(&doomed)
+}
+
+/// Removes a directory with everything in it, also one that a tenant's code wrote: as deep as it
+/// likes. The standard library goes down by recursion and would overflow the stack of the whole
+/// process at some ten thousand levels; `rm` does not. Nothing there is no error.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let output = Command::new("rm")
+        .args(["-rf", "--one-file-system", "--"])
+        .arg(path)
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said: String = String::from_utf8_lossy(&output.stderr)
+        .chars()
+        .take(MAX_SAID)
+        .collect();
+    Err(io::Error::other(format!("rm: {said}")))
 }
 
 #[cfg(test)]
@@ -64,9 +101,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_tree_deeper_than_any_stack_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path().join("deep");
+        fs::create_dir(&top).unwrap();
+        // Built from below, since no path is that long: the tree so far goes under a new top.
+        for level in 0..20_000 {
+            let next = directory.path().join(format!("next{level}"));
+            fs::create_dir(&next).unwrap();
+            fs::rename(&top, next.join("d")).unwrap();
+            fs::rename(&next, &top).unwrap();
+        }
+        remove_tree(&top).unwrap();
+        assert!(!top.exists());
+        remove_tree(&top).expect("nothing there is no error");
+    }
+
+    #[test]
     fn what_is_old_and_unused_goes() {
         let directory = tempfile::tempdir().unwrap();
         let at = |path: &str| directory.path().join(path);
+        fs::create_dir_all(at("cache")).unwrap();
         for path in [
             "sources/used/tree",
             "sources/old/tree",

@@ -118,22 +118,36 @@ impl Backoff {
     }
 }
 
-/// Reports what is observed and takes what is desired, until shutdown. A change of what is
-/// observed cuts the poll in progress short. While the control plane is away, what runs goes on.
+/// Reports what is observed and takes what is desired, until shutdown. What is observed goes up
+/// with a sync that is not held and not cut short, so that it always arrives; then a held one
+/// without observations waits for news, and a change of what is observed ends that wait. While
+/// the control plane is away, what runs goes on.
 pub async fn sync<R: Runtime>(control: &Control, agent: &Agent<R>) {
     let mut board = agent.board();
     let mut backoff = Backoff::new();
     let mut after = 0;
     let mut away_since: Option<Instant> = None;
     let mut is_said = false;
+    let mut is_told = false;
     while !agent.shutdown.is_cancelled() {
-        let observed: Vec<Report> = board.borrow_and_update().values().cloned().collect();
-        let request = agent.request(observed, after, MAX_WAIT_MS).await;
+        let has_news = board.has_changed().unwrap_or(false);
+        let request = if is_told && !has_news {
+            agent.request(Vec::new(), after, MAX_WAIT_MS).await
+        } else {
+            let observed: Vec<Report> = board.borrow_and_update().values().cloned().collect();
+            agent.request(observed, after, 0).await
+        };
+        let is_held = request.wait_ms > 0;
         let answer = tokio::select! {
             answer = control.sync(&request) => answer,
-            _ = board.changed() => continue,
+            _ = board.changed(), if is_held => {
+                is_told = false;
+                continue;
+            }
             () = agent.shutdown.cancelled() => break,
         };
+        // After a held one everything is told again: the control plane may have been restored.
+        is_told = answer.is_ok() && !is_held;
         match answer {
             Ok(answer) => {
                 if is_said {

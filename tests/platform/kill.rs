@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,7 +69,7 @@ fn commit(repository: &Repository, version: usize, extra: &str) -> Result<String
 
 fn at_every_point_of_a_deployment() -> Result<()> {
     let platform = Platform::start(Options {
-        settings: vec![("BERTH_DRAIN_SECONDS".into(), "3".into())],
+        settings: vec![("BERTH_DRAIN_SECONDS".into(), "15".into())],
     })?;
     let first = files(0, "");
     let repository = Repository::new(&first.each_ref().map(|(name, text)| (*name, text.as_str())))?;
@@ -109,6 +112,8 @@ fn one_point(
             "--json",
         ])?
         .success()?;
+    let caller = Caller::new(platform, "killed")?;
+    let witness = Witness::start(platform, &caller)?;
     reach(platform, point, version, &mut created)?;
     platform.kill()?;
     ensure!(
@@ -117,7 +122,7 @@ fn one_point(
     );
     platform.launch()?;
     platform.wait_ready()?;
-    let caller = Caller::new(platform, "killed")?;
+    witness.finish()?;
     let (mut served, mut refused) = (0, Vec::new());
     let state = wait::until("the deployment to end", SETTLE, || {
         match caller.call("version", &json!({})) {
@@ -162,6 +167,76 @@ fn one_point(
     }
     settled_container(platform)?;
     Ok(())
+}
+
+/// An edge of its own, with the routes of before: what callers see who do not depend on the
+/// killed process. It calls four times a second, and no call may fail.
+struct Witness {
+    edge: std::process::Child,
+    stop: Arc<AtomicBool>,
+    calls: std::thread::JoinHandle<(usize, Vec<String>)>,
+    _data: tempfile::TempDir,
+}
+
+impl Witness {
+    fn start(platform: &Platform, caller: &Caller) -> Result<Self> {
+        let data = tempfile::TempDir::new()?;
+        std::fs::create_dir(data.path().join("edge"))?;
+        std::fs::copy(
+            platform.data().join("edge/routes.json"),
+            data.path().join("edge/routes.json"),
+        )?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let edge = Command::new(tests::berth_binary())
+            .arg("edge")
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--url", &platform.url(), "--apps-domain", "localhost"])
+            // The discard port: this edge has no control plane.
+            .args(["--control-url", "http://127.0.0.1:9"])
+            .arg("--data")
+            .arg(data.path())
+            .env("BERTH_EDGE_TOKEN", "none")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let caller = caller.through("killed", port)?;
+        wait::until("the second edge to serve", Duration::from_secs(10), || {
+            let status = caller.call("version", &json!({}))?.status();
+            Ok((status == 200).then_some(()))
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&stop);
+        let calls = std::thread::spawn(move || {
+            let (mut served, mut failed) = (0, Vec::new());
+            while !ends.load(Ordering::Relaxed) {
+                match caller.call("version", &json!({})) {
+                    Ok(answer) if answer.status() == 200 => served += 1,
+                    other => failed.push(format!("{other:?}")),
+                }
+                std::thread::park_timeout(Duration::from_millis(250));
+            }
+            (served, failed)
+        });
+        Ok(Self {
+            edge,
+            stop,
+            calls,
+            _data: data,
+        })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (served, failed) = self.calls.join().expect("the calls do not panic");
+        self.edge.kill()?;
+        self.edge.wait()?;
+        ensure!(served > 0, "the second edge served nothing");
+        ensure!(
+            failed.is_empty(),
+            "the old one served throughout, {served} times but not: {failed:#?}"
+        );
+        Ok(())
+    }
 }
 
 /// Waits until nothing but the live instance is left on the engine; answers its id.

@@ -40,6 +40,19 @@ impl Caller {
         })
     }
 
+    /// The same token through another edge of this machine.
+    pub fn through(&self, project: &str, port: u16) -> Result<Self> {
+        let host = format!("{project}.localhost");
+        let http = Client::builder()
+            .resolve(&host, ([127, 0, 0, 1], port).into())
+            .build()?;
+        Ok(Self {
+            http,
+            url: format!("http://{host}:{port}/mcp"),
+            token: self.token.clone(),
+        })
+    }
+
     /// The access token.
     pub fn token(&self) -> &str {
         &self.token

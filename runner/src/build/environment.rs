@@ -1,14 +1,15 @@
 //! Environments: what a project's dependencies install to, kept by content and shared by all
-//! deployments of an organization that need the same.
+//! deployments of a project that need the same.
 //!
 //! ```text
 //! environments/<key>/         the environment, mounted read-only at /env; never written again
 //! environments/<key>.lock     the lock it was installed from
 //! locks/<inputs>              the lock that these inputs resolved to
-//! cache/<organization>/       uv's downloads and bytecode
+//! cache/<project>/            uv's downloads and bytecode
 //! builds/<deployment>/        a build in progress
 //! ```
-//! A key is the hash of organization, runtime image, platform and lock. A change of code alone
+//! A key is the hash of project, runtime image, platform and lock. Nothing is shared between
+//! projects: what a dependency's build step runs could plant something for the others there. A change of code alone
 //! finds its lock by its inputs and its environment by its lock, and runs nothing.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -47,8 +49,6 @@ const LOCAL_NOTE: &str = "# berth:local ";
 pub struct Request<'a> {
     /// Whose build this is.
     pub owner: Owner,
-    /// Nothing is shared beyond it.
-    pub organization: Uuid,
     /// The runtime image.
     pub image: &'a Image,
     /// `3.11`.
@@ -303,6 +303,7 @@ impl Environments {
             tenant_directory(&place.0.join(name))?;
         }
         tenant_directory(&self.cache(request))?;
+        store::touch(&self.cache(request));
         let plan = json!({
             "python": request.python,
             "source": request.declared,
@@ -318,10 +319,10 @@ impl Environments {
     fn cache(&self, request: &Request<'_>) -> PathBuf {
         self.directory
             .join("cache")
-            .join(request.organization.to_string())
+            .join(request.owner.project.to_string())
     }
 
-    /// The hashes of the locks whose environments this organization has on this image.
+    /// The hashes of the locks whose environments this project has on this image.
     fn known(&self, request: &Request<'_>) -> io::Result<Vec<String>> {
         let mut known = Vec::new();
         for entry in fs::read_dir(self.directory.join("environments"))? {
@@ -410,10 +411,10 @@ impl Environments {
     }
 }
 
-/// What nothing is shared beyond: organization, image and platform.
+/// What nothing is shared beyond: project, image and platform.
 fn scope(request: &Request<'_>) -> Hash {
     Hash::new()
-        .part(request.organization.as_bytes())
+        .part(request.owner.project.as_bytes())
         .part(request.image.id.as_bytes())
         .part(std::env::consts::OS.as_bytes())
         .part(std::env::consts::ARCH.as_bytes())
@@ -442,11 +443,11 @@ fn tenant_directory(path: &Path) -> io::Result<()> {
 
 /// Reads a file that a tenant's code wrote: never through a link, and no more than a lock is.
 fn read_tenant_file(path: &Path) -> io::Result<Vec<u8>> {
-    /// `O_NOFOLLOW | O_NONBLOCK` on Linux: no link, and no waiting on a pipe.
-    const FLAGS: i32 = 0o400_000 | 0o4_000;
+    // No link, and no waiting on a pipe.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(FLAGS)
+        .custom_flags(flags.bits().cast_signed())
         .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("the build's lock is not a file"));
@@ -460,9 +461,7 @@ fn read_tenant_file(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = fs::remove_dir_all(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = store::remove_tree(path) {
         tracing::warn!(%error, path = %path.display(), "a directory could not be removed");
     }
 }

@@ -98,7 +98,6 @@ async fn steps<R: Runtime>(
             project: spec.project,
             deployment: spec.deployment,
         },
-        organization: spec.organization,
         image: &image,
         python: &plan.python,
         declared: plan.dependencies.to_json(),

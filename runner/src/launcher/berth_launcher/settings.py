@@ -59,6 +59,7 @@ def load():
     deployment, base = _deployment(app_dir)
     for name, value in {**DEFAULTS, **_file_variables(deployment)}.items():
         os.environ.setdefault(name, value)
+    _make_home()
     port = os.environ.get("PORT") or str(DEFAULT_PORT)
     if not port.isdigit() or not 0 < int(port) < 65536:
         raise LaunchFailure("serve", f"PORT is {port!r}; it must be a number from 1 to 65535.")
@@ -109,3 +110,13 @@ def _load_variables(path):
             f"The project's variables cannot be read ({type(error).__name__}); this is the platform's fault. "
             "Deploy again, and tell the operator if it stays.",
         ) from None
+
+
+def _make_home():
+    """FastMCP keeps its files in a directory of the persistent volume that it expects to be there."""
+    home = os.environ.get("FASTMCP_HOME")
+    if home:
+        try:
+            os.makedirs(home, exist_ok=True)
+        except OSError as error:
+            print(f"FASTMCP_HOME {home} cannot be made: {error}", flush=True)
