@@ -36,7 +36,7 @@ prepare:
     . deploy/lib/postgres.sh
     LOG=$(mktemp /var/tmp/berth-prepare.XXXXXX)
     export LOG
-    trap 'stop_scratch_postgres; rm -f -- "$LOG"' EXIT
+    trap 'stop_child; undo_machine_changes; stop_scratch_postgres; rm -f -- "$LOG"' EXIT
     need_postgres
     start_scratch_postgres
     for migration in migrations/[0-9]*.sql; do
