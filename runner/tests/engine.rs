@@ -167,12 +167,11 @@ async fn answer(
     let (status, body) = if path == "/internal/runner/sync" {
         let sync: SyncRequest = serde_json::from_slice(&body).unwrap();
         say_key.send_replace(sync.public_key);
-        observe.send_replace(
-            sync.observed
-                .into_iter()
-                .map(|r| (r.deployment, r))
-                .collect(),
-        );
+        // A held sync waits for news and says nothing itself.
+        if sync.wait_ms == 0 {
+            let reports = sync.observed.into_iter().map(|r| (r.deployment, r));
+            observe.send_replace(reports.collect());
+        }
         let mut desired = desired.subscribe();
         let held = Duration::from_millis(sync.wait_ms.into());
         let changed = desired.wait_for(|d| d.version != sync.after);
