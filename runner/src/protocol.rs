@@ -23,7 +23,7 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// a third of the lease so that two lost polls do not lose it.
 pub const MAX_WAIT_MS: u32 = 20_000;
 
-/// What the runner knows, sent at the start of every sync.
+/// What the runner knows and has. One that is not held carries what it observes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SyncRequest {
     /// [`PROTOCOL_VERSION`] of the runner.
@@ -41,7 +41,8 @@ pub struct SyncRequest {
     pub images: Vec<String>,
     /// Most builds this runner works on at once.
     pub build_slots: u32,
-    /// Everything known of every deployment the runner has anything of.
+    /// Everything known of every deployment the runner has anything of; nothing in a sync that is
+    /// held and only waits for news.
     pub observed: Vec<Report>,
     /// The version of the last [`SyncResponse`], 0 at first. The answer is held while it is current.
     pub after: i64,
@@ -69,7 +70,7 @@ pub struct DeploymentSpec {
     pub project: Uuid,
     /// The project's name, for `BERTH_PROJECT` and log lines.
     pub project_name: String,
-    /// Environments and package caches are never shared across organizations.
+    /// Whose project it is.
     pub organization: Uuid,
     /// What to do with it now.
     pub goal: Goal,
