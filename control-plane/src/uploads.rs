@@ -16,6 +16,13 @@ use crate::crypto::hex;
 use crate::error::{Error, Result};
 use crate::ids;
 
+/// Most bytes of an archive that is too large which are read past the limit, so that its sender
+/// hears why it was refused: several times what anybody packs by mistake.
+const DISCARDED: u64 = 1024 * 1024 * 1024;
+
+/// Longest time for that: below the idle limits of proxies in front.
+const DISCARD_TIME: std::time::Duration = std::time::Duration::from_secs(50);
+
 /// Where the bytes of an upload lie.
 pub fn path(data: &Path, sha256: &str) -> PathBuf {
     data.join("uploads").join(format!("{sha256}.tar.gz"))
@@ -67,6 +74,7 @@ where
         })?;
         size += chunk.len() as u64;
         if size > limit {
+            discard(body).await;
             return Err(Error::TooLarge(format!(
                 "The archive is larger than {} MiB; leave out what the server does not need with .gitignore or .dockerignore.",
                 limit / (1024 * 1024)
@@ -87,6 +95,24 @@ where
     }
     file.sync_all().await.context("writing the upload")?;
     Ok((hex(hash.finish().as_ref()), size))
+}
+
+/// Reads what is left of a body that is refused, within bounds. A client hears an answer that
+/// comes before it has sent everything only by luck: the closed connection may reach it first.
+async fn discard<S, E>(body: S)
+where
+    S: Stream<Item = std::result::Result<Bytes, E>> + Unpin,
+{
+    let mut left = DISCARDED;
+    let mut chunks = body.take_while(|chunk| {
+        let length = chunk.as_ref().map_or(u64::MAX, |chunk| chunk.len() as u64);
+        let within = left.checked_sub(length);
+        left = within.unwrap_or(0);
+        std::future::ready(within.is_some())
+    });
+    let read = async { while chunks.next().await.is_some() {} };
+    // Too slow is as good as too long: the answer goes out now.
+    let _ = tokio::time::timeout(DISCARD_TIME, read).await;
 }
 
 /// Remembers that a project may be deployed from this archive.
