@@ -347,6 +347,12 @@ impl ServeConfig {
         format!("{name}.{}", self.apps_domain)
     }
 
+    /// A project's second host, without port: it takes API tokens only. No project is called so,
+    /// since names have no double hyphen.
+    pub fn project_key_host(&self, name: &str) -> String {
+        self.project_host(&format!("{name}--key"))
+    }
+
     /// A project's origin, for example `http://hello.localhost:8080`.
     pub fn project_origin(&self, name: &str) -> String {
         let authority = with_port(&self.project_host(name), self.url.port());

@@ -1,8 +1,9 @@
 //! What edges serve: one snapshot of every project's route.
 
-use edge::protocol::{Policy, Route, RouteSnapshot, Upstream};
+use edge::protocol::{ApiToken, Callers, HostHeader, Policy, Route, RouteSnapshot, Upstream, User};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::config::ServeConfig;
 use crate::db::{Changed, version};
@@ -26,7 +27,7 @@ pub async fn snapshot(
         .await?;
     let version = version(db, Changed::Routes).await?;
     let rows = sqlx::query!(
-        r#"select p.id, p.name, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream
+        r#"select p.id, p.name, p.access_mode, p.callers, p.public_paths, p.allowed_origins, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream
          from projects p
          left join deployments d on d.project_id = p.id and d.state in ('live', 'draining')
              and d.upstream is not null and d.commit_id is not null and d.unrouted_at is null
@@ -37,14 +38,23 @@ pub async fn snapshot(
     let mut routes: Vec<Route> = Vec::new();
     for row in rows {
         if routes.last().is_none_or(|route| route.project != row.id) {
+            let policy = match row.access_mode.as_str() {
+                "public" => Policy::Public,
+                "tenant" => Policy::Tenant,
+                _ => Policy::Platform {
+                    scope: SCOPE.to_owned(),
+                    callers: callers(db, row.id, &row.callers).await?,
+                    public_paths: row.public_paths,
+                },
+            };
             routes.push(Route {
                 host: config.project_host(&row.name),
+                key_host: config.project_key_host(&row.name),
                 project: row.id,
                 resource: config.project_url(&row.name),
                 project_name: row.name,
-                policy: Policy::Platform {
-                    scope: SCOPE.to_owned(),
-                },
+                policy,
+                allowed_origins: row.allowed_origins,
                 live: None,
                 draining: Vec::new(),
             });
@@ -59,6 +69,7 @@ pub async fn snapshot(
             deployment,
             commit,
             address,
+            host_header: HostHeader::Public,
         };
         if row.state.as_deref() == Some("live") {
             route.live = Some(upstream);
@@ -71,6 +82,45 @@ pub async fn snapshot(
         issuer: config.issuer(),
         keys: keys.jwks(),
         revoked_grants: grants::revoked_recently(db, now).await?,
+        users: users(db).await?,
+        api_tokens: api_tokens(db, now).await?,
         routes,
     })
+}
+
+/// Whose tokens a project of mode `platform` accepts.
+async fn callers(db: &mut PgConnection, project: Uuid, rule: &str) -> Result<Callers> {
+    if rule == "anyone" {
+        return Ok(Callers::Anyone);
+    }
+    let users = sqlx::query_scalar!(
+        "select id from users where may_call(id, $1) order by id",
+        project
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(Callers::Only(users))
+}
+
+async fn users(db: &mut PgConnection) -> Result<Vec<User>> {
+    Ok(sqlx::query_as!(
+        User,
+        "select id, case when service_account_of is null then email end as email from users order by id"
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Tokens that work now; one that expires says so itself.
+async fn api_tokens(db: &mut PgConnection, now: OffsetDateTime) -> Result<Vec<ApiToken>> {
+    Ok(sqlx::query_as!(
+        ApiToken,
+        r#"select id, encode(token_hash, 'hex') as "hash!", user_id as "user", project_ids as projects,
+             extract(epoch from expires_at)::bigint as expires_at
+         from api_tokens where revoked_at is null and (expires_at is null or expires_at > $1)
+         order by id"#,
+        now,
+    )
+    .fetch_all(db)
+    .await?)
 }

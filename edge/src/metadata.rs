@@ -38,8 +38,8 @@ impl Documents {
     pub(crate) fn new(route: &Route, issuer: &str) -> anyhow::Result<Self> {
         let origin = Url::parse(&route.resource)?.origin().ascii_serialization();
         let scope = match &route.policy {
-            Policy::Platform { scope } => scope.as_str(),
-            Policy::Public => "",
+            Policy::Platform { scope, .. } => scope.as_str(),
+            Policy::Public | Policy::Tenant => "",
         };
         let document = |resource: &str| {
             let document = json!({

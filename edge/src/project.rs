@@ -158,8 +158,8 @@ impl Call {
     /// Checks who calls, and finds the session.
     pub(crate) fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
         let principal = match &site.policy {
-            Policy::Public => None,
-            Policy::Platform { scope } => {
+            Policy::Public | Policy::Tenant => None,
+            Policy::Platform { scope, .. } => {
                 let token = site
                     .verifier
                     .check(&parts.headers, &site.resource, site.project.id, scope)

@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use edge::protocol::{Policy, Route, RouteSnapshot, Upstream};
+use edge::protocol::{Callers, HostHeader, Policy, Route, RouteSnapshot, Upstream};
 use edge::{Config, Listeners, TrustedProxies};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -30,6 +30,8 @@ use uuid::Uuid;
 
 pub const ISSUER: &str = "http://berth.test";
 pub const HOST: &str = "hello.apps.test";
+/// Its second host, for API tokens.
+pub const KEY_HOST: &str = "hello--key.apps.test";
 pub const RESOURCE: &str = "http://hello.apps.test/mcp";
 
 /// How long a test waits for what must happen; generous, for a busy machine.
@@ -377,16 +379,19 @@ pub fn upstream(deployment: u128, address: SocketAddr) -> Upstream {
         deployment: Uuid::from_u128(deployment),
         commit: format!("commit-{deployment}"),
         address: address.to_string(),
+        host_header: HostHeader::Public,
     }
 }
 
 pub fn route(policy: Policy, live: Option<Upstream>) -> Route {
     Route {
         host: HOST.to_owned(),
+        key_host: KEY_HOST.to_owned(),
         project: Uuid::from_u128(100),
         project_name: "hello".to_owned(),
         resource: RESOURCE.to_owned(),
         policy,
+        allowed_origins: Vec::new(),
         live,
         draining: Vec::new(),
     }
@@ -398,6 +403,8 @@ pub fn snapshot(keys: Value, routes: Vec<Route>) -> RouteSnapshot {
         issuer: ISSUER.to_owned(),
         keys,
         revoked_grants: Vec::new(),
+        users: Vec::new(),
+        api_tokens: Vec::new(),
         routes,
     }
 }
@@ -405,6 +412,8 @@ pub fn snapshot(keys: Value, routes: Vec<Route>) -> RouteSnapshot {
 pub fn platform() -> Policy {
     Policy::Platform {
         scope: "mcp".to_owned(),
+        callers: Callers::Anyone,
+        public_paths: Vec::new(),
     }
 }
 
