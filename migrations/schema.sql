@@ -1,4 +1,22 @@
 
+CREATE FUNCTION public.may_call(caller uuid, target uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    AS $$
+    select exists (
+        select 1 from projects p join users u on u.id = caller
+        left join members m on m.organization_id = p.organization_id and m.user_id = u.id
+        where p.id = target and p.access_mode = 'platform' and case p.callers
+            when 'anyone' then u.service_account_of is null or u.service_account_of = p.organization_id
+            when 'organization' then m.user_id is not null or u.service_account_of = p.organization_id
+            when 'chosen' then (m.user_id is not null or u.service_account_of = p.organization_id)
+                and exists (select 1 from project_callers c where c.project_id = p.id and c.user_id = u.id)
+            when 'owner' then m.role = 'owner'
+            else false
+        end)
+$$;
+
+COMMENT ON FUNCTION public.may_call(caller uuid, target uuid) IS 'Whether a user may call a project of mode platform.';
+
 CREATE TABLE public.api_tokens (
     id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -7,10 +25,17 @@ CREATE TABLE public.api_tokens (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone,
     last_used_at timestamp with time zone,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    good_for text DEFAULT 'everything'::text NOT NULL,
+    project_ids uuid[],
+    CONSTRAINT api_tokens_good_for_check CHECK ((good_for = ANY (ARRAY['everything'::text, 'calls'::text])))
 );
 
 COMMENT ON TABLE public.api_tokens IS 'Tokens (brt_…) for the API and the command line; only the SHA-256 kept, shown once.';
+
+COMMENT ON COLUMN public.api_tokens.good_for IS 'everything: the API and calls, as the person; calls: MCP servers only.';
+
+COMMENT ON COLUMN public.api_tokens.project_ids IS 'With calls: the projects it is good for; null for all that its owner may call.';
 
 CREATE TABLE public.audit_log (
     id bigint NOT NULL,
@@ -44,6 +69,16 @@ CREATE TABLE public.authorization_codes (
 
 COMMENT ON TABLE public.authorization_codes IS 'RFC 6749 section 4.1.2: one use, short-lived, only the SHA-256 kept.';
 
+CREATE TABLE public.client_assertions (
+    client_id text NOT NULL,
+    jti_hash bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.client_assertions IS 'Assertions that clients have shown (RFC 7523); each is good once. Kept while it could be shown again.';
+
+COMMENT ON COLUMN public.client_assertions.jti_hash IS 'SHA-256 of its jti, which is of any length.';
+
 CREATE TABLE public.clients (
     id text NOT NULL,
     name text NOT NULL,
@@ -54,21 +89,88 @@ CREATE TABLE public.clients (
     metadata jsonb NOT NULL,
     created_at timestamp with time zone NOT NULL,
     last_used_at timestamp with time zone,
-    CONSTRAINT clients_token_endpoint_auth_method_check CHECK ((token_endpoint_auth_method = ANY (ARRAY['none'::text, 'client_secret_post'::text, 'client_secret_basic'::text])))
+    kind text NOT NULL,
+    jwks jsonb,
+    jwks_uri text,
+    fetched_at timestamp with time zone,
+    fresh_until timestamp with time zone,
+    service_account_id uuid,
+    deleted_at timestamp with time zone,
+    CONSTRAINT clients_document_check CHECK (((kind = 'document'::text) = ((fetched_at IS NOT NULL) AND (fresh_until IS NOT NULL)))),
+    CONSTRAINT clients_keys_check CHECK (((token_endpoint_auth_method = 'private_key_jwt'::text) = (num_nonnulls(jwks, jwks_uri) = 1))),
+    CONSTRAINT clients_kind_check CHECK ((kind = ANY (ARRAY['registered'::text, 'document'::text, 'built_in'::text, 'service'::text]))),
+    CONSTRAINT clients_service_check CHECK (((kind = 'service'::text) = (service_account_id IS NOT NULL))),
+    CONSTRAINT clients_token_endpoint_auth_method_check CHECK ((token_endpoint_auth_method = ANY (ARRAY['none'::text, 'client_secret_post'::text, 'client_secret_basic'::text, 'private_key_jwt'::text])))
 );
 
-COMMENT ON TABLE public.clients IS 'OAuth clients, registered dynamically (RFC 7591).';
+COMMENT ON TABLE public.clients IS 'OAuth clients.';
+
+COMMENT ON COLUMN public.clients.kind IS 'registered: by itself (RFC 7591); document: its id is the URL of a Client ID Metadata Document, of which this is a copy; built_in: our command line; service: made for a service account.';
+
+COMMENT ON COLUMN public.clients.jwks IS 'The public keys that it signs assertions with (RFC 7517), where it gave them itself.';
+
+COMMENT ON COLUMN public.clients.jwks_uri IS 'Where its public keys are, otherwise.';
+
+COMMENT ON COLUMN public.clients.fetched_at IS 'When the document was fetched.';
+
+COMMENT ON COLUMN public.clients.fresh_until IS 'Until when the copy is used without asking again.';
+
+COMMENT ON COLUMN public.clients.service_account_id IS 'As whom a service client calls.';
+
+COMMENT ON COLUMN public.clients.deleted_at IS 'Unusable from then on; kept until edges need not be told of its grants any more.';
+
+CREATE TABLE public.connection_steps (
+    id bigint NOT NULL,
+    project_id uuid,
+    step text NOT NULL,
+    code text,
+    client_id text,
+    client_name text,
+    user_id uuid,
+    peer bytea NOT NULL,
+    user_agent text,
+    detail text,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    count integer NOT NULL,
+    CONSTRAINT connection_steps_count_check CHECK ((count > 0))
+);
+
+COMMENT ON TABLE public.connection_steps IS 'Steps of clients that connect, as edges and the authorization server see them. Kept 7 days, and the newest of each project.';
+
+COMMENT ON COLUMN public.connection_steps.project_id IS 'Null where the step names none, as with a registration; such steps are joined by client, or by peer and user agent, when they are read.';
+
+COMMENT ON COLUMN public.connection_steps.code IS 'Why it failed, by the catalogue; null for a step that went well.';
+
+COMMENT ON COLUMN public.connection_steps.client_id IS 'As the client gave it, which need not be a row of clients.';
+
+COMMENT ON COLUMN public.connection_steps.peer IS 'Stands for the network address: HMAC under a key that is not in the database.';
+
+COMMENT ON COLUMN public.connection_steps.detail IS 'What exactly was seen, without secrets; the newest.';
+
+COMMENT ON COLUMN public.connection_steps.count IS 'Like steps within minutes are one row.';
+
+ALTER TABLE public.connection_steps ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.connection_steps_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE public.consents (
     user_id uuid NOT NULL,
     client_id text NOT NULL,
     project_id uuid NOT NULL,
     scope text NOT NULL,
-    redirect_uri text NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    redirect_set bytea NOT NULL
 );
 
 COMMENT ON TABLE public.consents IS 'What a person has allowed, so that it need not be asked again.';
+
+COMMENT ON COLUMN public.consents.redirect_set IS 'SHA-256 of the sorted redirect URIs that the client had.';
 
 CREATE TABLE public.deployments (
     id uuid NOT NULL,
@@ -96,6 +198,10 @@ CREATE TABLE public.deployments (
     unrouted_at timestamp with time zone,
     stop_requested_at timestamp with time zone,
     finished_at timestamp with time zone,
+    draining_at timestamp with time zone,
+    host_header text DEFAULT 'public'::text NOT NULL,
+    route_version bigint,
+    CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
 );
@@ -104,9 +210,44 @@ COMMENT ON TABLE public.deployments IS 'One attempt each to bring a source live.
 
 COMMENT ON COLUMN public.deployments.lease_until IS 'While it lies ahead the runner owns the deployment; each sync renews it.';
 
-COMMENT ON COLUMN public.deployments.drain_until IS 'Until then a replaced instance keeps serving the MCP sessions it owns.';
+COMMENT ON COLUMN public.deployments.drain_until IS 'The latest end of its draining; it ends before, once every edge says that nobody depends on it.';
 
 COMMENT ON COLUMN public.deployments.unrouted_at IS 'When edges were told to forget the drained instance; it is stopped a moment later.';
+
+COMMENT ON COLUMN public.deployments.draining_at IS 'When another took its place.';
+
+COMMENT ON COLUMN public.deployments.host_header IS 'What edges tell the instance as Host: the public one, or localhost with its port, as the probe at deploy found.';
+
+COMMENT ON COLUMN public.deployments.route_version IS 'Of the first route snapshot with it as the live one: edges with this or a later one send it their calls.';
+
+CREATE TABLE public.edge_instances (
+    edge text NOT NULL,
+    deployment_id uuid NOT NULL,
+    sessions integer NOT NULL,
+    requests integer NOT NULL,
+    CONSTRAINT edge_instances_requests_check CHECK ((requests >= 0)),
+    CONSTRAINT edge_instances_sessions_check CHECK ((sessions >= 0))
+);
+
+COMMENT ON TABLE public.edge_instances IS 'Who depends on an instance, by the newest report of each edge. An instance that nobody depends on has no row.';
+
+COMMENT ON COLUMN public.edge_instances.sessions IS 'MCP sessions that the instance owns and that were in use lately or hold a stream open.';
+
+COMMENT ON COLUMN public.edge_instances.requests IS 'Requests that it is answering.';
+
+CREATE TABLE public.edges (
+    kid text NOT NULL,
+    public_jwk jsonb NOT NULL,
+    first_seen_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL,
+    version bigint DEFAULT 0 NOT NULL
+);
+
+COMMENT ON TABLE public.edges IS 'Edges that have reported. Each signs what it tells instances about callers; instances find the public key in the authorization server''s JWK set for a day after the last report.';
+
+COMMENT ON COLUMN public.edges.kid IS 'Its name: the RFC 7638 thumbprint of public_jwk.';
+
+COMMENT ON COLUMN public.edges.version IS 'Of the route snapshot in use, by its newest report.';
 
 CREATE TABLE public.grants (
     id uuid NOT NULL,
@@ -117,10 +258,13 @@ CREATE TABLE public.grants (
     scope text NOT NULL,
     created_at timestamp with time zone NOT NULL,
     last_used_at timestamp with time zone,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    standing boolean DEFAULT false NOT NULL
 );
 
 COMMENT ON TABLE public.grants IS 'One authorization each: the family of its codes and tokens. Revoking it ends them all.';
+
+COMMENT ON COLUMN public.grants.standing IS 'Made without a code, for the command line or a service account; one each, used again and again.';
 
 CREATE TABLE public.installation (
     only_row boolean DEFAULT true NOT NULL,
@@ -174,6 +318,30 @@ CREATE TABLE public.organizations (
 
 COMMENT ON TABLE public.organizations IS 'Owns projects. Build caches are never shared across organizations.';
 
+CREATE TABLE public.pending_authorizations (
+    id_hash bytea NOT NULL,
+    browser_hash bytea NOT NULL,
+    user_id uuid NOT NULL,
+    request jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.pending_authorizations IS 'Consent pages that are open: one row each, deleted by the answer.';
+
+COMMENT ON COLUMN public.pending_authorizations.id_hash IS 'SHA-256 of the random id in the page.';
+
+COMMENT ON COLUMN public.pending_authorizations.browser_hash IS 'SHA-256 of the id of the browser session that was asked; only it can answer.';
+
+COMMENT ON COLUMN public.pending_authorizations.request IS 'What is asked, as the consent page wrote it. Holds no code and no token.';
+
+CREATE TABLE public.project_callers (
+    project_id uuid NOT NULL,
+    user_id uuid NOT NULL
+);
+
+COMMENT ON TABLE public.project_callers IS 'The chosen users of projects whose callers are chosen.';
+
 CREATE TABLE public.projects (
     id uuid NOT NULL,
     organization_id uuid NOT NULL,
@@ -183,12 +351,26 @@ CREATE TABLE public.projects (
     entrypoint text,
     last_deployment_number integer DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    access_mode text DEFAULT 'platform'::text NOT NULL,
+    callers text DEFAULT 'organization'::text NOT NULL,
+    public_paths text[] DEFAULT '{}'::text[] NOT NULL,
+    allowed_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
+    CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
 );
 
 COMMENT ON TABLE public.projects IS 'One MCP server each. The name is the host label.';
 
 COMMENT ON COLUMN public.projects.source_url IS 'Git URL; null for a project that is deployed by upload.';
+
+COMMENT ON COLUMN public.projects.access_mode IS 'platform: a token of the platform is needed; public: nobody is asked; tenant: the server decides itself.';
+
+COMMENT ON COLUMN public.projects.callers IS 'In platform mode: owners of the organization, chosen users of it (project_callers), all of it with its service accounts, or anyone who is signed in.';
+
+COMMENT ON COLUMN public.projects.public_paths IS 'In platform mode: paths that need no token.';
+
+COMMENT ON COLUMN public.projects.allowed_origins IS 'Further origins whose web pages may call.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -251,17 +433,35 @@ CREATE TABLE public.uploads (
 
 COMMENT ON TABLE public.uploads IS 'Archives sent by `berth deploy PATH`; the bytes lie in the data directory under their hash.';
 
+CREATE TABLE public.usage_minutes (
+    project_id uuid NOT NULL,
+    minute timestamp with time zone NOT NULL,
+    calls bigint NOT NULL,
+    errors bigint NOT NULL,
+    duration_us bigint NOT NULL,
+    max_us bigint NOT NULL
+);
+
+COMMENT ON TABLE public.usage_minutes IS 'Calls per project and minute, kept for 30 days.';
+
+COMMENT ON COLUMN public.usage_minutes.errors IS 'Of the calls, those answered with 500 or above.';
+
+COMMENT ON COLUMN public.usage_minutes.duration_us IS 'The sum over all calls; divided by calls it is the mean.';
+
 CREATE TABLE public.users (
     id uuid NOT NULL,
     email text NOT NULL,
     name text NOT NULL,
     password_hash text,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    service_account_of uuid
 );
 
-COMMENT ON TABLE public.users IS 'People.';
+COMMENT ON TABLE public.users IS 'People and service accounts.';
 
 COMMENT ON COLUMN public.users.password_hash IS 'Argon2id in PHC form; null until a password is set by the one-time link.';
+
+COMMENT ON COLUMN public.users.service_account_of IS 'Set for a service account: the organization it belongs to. It has no password and no membership; its e-mail address is a placeholder under .invalid.';
 
 CREATE TABLE public.variables (
     project_id uuid NOT NULL,
@@ -297,17 +497,29 @@ ALTER TABLE ONLY public.audit_log
 ALTER TABLE ONLY public.authorization_codes
     ADD CONSTRAINT authorization_codes_pkey PRIMARY KEY (code_hash);
 
+ALTER TABLE ONLY public.client_assertions
+    ADD CONSTRAINT client_assertions_pkey PRIMARY KEY (client_id, jti_hash);
+
 ALTER TABLE ONLY public.clients
     ADD CONSTRAINT clients_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.connection_steps
+    ADD CONSTRAINT connection_steps_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY public.consents
-    ADD CONSTRAINT consents_pkey PRIMARY KEY (user_id, client_id, project_id, scope, redirect_uri);
+    ADD CONSTRAINT consents_pkey PRIMARY KEY (user_id, client_id, project_id, redirect_set, scope);
 
 ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_project_id_number_key UNIQUE (project_id, number);
+
+ALTER TABLE ONLY public.edge_instances
+    ADD CONSTRAINT edge_instances_pkey PRIMARY KEY (edge, deployment_id);
+
+ALTER TABLE ONLY public.edges
+    ADD CONSTRAINT edges_pkey PRIMARY KEY (kid);
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (id);
@@ -329,6 +541,12 @@ ALTER TABLE ONLY public.organizations
 
 ALTER TABLE ONLY public.organizations
     ADD CONSTRAINT organizations_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.pending_authorizations
+    ADD CONSTRAINT pending_authorizations_pkey PRIMARY KEY (id_hash);
+
+ALTER TABLE ONLY public.project_callers
+    ADD CONSTRAINT project_callers_pkey PRIMARY KEY (project_id, user_id);
 
 ALTER TABLE ONLY public.projects
     ADD CONSTRAINT projects_name_key UNIQUE (name);
@@ -354,6 +572,9 @@ ALTER TABLE ONLY public.signing_keys
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_pkey PRIMARY KEY (project_id, sha256);
 
+ALTER TABLE ONLY public.usage_minutes
+    ADD CONSTRAINT usage_minutes_pkey PRIMARY KEY (project_id, minute);
+
 ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
@@ -367,15 +588,45 @@ CREATE INDEX api_tokens_user ON public.api_tokens USING btree (user_id);
 
 CREATE INDEX audit_log_organization ON public.audit_log USING btree (organization_id, id DESC);
 
+CREATE INDEX authorization_codes_grant ON public.authorization_codes USING btree (grant_id);
+
+CREATE INDEX client_assertions_expiry ON public.client_assertions USING btree (expires_at);
+
+CREATE INDEX clients_service_account ON public.clients USING btree (service_account_id) WHERE (service_account_id IS NOT NULL);
+
+CREATE INDEX connection_steps_client ON public.connection_steps USING btree (client_id) WHERE (project_id IS NULL);
+
+CREATE INDEX connection_steps_last_at ON public.connection_steps USING btree (last_at);
+
+CREATE INDEX connection_steps_peer ON public.connection_steps USING btree (peer, last_at);
+
+CREATE INDEX connection_steps_project ON public.connection_steps USING btree (project_id, last_at DESC, id DESC);
+
+CREATE INDEX connection_steps_user ON public.connection_steps USING btree (user_id) WHERE (user_id IS NOT NULL);
+
+CREATE INDEX consents_client ON public.consents USING btree (client_id);
+
 CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id) WHERE (state = 'live'::text);
 
 CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WHERE (state <> ALL (ARRAY['stopped'::text, 'failed'::text, 'canceled'::text]));
 
+CREATE INDEX edge_instances_deployment ON public.edge_instances USING btree (deployment_id);
+
+CREATE INDEX grants_client ON public.grants USING btree (client_id);
+
 CREATE INDEX grants_revoked ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
+
+CREATE UNIQUE INDEX grants_standing ON public.grants USING btree (client_id, project_id, user_id, resource) WHERE (standing AND (revoked_at IS NULL));
 
 CREATE INDEX grants_user ON public.grants USING btree (user_id);
 
 CREATE INDEX members_user ON public.members USING btree (user_id);
+
+CREATE INDEX pending_authorizations_expiry ON public.pending_authorizations USING btree (expires_at);
+
+CREATE INDEX pending_authorizations_user ON public.pending_authorizations USING btree (user_id, created_at);
+
+CREATE INDEX project_callers_user ON public.project_callers USING btree (user_id);
 
 CREATE INDEX projects_organization ON public.projects USING btree (organization_id);
 
@@ -385,13 +636,29 @@ CREATE INDEX sessions_expiry ON public.sessions USING btree (expires_at);
 
 CREATE INDEX uploads_sha256 ON public.uploads USING btree (sha256);
 
+CREATE INDEX usage_minutes_minute ON public.usage_minutes USING btree (minute);
+
 CREATE UNIQUE INDEX users_email ON public.users USING btree (lower(email));
+
+CREATE INDEX users_service_account_of ON public.users USING btree (service_account_of) WHERE (service_account_of IS NOT NULL);
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.authorization_codes
     ADD CONSTRAINT authorization_codes_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.client_assertions
+    ADD CONSTRAINT client_assertions_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.clients
+    ADD CONSTRAINT clients_service_account_id_fkey FOREIGN KEY (service_account_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.connection_steps
+    ADD CONSTRAINT connection_steps_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.connection_steps
+    ADD CONSTRAINT connection_steps_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.consents
     ADD CONSTRAINT consents_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
@@ -407,6 +674,12 @@ ALTER TABLE ONLY public.deployments
 
 ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_runner_id_fkey FOREIGN KEY (runner_id) REFERENCES public.runners(id);
+
+ALTER TABLE ONLY public.edge_instances
+    ADD CONSTRAINT edge_instances_deployment_id_fkey FOREIGN KEY (deployment_id) REFERENCES public.deployments(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.edge_instances
+    ADD CONSTRAINT edge_instances_edge_fkey FOREIGN KEY (edge) REFERENCES public.edges(kid) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
@@ -432,6 +705,15 @@ ALTER TABLE ONLY public.members
 ALTER TABLE ONLY public.members
     ADD CONSTRAINT members_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY public.pending_authorizations
+    ADD CONSTRAINT pending_authorizations_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.project_callers
+    ADD CONSTRAINT project_callers_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.project_callers
+    ADD CONSTRAINT project_callers_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY public.projects
     ADD CONSTRAINT projects_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES public.organizations(id);
 
@@ -443,6 +725,12 @@ ALTER TABLE ONLY public.setup_links
 
 ALTER TABLE ONLY public.uploads
     ADD CONSTRAINT uploads_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.usage_minutes
+    ADD CONSTRAINT usage_minutes_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_service_account_of_fkey FOREIGN KEY (service_account_of) REFERENCES public.organizations(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.variables
     ADD CONSTRAINT variables_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;

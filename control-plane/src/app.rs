@@ -5,8 +5,10 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::changes::Changes;
+use crate::clients::Documents;
 use crate::clock::Clock;
 use crate::config::ServeConfig;
+use crate::connections::Recorder;
 use crate::crypto::KeyEncryptionKey;
 use crate::signing_keys::SigningKeys;
 
@@ -23,6 +25,12 @@ pub struct App {
     pub changes: Changes,
     /// The keys that sign access tokens.
     pub keys: Arc<SigningKeys>,
+    /// Encrypts what the database keeps secret.
+    pub kek: Arc<KeyEncryptionKey>,
+    /// Steps of clients that connect.
+    pub connections: Recorder,
+    /// What clients publish of themselves.
+    pub documents: Arc<Documents>,
     /// Names this platform.
     pub installation: uuid::Uuid,
 }
@@ -30,6 +38,7 @@ pub struct App {
 impl App {
     /// Connects, migrates and loads the keys.
     pub async fn build(config: ServeConfig, clock: Clock) -> anyhow::Result<Self> {
+        let documents = Arc::new(Documents::new(config.fetcher()?));
         let db = crate::db::connect(config.database_options()?).await?;
         crate::db::migrate(&db).await?;
         let mut connection = db.acquire().await?;
@@ -45,6 +54,9 @@ impl App {
             clock,
             changes: Changes::default(),
             keys: Arc::new(keys),
+            kek: Arc::new(kek),
+            connections: Recorder::default(),
+            documents,
             installation,
         })
     }

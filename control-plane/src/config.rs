@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use outbound::{Fetcher, PinnedHost};
 use sqlx::postgres::PgConnectOptions;
 use url::{Host, Url};
 
@@ -176,12 +177,13 @@ pub struct ServeConfig {
     #[arg(long, env = "BERTH_KEK_FILE", value_name = "FILE")]
     pub kek_file: Option<PathBuf>,
 
-    /// How long a replaced instance keeps serving the MCP sessions it owns, in seconds.
+    /// Longest that a replaced instance keeps serving the MCP sessions it owns, in seconds. It
+    /// stops as soon as it owns none.
     #[arg(
         long,
         env = "BERTH_DRAIN_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 30
+        default_value_t = 1_800
     )]
     pub drain_seconds: u32,
 
@@ -239,6 +241,22 @@ pub struct ServeConfig {
         default_value_t = 50
     )]
     pub upload_limit_mib: u32,
+
+    /// Inner hosts that descriptions of clients may come from, as `name=ADDRESS:PORT`, separated
+    /// by commas. Each is found at exactly this address, without DNS; all other names must resolve
+    /// to public addresses.
+    #[arg(
+        long,
+        env = "BERTH_OUTBOUND_HOSTS",
+        value_name = "HOSTS",
+        value_delimiter = ','
+    )]
+    pub outbound_hosts: Vec<PinnedHost>,
+
+    /// File with certificates, PEM, that are trusted beside the system's when descriptions of
+    /// clients are fetched.
+    #[arg(long, env = "BERTH_OUTBOUND_CA_FILE", value_name = "FILE")]
+    pub outbound_ca_file: Option<PathBuf>,
 
     /// Whether projects may name `file://` repositories of the runner's machine. A flag of the
     /// commands, since the runner has it too.
@@ -327,6 +345,26 @@ impl ServeConfig {
         })
     }
 
+    /// What fetches from addresses that strangers name. Fails when the certificates cannot be read.
+    pub fn fetcher(&self) -> anyhow::Result<Fetcher> {
+        let trusted = self
+            .outbound_ca_file
+            .as_deref()
+            .filter(|path| !path.as_os_str().is_empty());
+        let trusted = trusted
+            .map(|path| {
+                std::fs::read(path).with_context(|| {
+                    format!("cannot read BERTH_OUTBOUND_CA_FILE {}", path.display())
+                })
+            })
+            .transpose()?;
+        Fetcher::new(outbound::Options {
+            pinned: self.outbound_hosts.clone(),
+            trusted,
+            ..outbound::Options::default()
+        })
+    }
+
     /// The authorization server's issuer: the public URL without a trailing slash (RFC 8414).
     pub fn issuer(&self) -> String {
         self.url.as_str().trim_end_matches('/').to_owned()
@@ -364,7 +402,23 @@ impl ServeConfig {
         format!("{}/mcp", self.project_origin(name))
     }
 
-    /// How long a replaced instance keeps its MCP sessions.
+    /// The MCP URL at a project's second host.
+    pub fn project_key_url(&self, name: &str) -> String {
+        let authority = with_port(&self.project_key_host(name), self.url.port());
+        format!("{}://{authority}/mcp", self.url.scheme())
+    }
+
+    /// The authorization server's token endpoint.
+    pub fn token_url(&self) -> String {
+        format!("{}/oauth/token", self.issuer())
+    }
+
+    /// The one-time link of a setup token.
+    pub fn setup_url(&self, token: &str) -> String {
+        format!("{}/setup/{token}", self.issuer())
+    }
+
+    /// How long a replaced instance keeps its MCP sessions at the most.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds.into())
     }
@@ -451,6 +505,20 @@ impl ServeConfig {
             ),
             ("BERTH_INSTANCE_PIDS", self.instance_pids.to_string()),
             ("BERTH_UPLOAD_LIMIT_MIB", self.upload_limit_mib.to_string()),
+            (
+                "BERTH_OUTBOUND_HOSTS",
+                self.outbound_hosts
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
+            (
+                "BERTH_OUTBOUND_CA_FILE",
+                self.outbound_ca_file
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), |path| path.display().to_string()),
+            ),
         ]
     }
 

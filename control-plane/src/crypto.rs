@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, anyhow};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::{digest, hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -29,9 +29,15 @@ pub fn hex(bytes: &[u8]) -> String {
         })
 }
 
+/// The octets of a pseudonym: too many for two values to share one.
+const PSEUDONYM: usize = 16;
+
 /// The key that encrypts signing keys at rest. It lives in a file or a key service, never in the
 /// database.
-pub struct KeyEncryptionKey(RandomizedNonceKey);
+pub struct KeyEncryptionKey {
+    seal: RandomizedNonceKey,
+    pseudonyms: hmac::Key,
+}
 
 impl std::fmt::Debug for KeyEncryptionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,14 +48,27 @@ impl std::fmt::Debug for KeyEncryptionKey {
 impl KeyEncryptionKey {
     /// From 32 random bytes.
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(RandomizedNonceKey::new(&AES_256_GCM, bytes).expect("32 bytes are an AES-256 key"))
+        // A key of its own for each purpose (NIST SP 800-108: a PRF over a fixed label).
+        let derive = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let pseudonyms = hmac::sign(&derive, b"berth pseudonyms");
+        Self {
+            seal: RandomizedNonceKey::new(&AES_256_GCM, bytes)
+                .expect("32 bytes are an AES-256 key"),
+            pseudonyms: hmac::Key::new(hmac::HMAC_SHA256, pseudonyms.as_ref()),
+        }
+    }
+
+    /// Stands for `value` where only "the same or another" matters. Without this key nobody finds
+    /// the value by trying all there are, of which an address has few.
+    pub fn pseudonym(&self, value: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.pseudonyms, value).as_ref()[..PSEUDONYM].to_vec()
     }
 
     /// Encrypts with AES-256-GCM; `context` names what it is and must be given again to decrypt.
     pub fn encrypt(&self, plain: &[u8], context: &str) -> Vec<u8> {
         let mut buffer = plain.to_vec();
         let nonce = self
-            .0
+            .seal
             .seal_in_place_append_tag(Aad::from(context), &mut buffer)
             .expect("a plaintext of a few kilobytes is within AES-GCM's limit");
         let mut out = nonce.as_ref().to_vec();
@@ -65,7 +84,7 @@ impl KeyEncryptionKey {
         let nonce = Nonce::try_assume_unique_for_key(nonce).context("bad nonce")?;
         let mut buffer = body.to_vec();
         let plain = self
-            .0
+            .seal
             .open_in_place(nonce, Aad::from(context), &mut buffer)
             .map_err(|_| anyhow!("the key encryption key does not fit the database"))?;
         Ok(plain.to_vec())
@@ -102,6 +121,15 @@ mod tests {
                 .is_err()
         );
         assert!(key.decrypt(b"short", "signing-key:1").is_err());
+    }
+
+    #[test]
+    fn a_pseudonym_tells_values_apart_and_nothing_else() {
+        let key = KeyEncryptionKey::new(&[7; 32]);
+        let one = key.pseudonym(b"192.0.2.1");
+        assert_eq!(one, key.pseudonym(b"192.0.2.1"));
+        assert_ne!(one, key.pseudonym(b"192.0.2.2"));
+        assert_ne!(one, KeyEncryptionKey::new(&[8; 32]).pseudonym(b"192.0.2.1"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use runner::protocol::Source;
@@ -26,6 +26,10 @@ mod tests;
 pub use leases::{Desired, LEASE, claim, end_abandoned, end_drains, list_desired};
 pub use reports::take_report;
 pub use state::{State, transition};
+
+/// While no edge reports, a live deployment counts as served after this long: twice the time
+/// between two reports, so that an edge that runs was heard, and nobody waits for one that does not.
+const UNHEARD: Duration = Duration::seconds(2 * edge::protocol::REPORT_SECONDS.cast_signed());
 
 /// A deployment.
 #[derive(Debug, Clone)]
@@ -66,8 +70,12 @@ pub struct Deployment {
     pub created_at: OffsetDateTime,
     /// When it went live.
     pub live_at: Option<OffsetDateTime>,
+    /// The first version of the routes with it as the live one; unknown of those of long ago.
+    pub route_version: Option<i64>,
     /// While draining: until when at the latest.
     pub drain_until: Option<OffsetDateTime>,
+    /// MCP sessions that its instance owns, as edges said last.
+    pub sessions: i64,
     /// When it ended.
     pub finished_at: Option<OffsetDateTime>,
 }
@@ -79,6 +87,16 @@ impl Deployment {
             Source::Git { reference, .. } => reference.as_deref(),
             Source::Upload { .. } => None,
         }
+    }
+
+    /// Whether new calls reach its instance: it is live, and every edge has heard of that.
+    /// `in_use` is the oldest version of the routes at any edge ([`crate::edges::oldest_in_use`]).
+    pub fn is_served(&self, in_use: Option<i64>, now: OffsetDateTime) -> bool {
+        self.state == State::Live
+            && match in_use {
+                Some(in_use) => self.route_version.is_none_or(|first| first <= in_use),
+                None => self.live_at.is_none_or(|since| since + UNHEARD <= now),
+            }
     }
 }
 
@@ -102,7 +120,9 @@ struct Row {
     timings: Value,
     created_at: OffsetDateTime,
     live_at: Option<OffsetDateTime>,
+    route_version: Option<i64>,
     drain_until: Option<OffsetDateTime>,
+    sessions: i64,
     finished_at: Option<OffsetDateTime>,
 }
 
@@ -129,7 +149,9 @@ impl TryFrom<Row> for Deployment {
             timings: row.timings,
             created_at: row.created_at,
             live_at: row.live_at,
+            route_version: row.route_version,
             drain_until: row.drain_until,
+            sessions: row.sessions,
             finished_at: row.finished_at,
         })
     }
@@ -431,10 +453,11 @@ pub async fn get(db: &mut PgConnection, project: Uuid, number_or_id: &str) -> Re
     let id = Uuid::parse_str(number_or_id).ok();
     sqlx::query_as!(
         Row,
-        "select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
-             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, drain_until,
-             finished_at
-         from deployments where project_id = $1 and (number = $2 or id = $3)",
+        r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
+             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
+             finished_at, coalesce((select sum(i.sessions) from edge_instances i
+                 where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
+         from deployments where project_id = $1 and (number = $2 or id = $3)"#,
         project,
         number,
         id,
@@ -463,10 +486,11 @@ pub async fn find_live(db: &mut PgConnection, project: Uuid) -> Result<Option<De
 pub async fn list(db: &mut PgConnection, project: Uuid, limit: i64) -> Result<Vec<Deployment>> {
     sqlx::query_as!(
         Row,
-        "select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
-             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, drain_until,
-             finished_at
-         from deployments where project_id = $1 order by number desc limit $2",
+        r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
+             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
+             finished_at, coalesce((select sum(i.sessions) from edge_instances i
+                 where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
+         from deployments where project_id = $1 order by number desc limit $2"#,
         project,
         limit,
     )

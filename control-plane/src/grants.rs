@@ -2,20 +2,21 @@
 //! tokens; revoking it ends them all.
 
 pub mod codes;
+pub mod connected_apps;
 pub mod consents;
 pub mod refresh_tokens;
+pub mod standing;
 
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::audit::{self, Actor};
-use crate::clients::{self, CLI_CLIENT};
+use crate::clients;
 use crate::db::{Changed, bump};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids;
 use crate::projects::Project;
-use crate::routes::SCOPE;
 
 /// How long an access token is good. Edges check it without asking anyone, so it is short.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::hours(1);
@@ -24,8 +25,12 @@ pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::hours(1);
 /// longer, since clocks differ.
 const CLOCK_SKEW: Duration = Duration::minutes(5);
 
-/// A grant without anything alive in it is kept this long, so that reuse is still noticed.
-const DEAD_KEPT: Duration = Duration::DAY;
+/// A revoked grant is kept this long, so that reuse is still noticed.
+const REVOKED_KEPT: Duration = Duration::DAY;
+
+/// An app that has nothing alive any more stays connected for this long, and what was allowed
+/// remembered: as long as one that has a refresh token and does not use it.
+const IDLE_KEPT: Duration = refresh_tokens::LIFETIME;
 
 /// What a person allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,55 +91,46 @@ pub async fn create(
     )
     .execute(&mut *db)
     .await?;
-    let entry = audit::Entry {
-        at: now,
-        actor: &Actor::User(new.user),
-        action: "grant.create",
-        organization: Some(new.project.organization_id),
-        project: Some(new.project.id),
-        subject: serde_json::json!({ "grant": grant.id, "client": new.client_id, "scope": new.scope }),
-    };
-    audit::record(db, entry).await?;
+    record_created(db, &grant, new.project, now).await?;
     Ok(grant)
 }
 
-/// The grant under which the command line calls a project for someone; made at the first call.
-pub async fn ensure_cli(
+async fn record_created(
     db: &mut PgConnection,
-    user: Uuid,
+    grant: &Grant,
     project: &Project,
-    resource: &str,
     now: OffsetDateTime,
-) -> Result<Grant> {
-    let found = sqlx::query_as!(
+) -> Result<()> {
+    let entry = audit::Entry {
+        at: now,
+        actor: &Actor::User(grant.user_id),
+        action: "grant.create",
+        organization: Some(project.organization_id),
+        project: Some(project.id),
+        subject: serde_json::json!({
+            "grant": grant.id, "client": grant.client_id, "scope": grant.scope,
+        }),
+    };
+    audit::record(db, entry).await?;
+    Ok(())
+}
+
+/// A client's grant, while its access tokens are taken: not revoked, and its user may call the
+/// project.
+pub async fn find_active(
+    db: &mut PgConnection,
+    grant: Uuid,
+    client: &str,
+) -> Result<Option<Grant>> {
+    Ok(sqlx::query_as!(
         Grant,
-        "update grants set last_used_at = $5
-         where id = (select id from grants where user_id = $1 and client_id = $2 and project_id = $3
-                       and resource = $4 and revoked_at is null order by id limit 1)
-         returning id, user_id, client_id, project_id, resource, scope",
-        user,
-        CLI_CLIENT,
-        project.id,
-        resource,
-        now,
+        "select id, user_id, client_id, project_id, resource, scope from grants
+         where id = $1 and client_id = $2 and revoked_at is null and may_call(user_id, project_id)",
+        grant,
+        client,
     )
-    .fetch_optional(&mut *db)
-    .await?;
-    if let Some(grant) = found {
-        return Ok(grant);
-    }
-    create(
-        db,
-        NewGrant {
-            user,
-            client_id: CLI_CLIENT,
-            project,
-            resource,
-            scope: SCOPE,
-        },
-        now,
-    )
-    .await
+    .fetch_optional(db)
+    .await?)
 }
 
 /// The id again, if it is a grant of this client.
@@ -195,63 +191,6 @@ pub async fn revoke(
     Ok(true)
 }
 
-/// One connected app, as its person sees it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ConnectedApp {
-    /// The grant.
-    pub grant: Uuid,
-    /// What the client calls itself.
-    pub client: String,
-    /// The project it may call.
-    pub project: String,
-    /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
-    /// When it last got a token.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub last_used_at: Option<OffsetDateTime>,
-}
-
-/// What someone has allowed and not revoked, newest first.
-pub async fn list_for(db: &mut PgConnection, user: Uuid) -> Result<Vec<ConnectedApp>> {
-    Ok(sqlx::query_as!(
-        ConnectedApp,
-        "select g.id as grant, c.name as client, p.name as project, g.created_at, g.last_used_at
-         from grants g join clients c on c.id = g.client_id join projects p on p.id = g.project_id
-         where g.user_id = $1 and g.revoked_at is null order by g.id desc",
-        user,
-    )
-    .fetch_all(db)
-    .await?)
-}
-
-/// Takes back what someone allowed: revokes the grant and every other one of the same client on
-/// the same project, and forgets the consent, so that they are asked again.
-pub async fn withdraw(
-    db: &mut PgConnection,
-    user: Uuid,
-    grant: Uuid,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let family = sqlx::query!(
-        "select other.id, other.client_id, other.project_id
-         from grants g join grants other using (user_id, client_id, project_id)
-         where g.id = $1 and g.user_id = $2 and other.revoked_at is null order by other.id",
-        grant,
-        user,
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    let Some(first) = family.first() else {
-        return Err(Error::NotFound("connected app"));
-    };
-    consents::forget(db, user, &first.client_id, first.project_id).await?;
-    for member in family {
-        revoke(db, member.id, &Actor::User(user), "withdrawn", now).await?;
-    }
-    Ok(())
-}
-
 /// Grants whose access tokens may not have expired yet although they were revoked: what edges
 /// must refuse.
 pub async fn revoked_recently(db: &mut PgConnection, now: OffsetDateTime) -> Result<Vec<Uuid>> {
@@ -263,19 +202,21 @@ pub async fn revoked_recently(db: &mut PgConnection, now: OffsetDateTime) -> Res
     .await?)
 }
 
-/// Forgets codes, refresh tokens, grants and clients that can no longer be used.
+/// Forgets codes, refresh tokens, grants, consents and clients that can no longer be used.
 pub async fn purge_expired(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
     codes::purge_expired(db, now).await?;
     refresh_tokens::purge_expired(db, now).await?;
     sqlx::query!(
         "delete from grants g
          where g.revoked_at < $1
-            or g.created_at < $1 and coalesce(g.last_used_at, g.created_at) < $1
+            or coalesce(g.last_used_at, g.created_at) < $2
                and not exists (select 1 from refresh_tokens r where r.grant_id = g.id)",
-        now - DEAD_KEPT,
+        now - REVOKED_KEPT,
+        now - IDLE_KEPT,
     )
     .execute(&mut *db)
     .await?;
+    consents::purge_unused(db).await?;
     clients::purge_unused(db, now).await?;
     Ok(())
 }

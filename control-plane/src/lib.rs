@@ -17,19 +17,27 @@ pub mod telemetry;
 pub mod testing;
 
 // Nouns.
+pub mod access;
 pub mod api_tokens;
 pub mod audit;
 pub mod clients;
+pub mod connect;
+pub mod connections;
 pub mod deployments;
+pub mod edges;
 pub mod grants;
 pub mod login_codes;
 pub mod logs;
+pub mod members;
 pub mod organizations;
+pub mod pending_authorizations;
 pub mod projects;
 pub mod routes;
 pub mod runners;
+pub mod service_accounts;
 pub mod signing_keys;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 pub mod variables;
 

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::api_tokens;
+use crate::api_tokens::{self, NewToken};
 use crate::audit::Actor;
 use crate::crypto::sha256;
 use crate::error::{Error, Result};
@@ -119,19 +119,12 @@ pub async fn redeem(db: &mut PgConnection, code: &str, now: OffsetDateTime) -> R
 /// Gives the API token of a code, good for [`TOKEN_LIFETIME`]. The caller has checked everything
 /// that the code is bound to.
 pub async fn give_token(db: &mut PgConnection, code: &Code, now: OffsetDateTime) -> Result<String> {
-    let (row, token) = api_tokens::create(
-        db,
-        code.user,
-        &code.token_name,
-        Some(now + TOKEN_LIFETIME),
-        &Actor::User(code.user),
-        now,
-    )
-    .await?;
+    let new = NewToken::for_everything(code.user, &code.token_name, Some(now + TOKEN_LIFETIME));
+    let (id, token) = api_tokens::create(db, new, &Actor::User(code.user), now).await?;
     sqlx::query!(
         "update login_codes set api_token_id = $2 where code_hash = $1",
         code.hash,
-        row.id,
+        id,
     )
     .execute(db)
     .await?;

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result, invalid};
 use crate::ids;
 
 /// What a member may do, most first.
@@ -31,6 +31,19 @@ impl Role {
             Self::Viewer => "viewer",
         }
     }
+
+    /// The role of this name, from a form or a body.
+    pub fn parse(name: &str) -> Result<Self> {
+        [Self::Owner, Self::Admin, Self::Editor, Self::Viewer]
+            .into_iter()
+            .find(|role| role.name() == name)
+            .ok_or_else(|| invalid("role", "Choose a role: owner, admin, editor or viewer."))
+    }
+}
+
+/// Whether a role manages members and service accounts.
+pub fn may_manage(role: &str) -> bool {
+    matches!(role, "owner" | "admin")
 }
 
 /// An organization, as one of its members sees it.
@@ -44,6 +57,20 @@ pub struct Organization {
     pub role: String,
 }
 
+impl Organization {
+    /// The organization, when the member's role may manage members and service accounts.
+    pub fn manageable(self) -> Result<Self> {
+        if may_manage(&self.role) {
+            Ok(self)
+        } else {
+            Err(Error::Forbidden(
+                "Only owners and admins manage members and service accounts; ask one of them."
+                    .into(),
+            ))
+        }
+    }
+}
+
 /// One who belongs to an organization.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Member {
@@ -55,6 +82,8 @@ pub struct Member {
     pub name: String,
     /// `owner`, `admin`, `editor` or `viewer`.
     pub role: String,
+    /// Whether they have yet to choose a password by their one-time link.
+    pub invited: bool,
 }
 
 /// Creates one and returns its id.
@@ -117,12 +146,32 @@ pub async fn list_for(db: &mut PgConnection, user: Uuid) -> Result<Vec<Organizat
     .await?)
 }
 
+/// One of someone's organizations: the one that is named, or else the first that lets them manage
+/// members, or else the first.
+pub async fn get_for(
+    db: &mut PgConnection,
+    user: Uuid,
+    named: Option<Uuid>,
+) -> Result<Organization> {
+    let mut all = list_for(db, user).await?;
+    let at = match named {
+        Some(id) => all.iter().position(|it| it.id == id),
+        None => all
+            .iter()
+            .position(|it| may_manage(&it.role))
+            .or((!all.is_empty()).then_some(0)),
+    };
+    at.map(|at| all.swap_remove(at))
+        .ok_or(Error::NotFound("organization"))
+}
+
 /// Everyone who belongs to an organization, by name.
 pub async fn list_members(db: &mut PgConnection, organization: Uuid) -> Result<Vec<Member>> {
     Ok(sqlx::query_as!(
         Member,
-        "select u.id as user_id, u.email, u.name, m.role from members m join users u on u.id = m.user_id
-         where m.organization_id = $1 order by lower(u.name), u.id",
+        r#"select u.id as user_id, u.email, u.name, m.role, u.password_hash is null as "invited!"
+         from members m join users u on u.id = m.user_id
+         where m.organization_id = $1 order by lower(u.name), u.id"#,
         organization,
     )
     .fetch_all(db)

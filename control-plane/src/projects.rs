@@ -379,6 +379,48 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
     .await
 }
 
+/// Every project that a user may be meant to call: of their organizations, of a service account's,
+/// and those that are open to everyone who is signed in; by name.
+pub async fn list_for_calls(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
+    sqlx::query_as!(
+        Project,
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+         from projects p join users u on u.id = $1
+         where u.service_account_of = p.organization_id or may_call(u.id, p.id)
+            or exists (select 1 from members m where m.organization_id = p.organization_id and m.user_id = u.id)
+         order by p.name",
+        user,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The ids of the projects that a user's token is to be limited to, by name or id.
+pub async fn ids_for_calls(
+    db: &mut PgConnection,
+    user: Uuid,
+    names: &[String],
+) -> Result<Vec<Uuid>> {
+    let known = list_for_calls(db, user).await?;
+    let mut found = Vec::new();
+    for name in names {
+        let id = Uuid::parse_str(name).ok();
+        let project = known
+            .iter()
+            .find(|project| project.name == *name || Some(project.id) == id)
+            .ok_or_else(|| {
+                invalid(
+                    "projects",
+                    format!("There is no project “{name}” to call; check the name."),
+                )
+            })?;
+        if !found.contains(&project.id) {
+            found.push(project.id);
+        }
+    }
+    Ok(found)
+}
+
 /// Whether a role may delete projects.
 pub fn may_delete(role: &str) -> bool {
     matches!(role, "owner" | "admin")

@@ -1,6 +1,7 @@
 //! What edges serve: one snapshot of every project's route.
 
 use edge::protocol::{ApiToken, Callers, HostHeader, Policy, Route, RouteSnapshot, Upstream, User};
+use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,8 +9,7 @@ use uuid::Uuid;
 use crate::config::ServeConfig;
 use crate::db::{Changed, version};
 use crate::error::Result;
-use crate::grants;
-use crate::signing_keys::SigningKeys;
+use crate::{grants, signing_keys};
 
 /// The scope a caller's token must carry.
 pub const SCOPE: &str = "mcp";
@@ -19,7 +19,6 @@ pub const SCOPE: &str = "mcp";
 pub async fn snapshot(
     db: &mut PgConnection,
     config: &ServeConfig,
-    keys: &SigningKeys,
     now: OffsetDateTime,
 ) -> Result<RouteSnapshot> {
     sqlx::query!("set transaction isolation level repeatable read, read only")
@@ -27,7 +26,7 @@ pub async fn snapshot(
         .await?;
     let version = version(db, Changed::Routes).await?;
     let rows = sqlx::query!(
-        r#"select p.id, p.name, p.access_mode, p.callers, p.public_paths, p.allowed_origins, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream
+        r#"select p.id, p.organization_id, p.name, p.access_mode, p.callers, p.public_paths, p.allowed_origins, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream, d.host_header as "host_header?"
          from projects p
          left join deployments d on d.project_id = p.id and d.state in ('live', 'draining')
              and d.upstream is not null and d.commit_id is not null and d.unrouted_at is null
@@ -51,6 +50,7 @@ pub async fn snapshot(
                 host: config.project_host(&row.name),
                 key_host: config.project_key_host(&row.name),
                 project: row.id,
+                organization: row.organization_id,
                 resource: config.project_url(&row.name),
                 project_name: row.name,
                 policy,
@@ -69,7 +69,7 @@ pub async fn snapshot(
             deployment,
             commit,
             address,
-            host_header: HostHeader::Public,
+            host_header: host_header(row.host_header.as_deref()),
         };
         if row.state.as_deref() == Some("live") {
             route.live = Some(upstream);
@@ -80,12 +80,19 @@ pub async fn snapshot(
     Ok(RouteSnapshot {
         version,
         issuer: config.issuer(),
-        keys: keys.jwks(),
+        keys: json!({ "keys": signing_keys::public_keys(db, now).await? }),
         revoked_grants: grants::revoked_recently(db, now).await?,
         users: users(db).await?,
         api_tokens: api_tokens(db, now).await?,
         routes,
     })
+}
+
+fn host_header(name: Option<&str>) -> HostHeader {
+    match name {
+        Some("localhost") => HostHeader::Localhost,
+        _ => HostHeader::Public,
+    }
 }
 
 /// Whose tokens a project of mode `platform` accepts.
@@ -105,7 +112,9 @@ async fn callers(db: &mut PgConnection, project: Uuid, rule: &str) -> Result<Cal
 async fn users(db: &mut PgConnection) -> Result<Vec<User>> {
     Ok(sqlx::query_as!(
         User,
-        "select id, case when service_account_of is null then email end as email from users order by id"
+        "select id, case when service_account_of is null then email end as email,
+             service_account_of as organization
+         from users order by id"
     )
     .fetch_all(db)
     .await?)

@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 use crate::app::App;
 use crate::error::Error;
 use crate::shutdown::Tasks;
-use crate::{api, ids, internal, jobs, oauth, pages, signin, telemetry};
+use crate::{api, connections, ids, internal, jobs, oauth, pages, signin, telemetry};
 
 /// Largest form. The largest honest one sets every variable of a new project.
 const MAX_FORM_BYTES: usize = 1024 * 1024;
@@ -98,6 +98,10 @@ pub async fn run(
         app.changes.clone().listen(app.db.clone(), shutdown.clone()),
     );
     tasks.spawn("jobs", jobs::run(app.clone(), shutdown.clone()));
+    tasks.spawn(
+        "connections",
+        connections::keep(app.clone(), shutdown.clone()),
+    );
     tracing::info!(address = %listener.local_addr()?, "the control plane listens");
     let serve = axum::serve(listener, router(&app))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());

@@ -18,13 +18,17 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio::sync::OnceCell;
 use tower::ServiceExt as _;
+use uuid::Uuid;
 
+use crate::api_tokens::{self, NewToken};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::changes::Changes;
 use crate::clock::Clock;
 use crate::config::ServeConfig;
+use crate::connections::Recorder;
 use crate::crypto::{KeyEncryptionKey, hex, sha256};
+use crate::organizations::Role;
 use crate::projects::{self, Project, Settings};
 use crate::signing_keys::SigningKeys;
 use crate::users::{self, User};
@@ -223,7 +227,20 @@ pub async fn app_with(config: ServeConfig) -> App {
         clock,
         changes: Changes::default(),
         keys: Arc::new(keys),
+        kek: Arc::new(kek),
+        connections: Recorder::default(),
+        documents: Arc::new(clients::Documents::new(NoWeb)),
         installation,
+    }
+}
+
+/// Clients' documents where there are none.
+struct NoWeb;
+
+#[async_trait::async_trait]
+impl clients::Source for NoWeb {
+    async fn json(&self, _: &str) -> Result<outbound::Document, outbound::Fault> {
+        Err(outbound::Fault::Unreachable)
     }
 }
 
@@ -246,6 +263,28 @@ pub async fn stranger(app: &App) -> User {
         .await
         .unwrap();
     user
+}
+
+/// A member of the owner's organization, with [`PASSWORD`].
+pub async fn member(app: &App, role: Role) -> User {
+    let user = stranger(app).await;
+    let home = home(app).await;
+    let mut db = app.db.acquire().await.unwrap();
+    organizations::add_member(&mut db, home, user.id, role)
+        .await
+        .unwrap();
+    user
+}
+
+/// The owner's organization.
+pub async fn home(app: &App) -> Uuid {
+    let owner = owner(app).await;
+    let mut db = app.db.acquire().await.unwrap();
+    organizations::list_for(&mut db, owner.id)
+        .await
+        .unwrap()
+        .remove(0)
+        .id
 }
 
 /// A project of the owner's organization.
@@ -310,6 +349,37 @@ impl Browser {
             .await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
         browser
+    }
+
+    /// One who shows a new API token of someone's that is good for everything.
+    pub async fn with_token(app: &App, user: &User) -> Self {
+        let mut db = app.db.acquire().await.unwrap();
+        let new = NewToken::for_everything(user.id, "test", None);
+        let actor = Actor::User(user.id);
+        let (_, token) = api_tokens::create(&mut db, new, &actor, app.clock.now())
+            .await
+            .unwrap();
+        Self::showing(app, &token)
+    }
+
+    /// One who shows this token.
+    pub fn showing(app: &App, token: &str) -> Self {
+        let mut browser = Self::new(app);
+        let value = format!("Bearer {token}").parse().unwrap();
+        browser.headers.insert(header::AUTHORIZATION, value);
+        browser
+    }
+
+    /// Calls the API. `path` begins below `/api/v1`.
+    pub async fn api(&mut self, method: Method, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        self.send(method, &format!("/api/v1{path}"), &headers, body)
+            .await
     }
 
     /// Opens a page. Redirects are not followed.

@@ -9,17 +9,20 @@ use uuid::Uuid;
 use crate::audit::{self, Actor};
 use crate::config::ServeConfig;
 use crate::crypto::sha256;
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid, violates};
 use crate::ids;
 use crate::organizations::{self, Role};
 
 /// How long a one-time link works.
 pub const SETUP_LINK_LIFETIME: Duration = Duration::hours(24);
 
+/// Longest e-mail address, bytes (RFC 5321 section 4.5.3.1.3: a path holds 256 with its brackets).
+const MAX_EMAIL: usize = 254;
+
 /// Any number: serialises the first start of several control planes on one database.
 const FIRST_START_LOCK: i64 = 0x6265_7274_6801;
 
-/// A person.
+/// A person. Service accounts are users too ([`crate::service_accounts`]) and never one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Their id: the `sub` of their access tokens.
@@ -68,6 +71,7 @@ pub async fn ensure_owner(
 }
 
 /// Creates someone who belongs to no organization and has no password.
+/// Fails when the address is taken.
 pub async fn create(db: &mut PgConnection, email: &str, now: OffsetDateTime) -> Result<User> {
     let email = email.trim();
     let name = email
@@ -88,7 +92,16 @@ pub async fn create(db: &mut PgConnection, email: &str, now: OffsetDateTime) -> 
         now,
     )
     .execute(db)
-    .await?;
+    .await
+    .map_err(|error| {
+        if violates(&error, "users_email") {
+            Error::Conflict(format!(
+                "Someone with the address {email} was just added; try again."
+            ))
+        } else {
+            error.into()
+        }
+    })?;
     Ok(user)
 }
 
@@ -105,22 +118,45 @@ pub async fn find_owner(db: &mut PgConnection) -> Result<Option<User>> {
 
 /// By id.
 pub async fn find(db: &mut PgConnection, id: Uuid) -> Result<Option<User>> {
-    Ok(
-        sqlx::query_as!(User, "select id, email, name from users where id = $1", id)
-            .fetch_optional(db)
-            .await?,
+    Ok(sqlx::query_as!(
+        User,
+        "select id, email, name from users where id = $1 and service_account_of is null",
+        id
     )
+    .fetch_optional(db)
+    .await?)
 }
 
 /// By e-mail address; letter case does not matter.
 pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<User>> {
     Ok(sqlx::query_as!(
         User,
-        "select id, email, name from users where lower(email) = lower($1)",
+        "select id, email, name from users
+         where lower(email) = lower($1) and service_account_of is null",
         email.trim(),
     )
     .fetch_optional(db)
     .await?)
+}
+
+/// Refuses what is no e-mail address anyone could have here; the sentence says what to do.
+pub fn check_email(email: &str) -> Result<()> {
+    let (local, domain) = email.split_once('@').unwrap_or_default();
+    let usable = !local.is_empty()
+        && !domain.is_empty()
+        && !domain.contains('@')
+        && email.len() <= MAX_EMAIL
+        && !email.chars().any(|c| c.is_control() || c.is_whitespace() || "<>,;\"\\".contains(c))
+        // RFC 2606 section 2; service accounts have their placeholders there.
+        && !domain.to_ascii_lowercase().ends_with(".invalid");
+    if usable {
+        Ok(())
+    } else {
+        Err(invalid(
+            "email",
+            "Give an e-mail address, like ada@example.com.",
+        ))
+    }
 }
 
 /// The person whose e-mail address and password these are. An unknown address takes as long as a
@@ -128,7 +164,8 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
 /// a connection.
 pub async fn verify_password(db: &PgPool, email: &str, password: String) -> Result<Option<User>> {
     let row = sqlx::query!(
-        "select id, email, name, password_hash from users where lower(email) = lower($1)",
+        "select id, email, name, password_hash from users
+         where lower(email) = lower($1) and service_account_of is null",
         email.trim(),
     )
     .fetch_optional(db)
@@ -148,7 +185,8 @@ pub async fn verify_password(db: &PgPool, email: &str, password: String) -> Resu
     Ok(user.filter(|_| right))
 }
 
-async fn has_password(db: &mut PgConnection, user: Uuid) -> Result<bool> {
+/// Whether someone has set a password.
+pub async fn has_password(db: &mut PgConnection, user: Uuid) -> Result<bool> {
     let hash = sqlx::query_scalar!("select password_hash from users where id = $1", user)
         .fetch_one(db)
         .await?;
@@ -204,16 +242,37 @@ pub async fn create_setup_link(
     if has_password(db, owner.id).await? {
         return Ok(None);
     }
+    Ok(Some(create_setup_link_for(db, owner.id, now).await?))
+}
+
+/// A one-time token for `/setup/{token}` for someone who has no password, good for
+/// [`SETUP_LINK_LIFETIME`]; it is worth nothing once they have one.
+pub async fn create_setup_link_for(
+    db: &mut PgConnection,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<String> {
     let token = ids::random_token("");
     sqlx::query!(
         "insert into setup_links (token_hash, user_id, expires_at) values ($1, $2, $3)",
         sha256(&token),
-        owner.id,
+        user,
         now + SETUP_LINK_LIFETIME,
     )
     .execute(db)
     .await?;
-    Ok(Some(token))
+    Ok(token)
+}
+
+/// Ends the links of someone that were not used.
+pub async fn delete_setup_links(db: &mut PgConnection, user: Uuid) -> Result<()> {
+    sqlx::query!(
+        "delete from setup_links where user_id = $1 and used_at is null",
+        user
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Whose link this is, while it can still be used.
@@ -253,12 +312,7 @@ pub async fn use_setup_link(
     .await?;
     let Some(id) = used else { return Ok(None) };
     set_password(db, id, password).await?;
-    sqlx::query!(
-        "delete from setup_links where user_id = $1 and used_at is null",
-        id
-    )
-    .execute(&mut *db)
-    .await?;
+    delete_setup_links(db, id).await?;
     let entry = audit::Entry {
         at: now,
         actor: &Actor::User(id),

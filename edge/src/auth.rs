@@ -1,25 +1,27 @@
 //! Access tokens: verified once, remembered until they expire.
 //!
-//! Tokens are JWTs of the platform's authorization server (RFC 9068) signed with ES256, bound to
-//! one project by their audience (RFC 8707) and its id. Verification costs some 60 µs and a remembered
-//! verdict below 1 µs, so each token is verified once per snapshot of keys and revoked grants.
+//! Tokens are JWTs of the platform's authorization server (RFC 9068) signed with ES256. Verification
+//! costs some 60 µs and a remembered verdict below 1 µs, so each token is verified once per set of
+//! signing keys. What a token is good for, and whether it still is, is asked on every request; see
+//! `admit`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::protocol::RouteSnapshot;
+use crate::caller::{Caller, Credential};
+use crate::protocol::{EdgeStep, RouteSnapshot};
 
-/// How far this machine's clock may be ahead of the authorization server's.
-const LEEWAY_SECONDS: u64 = 60;
+/// How far this machine's clock may be ahead of the authorization server's, in seconds.
+pub(crate) const LEEWAY: u64 = 60;
 
 /// Longest token looked at, in bytes; the platform's own have some 700.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -33,27 +35,14 @@ const BAD_FOR: Duration = Duration::from_secs(30);
 /// Locks over which the verdicts are spread.
 const SHARDS: usize = 16;
 
-/// Verifies tokens for one set of keys and revoked grants.
+/// Verifies access tokens for one issuer and its keys.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     issuer: String,
     jwks: serde_json::Value,
     keys: HashMap<String, DecodingKey>,
-    revoked: HashSet<Uuid>,
     validation: Validation,
     cache: Cache,
-}
-
-/// What a verified token says.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    audience: String,
-    project: Uuid,
-    scope: String,
-    /// Seconds since 1970.
-    expires: u64,
-    /// Subject and client: whom an MCP session belongs to.
-    pub(crate) principal: Arc<str>,
 }
 
 /// Why a request may not pass.
@@ -61,10 +50,33 @@ pub(crate) struct Token {
 pub(crate) enum Denied {
     /// It carries no bearer token.
     Missing,
-    /// The token is malformed, forged, expired, revoked or meant for something else.
+    /// The token is malformed, forged or unknown.
     Invalid,
+    /// The token has expired.
+    Expired,
+    /// The token's grant was revoked.
+    Revoked,
+    /// The token is meant for another project.
+    Foreign,
     /// The token does not cover the scope.
     Scope,
+    /// The token is good, but its user may not call this project.
+    NotAllowed,
+}
+
+impl Denied {
+    /// The step of a client's connection that it is.
+    pub(crate) fn step(self) -> EdgeStep {
+        match self {
+            Self::Missing => EdgeStep::Challenged,
+            Self::Invalid => EdgeStep::TokenInvalid,
+            Self::Expired => EdgeStep::TokenExpired,
+            Self::Revoked => EdgeStep::TokenRevoked,
+            Self::Foreign => EdgeStep::TokenForeign,
+            Self::Scope => EdgeStep::ScopeMissing,
+            Self::NotAllowed => EdgeStep::CallerNotAllowed,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -72,15 +84,15 @@ struct Claims {
     iss: String,
     aud: String,
     exp: u64,
-    #[serde(default)]
-    sub: String,
+    /// The user.
+    sub: Uuid,
     #[serde(default)]
     client_id: String,
     #[serde(default)]
     scope: String,
     /// The grant.
     gid: Uuid,
-    /// The project: its name, and so the audience, may be another one's later.
+    /// The project.
     pid: Uuid,
 }
 
@@ -90,15 +102,16 @@ impl Verifier {
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[&snapshot.issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = LEEWAY;
         validation.validate_nbf = true;
-        // Compared by hand, since one verdict serves the right project and all others.
+        // Asked on every request, since one verdict serves all of them: who holds a token that has
+        // ended, or is for another project, can then be told so.
+        validation.validate_exp = false;
         validation.validate_aud = false;
         Self {
             issuer: snapshot.issuer.clone(),
             keys: decoding_keys(&snapshot.keys),
             jwks: snapshot.keys.clone(),
-            revoked: snapshot.revoked_grants.iter().copied().collect(),
             validation,
             cache: Cache::new(),
         }
@@ -106,44 +119,23 @@ impl Verifier {
 
     /// Whether this verifier, and all it remembers, is right for `snapshot` too.
     pub(crate) fn serves(&self, snapshot: &RouteSnapshot) -> bool {
-        self.issuer == snapshot.issuer
-            && self.jwks == snapshot.keys
-            && self.revoked == snapshot.revoked_grants.iter().copied().collect()
+        self.issuer == snapshot.issuer && self.jwks == snapshot.keys
     }
 
-    /// Checks the token in `headers` for `resource`, which `project` is at the moment, and `scope`.
-    pub(crate) fn check(
-        &self,
-        headers: &HeaderMap,
-        resource: &str,
-        project: Uuid,
-        scope: &str,
-    ) -> Result<Arc<Token>, Denied> {
-        let bearer = bearer_token(headers)?;
-        let token = self.verify(bearer).ok_or(Denied::Invalid)?;
-        if token.audience != resource || token.project != project || token.expired() {
-            return Err(Denied::Invalid);
-        }
-        if !token.scope.split(' ').any(|granted| granted == scope) {
-            return Err(Denied::Scope);
-        }
-        Ok(token)
-    }
-
-    fn verify(&self, bearer: &str) -> Option<Arc<Token>> {
+    /// The holder of an access token of this issuer, expired or not.
+    pub(crate) fn verify(&self, bearer: &str) -> Option<Arc<Caller>> {
         let id = self.cache.id(bearer);
         match self.cache.find(&id) {
-            Remembered::Good(token) => return Some(token),
+            Remembered::Good(caller) => return Some(caller),
             Remembered::Bad => return None,
             Remembered::Nothing => {}
         }
         let verdict = self.decode(bearer).map(Arc::new);
-        self.cache.insert(id, verdict.clone());
-        verdict
+        self.cache.insert(id, verdict)
     }
 
-    /// Verifies signature, type, issuer, time and grant (RFC 9068 section 4).
-    fn decode(&self, bearer: &str) -> Option<Token> {
+    /// Verifies signature, type and issuer (RFC 9068 section 4).
+    fn decode(&self, bearer: &str) -> Option<Caller> {
         let header = jsonwebtoken::decode_header(bearer).ok()?;
         let is_access_token = header.typ.as_deref().is_some_and(|typ| {
             typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
@@ -156,40 +148,22 @@ impl Verifier {
         let claims = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation)
             .ok()?
             .claims;
-        if claims.iss != self.issuer || self.revoked.contains(&claims.gid) {
+        if claims.iss != self.issuer {
             return None;
         }
-        Some(Token {
-            audience: claims.aud,
+        let credential = Credential::AccessToken {
+            grant: claims.gid,
             project: claims.pid,
-            scope: claims.scope,
-            expires: claims.exp,
-            // Neither half contains a line feed, so two pairs never look alike.
-            principal: format!("{}\n{}", claims.sub, claims.client_id).into(),
-        })
+            audience: claims.aud.into(),
+            scope: HeaderValue::try_from(claims.scope).ok()?,
+        };
+        Caller::new(claims.sub, &claims.client_id, credential, claims.exp)
     }
-}
-
-impl Token {
-    fn expired(&self) -> bool {
-        now() > self.expires.saturating_add(LEEWAY_SECONDS)
-    }
-}
-
-/// Seconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the clock of the edge: signatures are checked against the machine's time as well"
-)]
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(u64::MAX, |since| since.as_secs())
 }
 
 /// The token of the one `Authorization: Bearer` header (RFC 6750 section 2.1). Another scheme is
 /// no token; two headers are a malformed one.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
     if values.next().is_some() {
@@ -239,13 +213,13 @@ struct Cache {
 
 #[derive(Debug, Default)]
 struct Shard {
-    good: HashMap<TokenId, Arc<Token>>,
+    good: HashMap<TokenId, Arc<Caller>>,
     bad: HashMap<TokenId, Instant>,
 }
 
 /// What the cache says of a token.
 enum Remembered {
-    Good(Arc<Token>),
+    Good(Arc<Caller>),
     Bad,
     Nothing,
 }
@@ -268,8 +242,8 @@ impl Cache {
 
     fn find(&self, id: &TokenId) -> Remembered {
         let shard = self.shard(id);
-        if let Some(token) = shard.good.get(id) {
-            return Remembered::Good(Arc::clone(token));
+        if let Some(caller) = shard.good.get(id) {
+            return Remembered::Good(Arc::clone(caller));
         }
         match shard.bad.get(id) {
             Some(since) if since.elapsed() < BAD_FOR => Remembered::Bad,
@@ -277,23 +251,24 @@ impl Cache {
         }
     }
 
-    fn insert(&self, id: TokenId, verdict: Option<Arc<Token>>) {
+    /// Remembers a verdict, unless another request came to it first: theirs is the one in use then.
+    fn insert(&self, id: TokenId, verdict: Option<Arc<Caller>>) -> Option<Arc<Caller>> {
         const MOST: usize = MAX_VERDICTS / SHARDS;
         let mut shard = self.shard(&id);
-        if let Some(token) = verdict {
-            if shard.good.len() >= MOST {
-                shard.good.retain(|_, token| !token.expired());
-            }
-            if shard.good.len() >= MOST {
-                shard.good.clear();
-            }
-            shard.good.insert(id, token);
-        } else {
+        let Some(caller) = verdict else {
             if shard.bad.len() >= MOST {
                 shard.bad.clear();
             }
             shard.bad.insert(id, Instant::now());
+            return None;
+        };
+        if shard.good.len() >= MOST {
+            shard.good.retain(|_, caller| !caller.expired(LEEWAY));
         }
+        if shard.good.len() >= MOST {
+            shard.good.clear();
+        }
+        Some(Arc::clone(shard.good.entry(id).or_insert(caller)))
     }
 
     fn shard(&self, id: &TokenId) -> MutexGuard<'_, Shard> {

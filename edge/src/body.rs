@@ -9,10 +9,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
-use crate::limit::Permit;
+use crate::limit::{Answer, Permit};
 use crate::pool::Connection;
-use crate::session::{self, Principal};
-use crate::table::Project;
+use crate::session::{self, OpenStream, Principal};
+use crate::site::Project;
 
 /// As much of a request body as is looked at to find the request's id for an error made here.
 pub(crate) const PEEK: usize = 64 * 1024;
@@ -28,11 +28,19 @@ pub(crate) enum BodyError {
     TooLarge,
 }
 
-/// A client's request body on its way to an upstream.
+/// A request body on its way to an upstream.
 #[derive(Debug)]
-pub(crate) struct RequestBody {
-    /// `None` where there is no body.
-    inner: Option<Incoming>,
+pub(crate) enum RequestBody {
+    /// Made by the edge; `None` where there is none, or no more.
+    Own(Option<Bytes>),
+    /// A client's.
+    Client(ClientBody),
+}
+
+/// A client's request body, cut off with an error where it is too long.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    inner: Incoming,
     /// Bytes that may still come.
     left: u64,
     seen: Arc<Seen>,
@@ -47,27 +55,31 @@ struct SeenState {
     chunks: Vec<Bytes>,
     bytes: usize,
     too_large: bool,
+    broken: bool,
+    ended: bool,
 }
 
 impl RequestBody {
     /// `inner`, cut off with an error after `limit` bytes.
     pub(crate) fn new(inner: Incoming, limit: u64) -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen::default());
-        let body = Self {
-            inner: Some(inner),
+        seen.lock().ended = inner.is_end_stream();
+        let body = Self::Client(ClientBody {
+            inner,
             left: limit,
             seen: Arc::clone(&seen),
-        };
+        });
         (body, seen)
     }
 
-    /// No body, for a request that is sent again.
+    /// A body made here.
+    pub(crate) fn own(bytes: Bytes) -> Self {
+        Self::Own(Some(bytes))
+    }
+
+    /// No body.
     pub(crate) fn empty() -> Self {
-        Self {
-            inner: None,
-            left: 0,
-            seen: Arc::default(),
-        }
+        Self::Own(None)
     }
 }
 
@@ -75,6 +87,16 @@ impl Seen {
     /// Whether the body was cut off for its size.
     pub(crate) fn too_large(&self) -> bool {
         self.lock().too_large
+    }
+
+    /// Whether the client broke off, or its framing could not be read.
+    pub(crate) fn broken(&self) -> bool {
+        self.lock().broken
+    }
+
+    /// Whether the body has passed to its end.
+    pub(crate) fn ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// The first bytes of the body, as far as they have passed and up to [`PEEK`].
@@ -97,21 +119,16 @@ impl Seen {
     }
 }
 
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(inner) = &mut self.inner else {
+impl ClientBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
+            self.seen.lock().ended = true;
             return Poll::Ready(None);
         };
-        let Some(frame) = ready!(Pin::new(inner).poll_frame(cx)) else {
-            return Poll::Ready(None);
-        };
-        let frame = frame?;
+        let frame = frame.inspect_err(|_| self.seen.lock().broken = true)?;
+        if self.inner.is_end_stream() {
+            self.seen.lock().ended = true;
+        }
         if let Some(chunk) = frame.data_ref() {
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
                 self.seen.lock().too_large = true;
@@ -122,15 +139,34 @@ impl Body for RequestBody {
         }
         Poll::Ready(Some(Ok(frame)))
     }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Client(body) => body.poll(cx),
+        }
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Client(body) => body.inner.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Client(body) => body.inner.size_hint(),
+        }
     }
 }
 
@@ -150,10 +186,24 @@ pub(crate) struct UpstreamBody {
     inner: Incoming,
     /// Kept for the next request once the body has ended.
     connection: Option<Connection>,
-    /// The project's place among its requests.
-    permit: Option<Permit>,
+    /// Why the body broke off, while what came before it is passed on.
+    failed: Option<hyper::Error>,
+    held: Held,
     /// Set while the first event of an HTTP+SSE stream is awaited.
     pub(crate) endpoint: Option<EndpointWatch>,
+}
+
+/// What counts a response while it runs.
+#[derive(Debug, Default)]
+#[expect(dead_code, reason = "what is held is given back when it is dropped")]
+pub(crate) struct Held {
+    /// The project's place among its requests.
+    pub(crate) permit: Option<Permit>,
+    /// The place among what the instance is answering; a stream on which a client only listens has
+    /// none, since its client comes back to the instance that follows.
+    pub(crate) answer: Option<Answer>,
+    /// The MCP session in which events are streamed.
+    pub(crate) stream: Option<OpenStream>,
 }
 
 /// Where to note the session that an HTTP+SSE stream opens.
@@ -182,7 +232,8 @@ impl UpstreamBody {
         let mut body = Self {
             inner,
             connection: Some(connection),
-            permit: None,
+            failed: None,
+            held: Held::default(),
             endpoint: None,
         };
         if body.inner.is_end_stream() {
@@ -191,10 +242,18 @@ impl UpstreamBody {
         body
     }
 
-    /// Holds a project's place until the body has ended.
-    pub(crate) fn hold(&mut self, permit: Permit) {
+    /// Lets the connection go on by itself while nobody reads this body: a request's body may still
+    /// be on its way.
+    pub(crate) fn detach(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.detach();
+        }
+    }
+
+    /// Holds `held` until the body has ended.
+    pub(crate) fn hold(&mut self, held: Held) {
         if !self.inner.is_end_stream() {
-            self.permit = Some(permit);
+            self.held = held;
         }
     }
 
@@ -202,22 +261,48 @@ impl UpstreamBody {
         if let Some(connection) = self.connection.take() {
             connection.give_back();
         }
-        self.permit = None;
+        self.held = Held::default();
+    }
+
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_ready() {
+            return polled;
+        }
+        // The connection knows now that somebody reads, and may have something.
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let Some(frame) = ready!(self.poll_inner(cx)) else {
             self.finish();
             return Poll::Ready(None);
+        };
+        let frame = match frame {
+            // The server library throws away what it has not sent when it hears of an error; now it
+            // sends, and asks once more.
+            Err(error) => {
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            frame => frame,
         };
         if let Ok(frame) = &frame {
             if let (Some(chunk), Some(watch)) = (frame.data_ref(), self.endpoint.take())
                 && let Some(id) = session::id_in_endpoint_event(chunk)
             {
-                watch
-                    .project
-                    .sessions
-                    .learn(id, watch.deployment, &watch.principal);
+                let sessions = &watch.project.sessions;
+                self.held.stream = sessions.learn_stream(id, watch.deployment, &watch.principal);
             }
             if self.inner.is_end_stream() {
                 self.finish();

@@ -3,11 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use crate::headers::{Origin, X_FORWARDED_FOR, X_FORWARDED_PROTO};
+use crate::headers::{Origin, X_FORWARDED_FOR, X_FORWARDED_PROTO, is_event_stream};
 use crate::limit::Kind;
 
 /// The other end of a connection.
@@ -55,10 +54,7 @@ impl Client {
     /// Notes the kind of response that begins now. A stream of events that nobody waits for the end
     /// of need not be waited for when the edge stops either: its client comes back.
     pub(crate) fn note_stream(&self, kind: Kind, headers: &HeaderMap) {
-        let is_events = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        let listens = kind == Kind::Stream && is_events;
+        let listens = kind == Kind::Stream && is_event_stream(headers);
         self.listens.store(listens, Ordering::Relaxed);
     }
 

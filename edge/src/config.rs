@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use url::Url;
+
+use crate::protocol::REPORT_SECONDS;
 
 /// Settings of the edge: the public listener in front of the dashboard and of every project.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,7 +70,7 @@ pub struct Config {
     )]
     pub token_file: Option<PathBuf>,
 
-    /// Directory for what must survive a restart; the edge keeps its routes in `edge/` in it.
+    /// Directory for what must survive a restart; the edge keeps routes, sessions and its key in `edge/` in it.
     #[arg(
         long = "data",
         env = "BERTH_DATA",
@@ -79,6 +82,51 @@ pub struct Config {
     /// The proxies in front.
     #[command(flatten)]
     pub proxies: TrustedProxies,
+
+    /// The threads that serve.
+    #[command(flatten)]
+    pub threads: Threads,
+}
+
+/// The threads that serve clients.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Threads {
+    /// Threads that serve clients, each with connections of its own; one a processor unless set.
+    #[arg(
+        long = "edge-threads",
+        env = "BERTH_EDGE_THREADS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS)
+    )]
+    pub edge_threads: Option<u16>,
+}
+
+/// Most threads; more would find no work on the machines there are.
+pub(crate) const MAX_THREADS: i64 = 63;
+
+/// How long the edge waits, for those who cannot: [`Times::default`] is right for clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// A request is held this long for an instance that is known but does not take connections,
+    /// because it starts or restarts: clients read a 5xx as something final. Below the 60 s after
+    /// which the TypeScript SDK gives a request up, with room for the answer (the Python SDK waits
+    /// 300 s).
+    pub hold: Duration,
+    /// Longest wait for the head of an answer: above the 300 s for which the Python SDK waits in
+    /// silence, the longest of the known clients, so that it is the client who gives up.
+    pub first_byte: Duration,
+    /// Between two reports while there is nothing to say at once.
+    pub report: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(50),
+            first_byte: Duration::from_secs(310),
+            report: Duration::from_secs(REPORT_SECONDS),
+        }
+    }
 }
 
 /// Which peers are the operator's own proxies.
@@ -154,6 +202,11 @@ impl Config {
     /// Where the route snapshot is kept.
     pub(crate) fn snapshot_file(&self) -> PathBuf {
         self.data.join("edge").join("routes.json")
+    }
+
+    /// Where MCP sessions are kept.
+    pub(crate) fn session_file(&self) -> PathBuf {
+        self.data.join("edge").join("sessions.json")
     }
 }
 

@@ -123,7 +123,7 @@ impl Drop for Place {
 }
 
 /// What is counted as one: an IPv4 address, or an IPv6 /64, the least that one customer gets.
-fn customer(peer: IpAddr) -> IpAddr {
+pub(crate) fn customer(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         IpAddr::V4(_) => peer,

@@ -17,10 +17,11 @@ const EXPOSED: &str = "Mcp-Session-Id, WWW-Authenticate, Berth-Deployment, Berth
 /// Seconds for which a browser may remember a preflight: browsers take two hours at most.
 const MAX_AGE: &str = "7200";
 
-/// Whether a page of the request's `Origin` may call the server whose own origin is `own`
-/// (MCP, Streamable HTTP, security warning: a page on the web must not reach a local server by
-/// DNS rebinding). Programs send no `Origin`; tools on the user's machine have a loopback one.
-pub(crate) fn is_allowed(headers: &HeaderMap, own: &str) -> bool {
+/// Whether a page of the request's `Origin` may call a server; `known` are the server's own origins
+/// and those that its owner named (MCP, Streamable HTTP, security warning: a page on the web must
+/// not reach a local server by DNS rebinding). Programs send no `Origin`; tools on the user's
+/// machine have a loopback one.
+pub(crate) fn is_allowed(headers: &HeaderMap, known: &[Box<str>]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     let Some(origin) = origins.next() else {
         return true;
@@ -28,7 +29,8 @@ pub(crate) fn is_allowed(headers: &HeaderMap, own: &str) -> bool {
     let Ok(origin) = origin.to_str() else {
         return false;
     };
-    origins.next().is_none() && (origin == own || is_loopback(origin))
+    origins.next().is_none()
+        && (known.iter().any(|known| **known == *origin) || is_loopback(origin))
 }
 
 fn is_loopback(origin: &str) -> bool {
@@ -77,16 +79,28 @@ fn allowed_headers(request: &HeaderMap) -> HeaderValue {
     HeaderValue::try_from(allowed).unwrap_or_else(|_| HeaderValue::from_static(HEADERS))
 }
 
-/// Lets the page that asked read the response; what the server said of it is replaced.
+/// Lets the page that asked, if one did, read the response; what the server said of it is replaced.
 pub(crate) fn expose(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    // Also where no page asked: a cache must not give this answer to one.
+    if !varies_by_origin(headers) {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
     let Some(origin) = origin else { return };
     headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(VARY, HeaderValue::from_static("Origin"));
     headers.insert(
         ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(EXPOSED),
     );
+}
+
+fn varies_by_origin(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(VARY)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| matches!(name.trim(), "*") || name.trim().eq_ignore_ascii_case("origin"))
 }
 
 #[cfg(test)]
@@ -94,11 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_and_loopback_origins_may_call() {
+    fn own_named_and_loopback_origins_may_call() {
+        let known = ["https://p.d".into(), "https://app.example.com".into()];
         for (origin, allowed) in [
             ("https://p.d", true),
             ("http://p.d", false),
             ("https://q.d", false),
+            ("https://app.example.com", true),
+            ("https://app.example.com:8443", false),
+            ("https://app.example.com.evil", false),
+            ("https://APP.example.com", false),
             ("http://localhost:6274", true),
             ("http://127.0.0.1:1", true),
             ("http://[::1]:1", true),
@@ -109,8 +128,31 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ORIGIN, HeaderValue::from_static(origin));
-            assert_eq!(is_allowed(&headers, "https://p.d"), allowed, "{origin}");
+            assert_eq!(is_allowed(&headers, &known), allowed, "{origin}");
         }
-        assert!(is_allowed(&HeaderMap::new(), "https://p.d"));
+        assert!(is_allowed(&HeaderMap::new(), &known));
+        let mut twice = HeaderMap::new();
+        twice.append(ORIGIN, HeaderValue::from_static("https://p.d"));
+        twice.append(ORIGIN, HeaderValue::from_static("https://p.d"));
+        assert!(!is_allowed(&twice, &known));
+    }
+
+    #[test]
+    fn an_answer_varies_by_origin_and_is_said_to_once() {
+        for (said, vary) in [
+            (None, &["Origin"][..]),
+            (Some("Accept"), &["Accept", "Origin"]),
+            (Some("accept, origin"), &["accept, origin"]),
+            (Some("*"), &["*"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(VARY, HeaderValue::from_static(said));
+            }
+            expose(None, &mut headers);
+            let values: Vec<_> = headers.get_all(VARY).iter().collect();
+            assert_eq!(values, vary);
+            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        }
     }
 }

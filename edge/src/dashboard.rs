@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 
 use crate::body::ResponseBody;
 use crate::client::Client;
-use crate::error::Refusal;
+use crate::error::{self, Refusal};
 use crate::forward::{self, Ready};
 use crate::headers;
 use crate::limit::Kind;
@@ -47,6 +47,7 @@ pub(crate) async fn answer(
         }
     };
     if is_internal(parts.uri.path()) {
+        error::discard(&parts.headers, body).await;
         return refuse(Refusal::new(
             StatusCode::NOT_FOUND,
             "There is nothing here. Go to the dashboard's front page.",
@@ -95,7 +96,8 @@ fn is_internal(path: &str) -> bool {
     climbs || first.is_some_and(|first| first.eq_ignore_ascii_case(b"internal"))
 }
 
-fn percent_decoded(path: &str) -> Vec<u8> {
+/// The bytes of a path with every escape decoded; what is no escape stands for itself.
+pub(crate) fn percent_decoded(path: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -2,11 +2,15 @@
 //! what to do. On MCP paths they are JSON-RPC errors that carry the request's id.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, BodyStream};
@@ -14,7 +18,10 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::is_mcp_path;
 use crate::body::{PEEK, ResponseBody};
+use crate::caller::Caller;
+use crate::protocol::EdgeStep;
 
 /// JSON-RPC code of errors that the server, here the edge, defines (JSON-RPC 2.0 section 5.1).
 const SERVER_ERROR: i32 = -32000;
@@ -40,6 +47,20 @@ pub(crate) struct Refusal {
     message: Cow<'static, str>,
     retry_after: Option<HeaderValue>,
     challenge: Option<HeaderValue>,
+    form: Form,
+    /// The step of a client's connection that ends here.
+    pub(crate) step: Option<EdgeStep>,
+    /// Whose token came with the request, where one was verified.
+    pub(crate) caller: Option<Arc<Caller>>,
+}
+
+/// How an error is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As a JSON-RPC error.
+    JsonRpc,
+    /// As a plain JSON object that web pages of any origin may read.
+    Plain,
 }
 
 impl Refusal {
@@ -51,6 +72,19 @@ impl Refusal {
             message: message.into(),
             retry_after: None,
             challenge: None,
+            form: Form::JsonRpc,
+            step: None,
+            caller: None,
+        }
+    }
+
+    /// Nothing is served at a path. Plain JSON without a challenge: clients of MCP 2025-03-26 look
+    /// for an authorization server there, and read anything else as an error.
+    pub(crate) fn not_served(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            form: Form::Plain,
+            step: Some(EdgeStep::PathDenied),
+            ..Self::new(StatusCode::NOT_FOUND, message)
         }
     }
 
@@ -58,6 +92,7 @@ impl Refusal {
     pub(crate) fn session_not_found() -> Self {
         Self {
             code: INVALID_REQUEST,
+            step: Some(EdgeStep::SessionUnknown),
             ..Self::new(
                 StatusCode::NOT_FOUND,
                 "Session not found: the instance that held it is gone. Start a new MCP session with initialize.",
@@ -82,6 +117,18 @@ impl Refusal {
     /// Adds the `WWW-Authenticate` header.
     pub(crate) fn challenge(mut self, challenge: &HeaderValue) -> Self {
         self.challenge = Some(challenge.clone());
+        self
+    }
+
+    /// Names the step of a client's connection that ends here.
+    pub(crate) fn step(mut self, step: EdgeStep) -> Self {
+        self.step = Some(step);
+        self
+    }
+
+    /// Names whose token came with the request.
+    pub(crate) fn caller(mut self, caller: Option<Arc<Caller>>) -> Self {
+        self.caller = caller;
         self
     }
 
@@ -149,6 +196,13 @@ pub(crate) async fn refuse(
     headers: &HeaderMap,
     body: Incoming,
 ) -> Response<ResponseBody> {
+    if refusal.form == Form::Plain {
+        let mut response = refusal.json();
+        response
+            .headers_mut()
+            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        return response;
+    }
     if body.size_hint().lower() > PEEK as u64 {
         discard(headers, body).await;
         return refusal.json_rpc(None);
@@ -159,6 +213,20 @@ pub(crate) async fn refuse(
         read_id(headers, body).await
     };
     refusal.json_rpc(id.as_ref())
+}
+
+/// An error in answer to a request whose host has no project: as [`refuse`] writes it where an MCP
+/// client asks, else as plain JSON.
+pub(crate) async fn answer(
+    refusal: Refusal,
+    parts: &Parts,
+    body: Incoming,
+) -> Response<ResponseBody> {
+    if is_mcp_path(parts.uri.path()) {
+        refuse(refusal, &parts.headers, body).await
+    } else {
+        refusal.json()
+    }
 }
 
 /// Reads the JSON-RPC id from a body that was not passed on; the body is used up.

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::body::{RequestBody, Seen, UpstreamBody};
+use crate::framing;
 use crate::pool::{Connection, Pool};
 
 /// Why no answer came.
@@ -19,6 +20,9 @@ pub(crate) enum Failure {
     /// The request body exceeded the limit.
     #[error("the request body is too large")]
     TooLarge,
+    /// The client broke off in its request, or framed it wrongly.
+    #[error("the request body cannot be read")]
+    Unread,
     /// The upstream did not begin to answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -31,6 +35,9 @@ pub(crate) enum Failure {
     /// The upstream switched protocols without being asked.
     #[error("it switched protocols")]
     Switched,
+    /// The answer says its length in two ways.
+    #[error("the length of its answer is ambiguous")]
+    Ambiguous,
 }
 
 /// A connection to send on.
@@ -82,10 +89,18 @@ pub(crate) async fn send(
         Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Switched)
         }
-        Ok(Ok((response, connection))) => {
-            Ok(response.map(|body| UpstreamBody::new(body, connection)))
+        Ok(Ok((response, _))) if framing::is_ambiguous(response.headers()) => {
+            Err(Failure::Ambiguous)
         }
+        Ok(Ok((response, connection))) => Ok(response.map(|body| {
+            let mut body = UpstreamBody::new(body, connection);
+            if !seen.ended() {
+                body.detach();
+            }
+            body
+        })),
         Ok(Err(_)) if seen.too_large() => Err(Failure::TooLarge),
+        Ok(Err(_)) if seen.broken() => Err(Failure::Unread),
         Ok(Err(failure)) => Err(failure),
         Err(_) => Err(Failure::TimedOut(first_byte)),
     };
@@ -104,7 +119,7 @@ pub(crate) async fn exchange(
         used,
     } = ready;
     let copy = (used && is_repeatable(&request)).then(|| copy(&request));
-    let mut error = match connection.sender.try_send_request(request).await {
+    let mut error = match connection.send(request).await {
         Ok(response) => return Ok((response, connection)),
         Err(error) => error,
     };
@@ -114,7 +129,10 @@ pub(crate) async fn exchange(
     match error.take_message().or_else(|| copy.filter(|_| closed)) {
         Some(request) => {
             let mut connection = pool.connect().await?;
-            let response = connection.sender.send_request(request).await?;
+            let response = connection
+                .send(request)
+                .await
+                .map_err(hyper::client::conn::TrySendError::into_error)?;
             Ok((response, connection))
         }
         None => Err(error.into_error().into()),

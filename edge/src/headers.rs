@@ -2,12 +2,15 @@
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE,
-    EXPECT, Entry, HOST, LOCATION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
+    EXPECT, Entry, HOST, LOCATION, ORIGIN, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::table::Target;
+use crate::access::Passing;
+use crate::caller::API_TOKEN_PREFIX;
+use crate::site::{Door, Site};
+use crate::target::Target;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -53,10 +56,54 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, origin: Origin) {
     }
 }
 
-/// Removes a request's credentials, which are the platform's and not the project's.
-pub(crate) fn strip_credentials(headers: &mut HeaderMap) {
-    headers.remove(AUTHORIZATION);
-    headers.remove(COOKIE);
+/// Removes the credentials that are the platform's and not the project's.
+pub(crate) fn strip_credentials(headers: &mut HeaderMap, passing: Passing) {
+    match passing {
+        Passing::Checked => {
+            headers.remove(AUTHORIZATION);
+            headers.remove(COOKIE);
+        }
+        // A client may send its token wherever it goes; cookies here are those that the server set.
+        Passing::PublicPath => {
+            headers.remove(AUTHORIZATION);
+        }
+        Passing::Public | Passing::Tenant => {
+            // It may be good for the whole platform, and came here by mistake.
+            if headers.get_all(AUTHORIZATION).iter().any(is_api_token) {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+    }
+}
+
+fn is_api_token(credentials: &HeaderValue) -> bool {
+    const SCHEME: usize = "bearer".len();
+    let credentials = credentials.as_bytes().trim_ascii_start();
+    credentials
+        .split_at_checked(SCHEME)
+        .is_some_and(|(scheme, token)| {
+            scheme.eq_ignore_ascii_case(b"bearer")
+                && token
+                    .trim_ascii_start()
+                    .starts_with(API_TOKEN_PREFIX.as_bytes())
+        })
+}
+
+/// Tells an instance which host it is asked at: the public one at either door, unless it knows only
+/// `localhost`. `checked` says whether the request's `Origin` is one that may call.
+pub(crate) fn tell_host(headers: &mut HeaderMap, site: &Site, target: &Target, checked: bool) {
+    if site.door == Door::Keys {
+        headers.insert(HOST, site.public_host.clone());
+        headers.insert(X_FORWARDED_HOST, site.public_host.clone());
+    }
+    if let Some(local) = &target.local_host {
+        headers.insert(HOST, local.clone());
+        // It would refuse even its own public origin. One that was not found good stays, so that
+        // the server refuses it.
+        if checked {
+            headers.remove(ORIGIN);
+        }
+    }
 }
 
 /// Removes the headers of one connection: the fixed ones and those that `Connection` names
@@ -106,7 +153,7 @@ fn is_set_by_proxies(name: &str) -> bool {
 
 /// Edits the head of a project's response: what would reach beyond the project goes, what proves
 /// the served version comes.
-pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, guarded: bool) {
+pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, passing: Passing) {
     strip_hop_by_hop(headers);
     for name in [
         STRICT_TRANSPORT_SECURITY,
@@ -117,27 +164,45 @@ pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, guarded
     ] {
         headers.remove(name);
     }
-    if guarded {
+    match passing {
+        Passing::Checked => {
+            headers.remove(SET_COOKIE);
+            confine_page(headers);
+            keep_from_caches(headers);
+        }
+        Passing::PublicPath | Passing::Public | Passing::Tenant => keep_cookies_home(headers),
+    }
+    if matches!(passing, Passing::Checked | Passing::PublicPath) {
         // Only the platform may send a client to an authorization server.
         headers.remove(WWW_AUTHENTICATE);
-        headers.remove(SET_COOKIE);
-        let is_page = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-        if is_page {
-            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    }
+    if passing != Passing::Tenant {
+        if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
+            entry.insert(HeaderValue::from_static("no-store"));
         }
-    } else {
-        keep_cookies_home(headers);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-    if guarded {
-        keep_from_caches(headers);
-    } else if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
-        entry.insert(HeaderValue::from_static("no-store"));
-    }
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(BERTH_DEPLOYMENT, target.deployment_header.clone());
     headers.insert(BERTH_COMMIT, target.commit_header.clone());
+}
+
+/// A page in answer to a call is nobody's to open: it may run and submit nothing.
+fn confine_page(headers: &mut HeaderMap) {
+    let is_page = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if is_page {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
+    }
+}
+
+/// Whether an answer is a stream of events.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.as_bytes().get(..EVENTS.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 /// Forbids every cache to keep an answer that was given to a token's owner, whatever the server
@@ -156,11 +221,8 @@ fn keep_from_caches(headers: &mut HeaderMap) {
     for name in overriding {
         headers.remove(name);
     }
-    let is_events = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     // A proxy that compresses a stream holds its events back.
-    let value = if is_events {
+    let value = if is_event_stream(headers) {
         "no-store, no-transform"
     } else {
         "no-store"
@@ -194,26 +256,31 @@ fn keep_cookies_home(headers: &mut HeaderMap) {
     }
 }
 
-/// Gives a redirect to `http://` of this host the public scheme, for servers that do not read
-/// `X-Forwarded-Proto`: clients refuse to go from https to http.
-pub(crate) fn keep_scheme(headers: &mut HeaderMap, host: &str, scheme: &str) {
-    if scheme == "http" {
-        return;
-    }
+/// Gives a redirect to the project itself the scheme and host that the client asked at, for servers
+/// that do not read `X-Forwarded-*` or were told another host: clients follow redirects only within
+/// one origin. `told` are the other names by which the instance may call itself.
+pub(crate) fn lead_home(headers: &mut HeaderMap, told: &[Option<&str>], asked: &str, scheme: &str) {
     let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
         return;
     };
-    let Some(rest) = location.strip_prefix("http://") else {
+    let Some((said, rest)) = location.split_once("://") else {
         return;
     };
-    let same_host = rest
-        .get(..host.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(host))
-        && matches!(
-            rest.as_bytes().get(host.len()),
-            None | Some(b'/' | b'?' | b'#')
-        );
-    if same_host && let Ok(location) = HeaderValue::try_from(format!("{scheme}://{rest}")) {
+    let is = |scheme: &str| said.eq_ignore_ascii_case(scheme);
+    if !is("http") && !is("https") {
+        return;
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let port = if is("http") { ":80" } else { ":443" };
+    let host = authority.strip_suffix(port).unwrap_or(authority);
+    let is_home = if host.eq_ignore_ascii_case(asked) {
+        is("http") && scheme == "https"
+    } else {
+        told.iter()
+            .flatten()
+            .any(|told| authority.eq_ignore_ascii_case(told))
+    };
+    if is_home && let Ok(location) = HeaderValue::try_from(format!("{scheme}://{asked}{path}")) {
         headers.insert(LOCATION, location);
     }
 }
@@ -287,17 +354,37 @@ mod tests {
     }
 
     #[test]
-    fn only_a_redirect_to_the_own_host_changes_scheme() {
+    fn only_a_redirect_to_the_own_host_is_led_home() {
         for (from, to) in [
             ("http://p.d/mcp", "https://p.d/mcp"),
-            ("http://P.D", "https://P.D"),
+            ("http://P.D", "https://p.d"),
+            ("http://p.d:80/mcp?a#b", "https://p.d/mcp?a#b"),
+            ("https://p.d/mcp", "https://p.d/mcp"),
+            ("https://p.d:443/mcp", "https://p.d:443/mcp"),
+            ("http://localhost:8000/mcp", "https://p.d/mcp"),
+            ("https://LOCALHOST:8000?x", "https://p.d?x"),
+            ("http://10.0.0.2:8000/", "https://p.d/"),
+            (
+                "http://localhost:8001/callback",
+                "http://localhost:8001/callback",
+            ),
+            ("http://localhost/callback", "http://localhost/callback"),
+            ("http://u@localhost:8000/", "http://u@localhost:8000/"),
             ("http://p.d.evil/mcp", "http://p.d.evil/mcp"),
+            ("http://p.d:81/mcp", "http://p.d:81/mcp"),
             ("http://other/mcp", "http://other/mcp"),
+            ("ftp://p.d/", "ftp://p.d/"),
+            ("//p.d/mcp", "//p.d/mcp"),
+            ("/mcp?to=http://p.d", "/mcp?to=http://p.d"),
             ("/mcp", "/mcp"),
         ] {
             let mut headers = map(&[("location", from)]);
-            keep_scheme(&mut headers, "p.d", "https");
+            let told = [None, Some("localhost:8000"), Some("10.0.0.2:8000")];
+            lead_home(&mut headers, &told, "p.d", "https");
             assert_eq!(headers[LOCATION], to);
         }
+        let mut headers = map(&[("location", "http://p.d:8080/mcp")]);
+        lead_home(&mut headers, &[Some("p.d:8080")], "p--key.d:8080", "http");
+        assert_eq!(headers[LOCATION], "http://p--key.d:8080/mcp");
     }
 }

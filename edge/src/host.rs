@@ -33,7 +33,9 @@ fn without_port(host: &str) -> Option<Cow<'_, str>> {
         // A colon inside the brackets of an IPv6 address is part of it.
         Some(colon) if !host.ends_with(']') => {
             let port = &host[colon + 1..];
-            if port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+            // An empty one is none (RFC 3986 section 3.2.3).
+            if !digits || (!port.is_empty() && port.parse::<u16>().is_err()) {
                 return None;
             }
             colon
@@ -98,6 +100,8 @@ mod tests {
             &["user@a"],
             &["a:b"],
             &["a:123456"],
+            &["a:65536"],
+            &["a:+1"],
             &["a/b"],
             &["[::1"],
             &["[x]"],

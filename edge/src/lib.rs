@@ -4,27 +4,37 @@
 //! to the control plane. It knows no database: the snapshot comes by a long poll, is kept on disk,
 //! and serves on while the control plane is away.
 //!
-//! A request's way: `connections` (a place) → `server` (host → who answers) → `project` (origin,
-//! token in `auth`, place in `limit`, MCP session in `session`) → `reach` (the instance, held until
-//! it takes connections) → `forward` (streams both ways over a connection of `pool`).
+//! A request's way: `connections` (a place) → `server` (host → who answers) → `project`, which asks
+//! `admit` (path and mode in `access`, origin in `cors`, token in `auth` and `caller`, MCP session in
+//! `session`) and takes a place in `limit` → `reach` (the instance, held until it takes connections)
+//! → `asked` with `headers` and `identity` (what the instance is told) → `forward` (streams both
+//! ways over a connection of `pool`).
 
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, reason = "a panic is how a test fails")
 )]
 
+mod access;
+mod admit;
+mod asked;
 mod auth;
 mod body;
+mod caller;
 mod client;
+mod clock;
 mod config;
 mod connections;
+mod control;
 mod cors;
 mod dashboard;
+mod directory;
 mod error;
 mod forward;
 mod framing;
 mod headers;
 mod host;
+mod identity;
 mod limit;
 mod listen;
 mod metadata;
@@ -32,11 +42,19 @@ mod pool;
 mod project;
 pub mod protocol;
 mod reach;
+mod report;
+mod scan;
 mod server;
 mod session;
+mod session_file;
+mod site;
 mod snapshot;
+mod steps;
 mod table;
+mod target;
+mod usage;
+mod worker;
 
-pub use config::{Config, TrustedProxies};
+pub use config::{Config, Threads, Times, TrustedProxies};
 pub use listen::Listeners;
-pub use server::{run, run_on};
+pub use server::{run, run_on, run_with};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 
 use anyhow::bail;
 use tokio::net::{TcpListener, TcpSocket};
@@ -37,6 +38,12 @@ impl Listeners {
             (true, None) => bail!("there is no address to listen on: set BERTH_LISTEN"),
             _ => Ok(Self(listeners)),
         }
+    }
+
+    /// The same sockets once more, to be listened on by another event loop as well.
+    pub(crate) fn copies(&self) -> io::Result<Vec<std::net::TcpListener>> {
+        let copy = |listener: &TcpListener| Ok(listener.as_fd().try_clone_to_owned()?.into());
+        self.0.iter().map(copy).collect()
     }
 
     /// The addresses that were bound, with their real ports.

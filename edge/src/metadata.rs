@@ -5,12 +5,11 @@ use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
-use url::Url;
 
 use crate::body::ResponseBody;
 use crate::cors;
 use crate::error::Refusal;
-use crate::protocol::{Policy, Route};
+use crate::protocol::Route;
 
 /// Where the metadata of a resource begins (RFC 9728 section 3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -25,22 +24,58 @@ pub(crate) struct Documents {
     /// … is the MCP URL with a slash at its end, for a client that was given it so: clients compare
     /// exactly.
     slash: Bytes,
-    /// `WWW-Authenticate` where no token came.
+    /// Lead to the document of the MCP URL.
+    mcp: Challenges,
+    /// Lead to the document of the origin, which is above `/sse` as well: clients refuse a resource
+    /// that is not above the address they were given.
+    sse: Challenges,
+}
+
+/// `WWW-Authenticate` for each reason. One header, `Bearer` first, then the parameters: the SDKs
+/// read it with regular expressions.
+#[derive(Debug)]
+pub(crate) struct Challenges {
+    /// No token came: no `error` then (RFC 6750 section 3.1).
     pub(crate) missing: HeaderValue,
-    /// `WWW-Authenticate` where the token is not good.
+    /// The token is not good.
     pub(crate) invalid: HeaderValue,
-    /// `WWW-Authenticate` where the token lacks the scope.
+    /// The token lacks the scope.
     pub(crate) scope: HeaderValue,
 }
 
+/// Challenges that lead nowhere, for the host that takes API tokens only: a client that hears of an
+/// authorization server there would start a sign-in.
+pub(crate) static UNADVERTISED: Challenges = Challenges {
+    missing: HeaderValue::from_static("Bearer"),
+    invalid: HeaderValue::from_static(r#"Bearer error="invalid_token""#),
+    scope: HeaderValue::from_static(r#"Bearer error="insufficient_scope""#),
+};
+
+impl Challenges {
+    fn new(document: &str, scope: &str) -> anyhow::Result<Self> {
+        let about = format!(r#"Bearer resource_metadata="{document}", scope="{scope}""#);
+        let invalid = format!(
+            r#"{about}, error="invalid_token", error_description="The access token is expired, revoked or not for this server""#
+        );
+        let lacking = format!(
+            r#"{about}, error="insufficient_scope", error_description="The access token lacks a scope""#
+        );
+        Ok(Self {
+            missing: HeaderValue::try_from(about)?,
+            invalid: HeaderValue::try_from(invalid)?,
+            scope: HeaderValue::try_from(lacking)?,
+        })
+    }
+}
+
 impl Documents {
-    /// Writes the documents of `route`.
-    pub(crate) fn new(route: &Route, issuer: &str) -> anyhow::Result<Self> {
-        let origin = Url::parse(&route.resource)?.origin().ascii_serialization();
-        let scope = match &route.policy {
-            Policy::Platform { scope, .. } => scope.as_str(),
-            Policy::Public | Policy::Tenant => "",
-        };
+    /// Writes the documents of `route`, whose resource has this `origin` and asks for `scope`.
+    pub(crate) fn new(
+        route: &Route,
+        origin: &str,
+        issuer: &str,
+        scope: &str,
+    ) -> anyhow::Result<Self> {
         let document = |resource: &str| {
             let document = json!({
                 "resource": resource,
@@ -51,32 +86,31 @@ impl Documents {
             });
             Bytes::from(document.to_string())
         };
-        // One header, `Bearer` first, then the parameters in this order: the SDKs read it with
-        // regular expressions.
-        let about = format!(r#"resource_metadata="{origin}{WELL_KNOWN}/mcp", scope="{scope}""#);
-        let invalid = format!(
-            r#"Bearer {about}, error="invalid_token", error_description="The access token is expired, revoked or not for this server""#
-        );
-        let lacking = format!(
-            r#"Bearer {about}, error="insufficient_scope", error_description="The access token lacks a scope""#
-        );
         Ok(Self {
-            root: document(&origin),
+            root: document(origin),
             path: document(&route.resource),
             slash: document(&format!("{}/", route.resource)),
-            missing: HeaderValue::try_from(format!("Bearer {about}"))?,
-            invalid: HeaderValue::try_from(invalid)?,
-            scope: HeaderValue::try_from(lacking)?,
+            mcp: Challenges::new(&format!("{origin}{WELL_KNOWN}/mcp"), scope)?,
+            sse: Challenges::new(&format!("{origin}{WELL_KNOWN}"), scope)?,
         })
     }
 
     /// The metadata document at `path`, if one is served there.
     pub(crate) fn at(&self, path: &str) -> Option<&Bytes> {
         match path.strip_prefix(WELL_KNOWN)? {
-            "" => Some(&self.root),
+            "" | "/" | "/sse" => Some(&self.root),
             "/mcp" => Some(&self.path),
             "/mcp/" => Some(&self.slash),
             _ => None,
+        }
+    }
+
+    /// The challenges for a request to the MCP path `path`.
+    pub(crate) fn challenges(&self, path: &str) -> &Challenges {
+        if path.starts_with("/mcp") {
+            &self.mcp
+        } else {
+            &self.sse
         }
     }
 }
@@ -105,18 +139,5 @@ pub(crate) fn answer(method: &Method, document: Bytes) -> Response<ResponseBody>
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
-    response
-}
-
-/// 404 as JSON without a challenge: clients of MCP 2025-03-26 look for an authorization server
-/// here, and read anything else as an error.
-pub(crate) fn not_served(resource: &str) -> Response<ResponseBody> {
-    let message = format!(
-        "There is nothing at this address. The MCP server is at {resource}; its metadata at /.well-known/oauth-protected-resource names its authorization server."
-    );
-    let mut response = Refusal::new(StatusCode::NOT_FOUND, message).json();
-    response
-        .headers_mut()
-        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
@@ -12,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::body::RequestBody;
+use crate::worker;
 
 /// A connection idle for longer is not used again. Uvicorn closes after 5 s and gunicorn after 2 s,
 /// and a call that meets the closing cannot be repeated safely; a new connection to an instance
@@ -35,14 +38,39 @@ const MAX_HEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pool {
     address: String,
-    idle: Mutex<VecDeque<Idle>>,
+    /// A connection is used by the thread that opened it, on whose event loop it is.
+    idle: [Mutex<VecDeque<Idle>>; worker::PLACES],
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<RequestBody>,
+    driver: Driver,
     since: Instant,
+}
+
+/// What moves a connection's bytes. It is moved by whoever uses the connection, in the same task:
+/// a task of its own would cost each request two more turns of the scheduler.
+#[derive(Debug)]
+enum Driver {
+    Own(Pin<Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>>),
+    /// The connection has ended, or a task moves it.
+    Gone,
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if let Self::Own(connection) = self
+            && let Poll::Ready(ended) = connection.as_mut().poll(cx)
+        {
+            // The request in progress sees the same error and reports it.
+            if let Err(error) = ended {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+            *self = Self::Gone;
+        }
+    }
 }
 
 /// A connection taken for one request. Dropping it closes the connection;
@@ -50,6 +78,7 @@ struct Idle {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<RequestBody>,
+    driver: Driver,
     pool: Arc<Pool>,
 }
 
@@ -58,7 +87,7 @@ impl Pool {
     pub(crate) fn new(address: String, tasks: TaskTracker) -> Arc<Self> {
         Arc::new(Self {
             address,
-            idle: Mutex::default(),
+            idle: std::array::from_fn(|_| Mutex::default()),
             tasks,
         })
     }
@@ -66,15 +95,23 @@ impl Pool {
     /// The connection that was used last, if one is open and fresh.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Connection> {
         let mut idle = self.lock();
-        while let Some(Idle { sender, since }) = idle.pop_back() {
+        while let Some(Idle {
+            sender,
+            mut driver,
+            since,
+        }) = idle.pop_back()
+        {
             if since.elapsed() > IDLE {
                 // The rest waited longer still.
                 idle.clear();
                 return None;
             }
+            // Sees what has come meanwhile: mostly nothing, else the end.
+            driver.poll(&mut Context::from_waker(Waker::noop()));
             if sender.is_ready() {
                 return Some(Connection {
                     sender,
+                    driver,
                     pool: Arc::clone(self),
                 });
             }
@@ -91,19 +128,24 @@ impl Pool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        self.tasks.spawn(async move {
-            // The request in progress sees the same error and reports it.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
         Ok(Connection {
             sender,
+            driver: Driver::Own(Box::pin(connection)),
             pool: Arc::clone(self),
         })
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>) {
+    /// Closes what has been idle for too long: nobody else notices, while no request comes, that the
+    /// other side has closed it.
+    pub(crate) fn sweep(&self) {
+        for idle in &self.idle {
+            // No code panics while it holds the lock.
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|kept| kept.since.elapsed() <= IDLE);
+        }
+    }
+
+    fn keep(&self, sender: SendRequest<RequestBody>, driver: Driver) {
         let mut idle = self.lock();
         while idle
             .front()
@@ -114,6 +156,7 @@ impl Pool {
         if idle.len() < MAX_IDLE {
             idle.push_back(Idle {
                 sender,
+                driver,
                 since: Instant::now(),
             });
         }
@@ -121,21 +164,73 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
         // No code panics while it holds the lock.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle[worker::place()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Connection {
+    /// Moves the connection's bytes; to be called before waiting for something of it.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.driver.poll(cx);
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(crate) async fn send(
+        &mut self,
+        request: http::Request<RequestBody>,
+    ) -> Result<
+        http::Response<hyper::body::Incoming>,
+        hyper::client::conn::TrySendError<http::Request<RequestBody>>,
+    > {
+        let Self { sender, driver, .. } = self;
+        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        std::future::poll_fn(|cx| {
+            driver.poll(cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Gives the connection a task of its own, for when its user may wait for other things while
+    /// bytes must move.
+    pub(crate) fn detach(&mut self) {
+        if let Driver::Own(connection) = std::mem::replace(&mut self.driver, Driver::Gone) {
+            self.pool.tasks.spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "upstream connection ended");
+                }
+            });
+        }
+    }
+
     /// Keeps the connection for the next request; called when the response has ended.
-    pub(crate) fn give_back(self) {
-        let Self { mut sender, pool } = self;
+    pub(crate) fn give_back(mut self) {
+        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        let Self {
+            mut sender,
+            mut driver,
+            pool,
+        } = self;
         if sender.is_ready() {
-            pool.keep(sender);
+            pool.keep(sender, driver);
         } else if !sender.is_closed() {
             let tasks = pool.tasks.clone();
             tasks.spawn(async move {
-                if let Ok(Ok(())) = timeout(SETTLE, sender.ready()).await {
-                    pool.keep(sender);
+                let ready = {
+                    let mut ready = std::pin::pin!(sender.ready());
+                    timeout(
+                        SETTLE,
+                        std::future::poll_fn(|cx| {
+                            driver.poll(cx);
+                            ready.as_mut().poll(cx)
+                        }),
+                    )
+                    .await
+                };
+                if let Ok(Ok(())) = ready {
+                    pool.keep(sender, driver);
                 }
             });
         }

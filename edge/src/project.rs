@@ -1,45 +1,37 @@
-//! A project's host: who may call, where the call goes, what comes back.
+//! A project's host: what is answered here, what is passed on, what comes back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use http::header::{HOST, ORIGIN};
+use http::header::{LOCATION, ORIGIN};
 use http::request::Parts;
-use http::{HeaderName, Method, Response, StatusCode, Uri};
+use http::{HeaderName, Method, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::auth::Denied;
-use crate::body::{EndpointWatch, ResponseBody, Seen, UpstreamBody};
+use crate::access::Passing;
+use crate::admit::{self, Call};
+use crate::asked::Asked;
+use crate::body::{EndpointWatch, Held, ResponseBody, Seen};
+use crate::caller::Caller;
 use crate::client::Client;
+use crate::clock;
 use crate::cors;
 use crate::error::{self, Refusal};
 use crate::forward::{self, Failure};
 use crate::headers;
-use crate::limit::{Kind, MAX_BODY};
+use crate::limit::{Kind, MAX_BODY, Permit};
 use crate::metadata;
-use crate::protocol::Policy;
+use crate::protocol::{CallEvent, EdgeStep};
 use crate::reach::{self, Reached};
 use crate::server::Edge;
-use crate::session::{self, Owner, Principal};
-use crate::table::{Site, Target};
+use crate::site::Site;
+use crate::steps::Walker;
+use crate::target::Target;
 
-const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 
-/// Longest wait for the head of an answer: the read timeout of the Python clients, the longest of
-/// the known ones.
-const FIRST_BYTE: Duration = Duration::from_mins(5);
-
-/// What is known of a request before it is passed on.
-pub(crate) struct Call {
-    principal: Principal,
-    /// The MCP session it belongs to.
-    session: Option<Box<str>>,
-    pub(crate) owner: Owner,
-}
-
-/// Answers a request for the host of `site`.
+/// Answers a request for a host of `site`.
 pub(crate) async fn answer(
     edge: &Edge,
     client: &Client,
@@ -47,28 +39,27 @@ pub(crate) async fn answer(
     parts: Parts,
     body: Incoming,
 ) -> Response<ResponseBody> {
-    let guarded = is_guarded(&site);
     let path = parts.uri.path();
-    if guarded && let Some(document) = site.documents.at(path) {
+    if let Some(document) = site.document(path) {
+        note_step(
+            edge,
+            client,
+            &site,
+            &parts,
+            EdgeStep::ResourceMetadata,
+            None,
+        );
         return metadata::answer(&parts.method, document.clone());
     }
-    let speaks_mcp = is_mcp_path(path);
-    if !speaks_mcp {
-        return if guarded {
-            metadata::not_served(&site.resource)
-        } else {
-            call(edge, client, site, parts, body).await
-        };
+    let guards_pages = site
+        .passing(path)
+        .is_some_and(|passing| admit::keeps_pages_off(passing, path));
+    if !guards_pages {
+        return call(edge, client, site, parts, body).await;
     }
-    if !cors::is_allowed(&parts.headers, &site.origin) {
-        let refusal = Refusal::new(
-            StatusCode::FORBIDDEN,
-            "Pages of this origin may not call this server. Call it from a program, or from a page on localhost.",
-        );
-        return error::refuse(refusal, &parts.headers, body).await;
-    }
-    let origin = parts.headers.get(ORIGIN).cloned();
-    let mut response = if parts.method == Method::OPTIONS {
+    let knows_page = cors::is_allowed(&parts.headers, &site.origins);
+    let origin = parts.headers.get(ORIGIN).filter(|_| knows_page).cloned();
+    let mut response = if knows_page && parts.method == Method::OPTIONS {
         cors::preflight(&parts.headers)
     } else {
         call(edge, client, site, parts, body).await
@@ -77,15 +68,7 @@ pub(crate) async fn answer(
     response
 }
 
-fn is_guarded(site: &Site) -> bool {
-    matches!(site.policy, Policy::Platform { .. })
-}
-
-/// The paths of the MCP transports: Streamable HTTP, and HTTP+SSE of MCP 2024-11-05.
-fn is_mcp_path(path: &str) -> bool {
-    matches!(path, "/mcp" | "/mcp/" | "/sse" | "/messages" | "/messages/")
-}
-
+/// Passes a call on and its answer back, or says why not.
 async fn call(
     edge: &Edge,
     client: &Client,
@@ -93,58 +76,56 @@ async fn call(
     mut parts: Parts,
     body: Incoming,
 ) -> Response<ResponseBody> {
-    if body.size_hint().lower() > MAX_BODY {
-        error::discard(&parts.headers, body).await;
-        return Refusal::too_large().json_rpc(None);
-    }
-    let call = match Call::admit(&site, &parts) {
-        Ok(call) => call,
-        Err(refusal) => return error::refuse(refusal, &parts.headers, body).await,
-    };
-    let kind = kind(&parts);
-    let Some(permit) = site.project.usage.enter(kind) else {
-        let refusal = Refusal::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "This project answers as many requests as it may at once. Wait a moment and try again.",
-        )
-        .retry_after(1);
-        return error::refuse(refusal, &parts.headers, body).await;
-    };
-    let reached = match reach::reach(edge, site, call, &parts).await {
-        Ok(reached) => reached,
-        Err(refusal) => return error::refuse(refusal, &parts.headers, body).await,
+    let began = Instant::now();
+    let (permit, reached) = match enter(edge, Arc::clone(&site), &parts, &body).await {
+        Ok(entered) => entered,
+        Err(refusal) => {
+            if let Some(step) = refusal.step {
+                note_step(edge, client, &site, &parts, step, refusal.caller.as_deref());
+            }
+            return error::refuse(refusal, &parts.headers, body).await;
+        }
     };
     let Reached {
         site,
         call,
         target,
         ready,
+        answer: place,
     } = reached;
-    let origin = client.origin(&parts.headers, edge.scheme);
-    let scheme = origin.scheme;
-    headers::forward_request(&mut parts.headers, origin);
-    if is_guarded(&site) {
-        headers::strip_credentials(&mut parts.headers);
+    if let Some(caller) = &call.caller
+        && caller.calls_first(site.project.id)
+    {
+        note_step(edge, client, &site, &parts, EdgeStep::Called, Some(caller));
     }
-    drop_final_slash(&mut parts.uri);
-    let method = parts.method.clone();
-    let host = parts.headers.get(HOST).cloned();
-    let opens_sse = method == Method::GET && parts.uri.path() == "/sse";
+    let kind = kind(&parts);
+    let asked = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
+    let first_byte = edge.times.first_byte;
     let (answer, seen) =
-        forward::send(&target.pool, ready, parts, body, MAX_BODY, FIRST_BYTE).await;
+        forward::send(&target.pool, ready, parts, body, MAX_BODY, first_byte).await;
     let mut response = match answer {
         Ok(response) => response,
-        Err(failure) => return failed(&site, &failure, &seen),
+        Err(failure) => {
+            let response = failed(&site, &failure, &seen);
+            note_call(edge, &call, &site, &target, began, response.status());
+            return response;
+        }
     };
-    call.note(&site, &target, &method, &response);
+    note_call(edge, &call, &site, &target, began, response.status());
+    call.note(&site, &target, &asked.method, &response);
     client.note_stream(kind, response.headers());
-    headers::project_response(response.headers_mut(), &target, is_guarded(&site));
-    if let Some(host) = host.as_ref().and_then(|host| host.to_str().ok()) {
-        headers::keep_scheme(response.headers_mut(), host, scheme);
+    let held = Held {
+        permit: Some(permit),
+        answer: (!client.listens()).then_some(place),
+        stream: call.stream(&site, response.headers()),
+    };
+    headers::project_response(response.headers_mut(), &target, call.passing);
+    if response.headers().contains_key(LOCATION) {
+        asked.redirect(&site, &target, &mut response);
     }
     let body = response.body_mut();
-    body.hold(permit);
-    if opens_sse {
+    body.hold(held);
+    if asked.opens_sse {
         body.endpoint = Some(EndpointWatch {
             project: Arc::clone(&site.project),
             deployment: target.deployment(),
@@ -154,72 +135,69 @@ async fn call(
     response.map(|body| ResponseBody::Upstream(Box::new(body)))
 }
 
-impl Call {
-    /// Checks who calls, and finds the session.
-    pub(crate) fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
-        let principal = match &site.policy {
-            Policy::Public | Policy::Tenant => None,
-            Policy::Platform { scope, .. } => {
-                let token = site
-                    .verifier
-                    .check(&parts.headers, &site.resource, site.project.id, scope)
-                    .map_err(|denied| challenge(site, denied))?;
-                Some(Arc::clone(&token.principal))
-            }
-        };
-        let session = session_id(parts);
-        let owner = session.map_or(Owner::Unknown, |id| {
-            site.project.sessions.find(id, &principal)
-        });
-        if owner == Owner::Foreign {
-            return Err(Refusal::session_not_found());
-        }
-        Ok(Self {
-            principal,
-            session: session.map(Into::into),
-            owner,
-        })
+/// Lets a request in: its caller, a place among the project's requests, and an instance.
+async fn enter(
+    edge: &Edge,
+    site: Arc<Site>,
+    parts: &Parts,
+    body: &Incoming,
+) -> Result<(Permit, Reached), Refusal> {
+    if body.size_hint().lower() > MAX_BODY {
+        return Err(Refusal::too_large());
     }
-
-    /// Learns from an answer which sessions there are.
-    fn note(
-        &self,
-        site: &Site,
-        target: &Target,
-        method: &Method,
-        response: &Response<UpstreamBody>,
-    ) {
-        let sessions = &site.project.sessions;
-        let status = response.status();
-        if let Some(id) = self.session.as_deref()
-            && method == Method::DELETE
-            && status.is_success()
-        {
-            sessions.forget(id);
-            return;
-        }
-        let issued = response
-            .headers()
-            .get(MCP_SESSION_ID)
-            .and_then(|id| id.to_str().ok());
-        if let Some(id) = issued
-            && status.is_success()
-            && (self.owner == Owner::Unknown || self.session.as_deref() != Some(id))
-        {
-            sessions.learn(id, target.deployment(), &self.principal);
-        }
-    }
+    let call = Call::admit(&site, parts)?;
+    let kind = match call.passing {
+        Passing::PublicPath => Kind::Open,
+        Passing::Checked | Passing::Public | Passing::Tenant => kind(parts),
+    };
+    let permit = site.project.usage.enter(kind).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "This project answers as many requests as it may at once. Wait a moment and try again.",
+        )
+        .retry_after(1)
+    })?;
+    let reached = reach::reach(edge, site, call, parts).await?;
+    Ok((permit, reached))
 }
 
-/// The MCP session a request belongs to.
-pub(crate) fn session_id(parts: &Parts) -> Option<&str> {
-    if let Some(id) = parts.headers.get(MCP_SESSION_ID) {
-        return id.to_str().ok();
-    }
-    if parts.uri.path().starts_with("/messages") {
-        return session::id_in_query(parts.uri.query()?);
-    }
-    None
+/// Notes what a client did on its way to a connection.
+fn note_step(
+    edge: &Edge,
+    client: &Client,
+    site: &Site,
+    parts: &Parts,
+    step: EdgeStep,
+    caller: Option<&Caller>,
+) {
+    let walker = Walker {
+        address: &client.origin(&parts.headers, edge.scheme).address,
+        headers: &parts.headers,
+        caller: caller.map(|caller| (caller.client_id(), caller.user)),
+    };
+    edge.steps.record(site.project.id, step, &walker);
+}
+
+/// Notes a call that an instance was given.
+fn note_call(
+    edge: &Edge,
+    call: &Call,
+    site: &Site,
+    target: &Target,
+    began: Instant,
+    status: StatusCode,
+) {
+    let took = began.elapsed();
+    let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    edge.calls.record(CallEvent {
+        project: site.project.id,
+        deployment: target.deployment(),
+        grant: call.grant(),
+        api_token: call.api_token(),
+        at_ms: clock::millis().saturating_sub(millis),
+        duration_us: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
+        status: status.as_u16(),
+    });
 }
 
 /// A GET and `subscriptions/listen` (MCP 2026-07-28) hold a stream open to listen.
@@ -237,49 +215,20 @@ fn kind(parts: &Parts) -> Kind {
     }
 }
 
-fn challenge(site: &Site, denied: Denied) -> Refusal {
-    let documents = &site.documents;
-    match denied {
-        Denied::Missing => Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "This server needs an access token. Connect with a client that signs in by OAuth.",
-        )
-        .challenge(&documents.missing),
-        Denied::Invalid => Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "The access token is expired, revoked or not for this server. Sign in again.",
-        )
-        .challenge(&documents.invalid),
-        Denied::Scope => Refusal::new(
-            StatusCode::FORBIDDEN,
-            "The access token lacks a scope that this server needs. Sign in again and grant it.",
-        )
-        .challenge(&documents.scope),
-    }
-}
-
-/// `/mcp/` is `/mcp`: a redirect between them would lose the method or the scheme with some clients.
-fn drop_final_slash(uri: &mut Uri) {
-    if uri.path() == "/mcp/" {
-        let target = uri
-            .query()
-            .map_or_else(|| "/mcp".to_owned(), |query| format!("/mcp?{query}"));
-        *uri = target
-            .parse()
-            .expect("the query was part of a valid target before");
-    }
-}
-
 /// An error in answer to a request that was passed on, at least in part.
 fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody> {
     let refusal = match failure {
         Failure::TooLarge => Refusal::too_large(),
         Failure::TimedOut(_) => Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "The server did not begin to answer within 300 seconds. Let long work report progress.",
+            "The server did not begin to answer within five minutes. Let long work report progress.",
         ),
         Failure::Unreachable(_) => reach::starting(),
-        Failure::Broken(_) | Failure::Switched => Refusal::new(
+        Failure::Unread => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "The request body broke off or is not framed as HTTP/1.1 asks. Send the request again, whole.",
+        ),
+        Failure::Broken(_) | Failure::Switched | Failure::Ambiguous => Refusal::new(
             StatusCode::BAD_GATEWAY,
             "The server broke off before it answered, so the call may have had effect. Look at its logs.",
         ),

@@ -44,6 +44,8 @@ pub struct User {
     pub id: Uuid,
     /// A person's e-mail address; a service account has none.
     pub email: Option<String>,
+    /// A service account's organization; a person belongs to none here.
+    pub organization: Option<Uuid>,
 }
 
 /// An API token (`brt_…`) as it is recognised: no edge learns the token before its owner shows it.
@@ -71,6 +73,8 @@ pub struct Route {
     pub key_host: String,
     /// The project.
     pub project: Uuid,
+    /// The organization that it belongs to.
+    pub organization: Uuid,
     /// Its name.
     pub project_name: String,
     /// The protected resource and the tokens' audience: exactly the public MCP URL,
@@ -110,7 +114,7 @@ pub enum Policy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Callers {
-    /// Everyone's who is signed in.
+    /// Everyone's who is signed in, and of service accounts those of the project's organization.
     Anyone,
     /// These users' alone.
     Only(Vec<Uuid>),
@@ -148,6 +152,9 @@ pub struct EdgeReport {
     pub edge: String,
     /// The public key (JWK, ES256) with which this edge signs what it tells instances about callers.
     pub key: serde_json::Value,
+    /// The version of the snapshot in use, 0 before the first.
+    #[serde(default)]
+    pub version: i64,
     /// The instances on this edge's table, and who depends on them. Says nothing of instances that
     /// this edge has not heard of yet.
     pub instances: Vec<InstanceUse>,

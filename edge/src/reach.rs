@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::admit::{Call, session_id};
 use crate::error::Refusal;
 use crate::forward::Ready;
 use crate::host;
-use crate::project::{Call, session_id};
+use crate::limit::{Answer, Kind};
+use crate::protocol::EdgeStep;
 use crate::server::Edge;
 use crate::session::Owner;
-use crate::table::{Site, Target};
-
-/// A call is held this long for an instance that cannot be reached, because it is restarting:
-/// clients read a 5xx as something final.
-const HOLD: Duration = Duration::from_secs(10);
+use crate::site::Site;
+use crate::target::Target;
 
 /// Pause between two attempts to reach it; a change of routes ends it early.
 const RETRY: Duration = Duration::from_millis(200);
@@ -28,6 +27,8 @@ pub(crate) struct Reached {
     pub(crate) call: Call,
     pub(crate) target: Arc<Target>,
     pub(crate) ready: Ready,
+    /// The call's place among those that the instance is answering.
+    pub(crate) answer: Answer,
 }
 
 /// Finds the instance for a call and a connection to it; holds the call while the instance cannot
@@ -39,6 +40,7 @@ pub(crate) async fn reach(
     parts: &Parts,
 ) -> Result<Reached, Refusal> {
     let began = Instant::now();
+    let mut held = None;
     loop {
         // Before the lookup: a change between the two is seen once more, rather than missed.
         let seen = edge.routes.version();
@@ -50,11 +52,14 @@ pub(crate) async fn reach(
             call = Call::admit(&now, parts)?;
             site = now;
         }
-        let target = Arc::clone(choose(&site, &call.owner, parts)?);
+        let known = |refusal: Refusal| refusal.caller(call.caller.clone());
+        let target = Arc::clone(choose(&site, &call.owner, parts).map_err(known)?);
+        // Before the connection: who has been sent to an instance depends on it.
+        let answer = target.answering.begin();
         let attempt = tokio::select! {
             biased;
             attempt = Ready::get(&target.pool) => Some(attempt),
-            () = edge.routes.changed(seen, HOLD) => None,
+            () = edge.routes.changed(seen, edge.times.hold) => None,
         };
         let error = match attempt {
             Some(Ok(ready)) => {
@@ -63,14 +68,19 @@ pub(crate) async fn reach(
                     call,
                     target,
                     ready,
+                    answer,
                 });
             }
             Some(Err(error)) => Some(error),
             None => None,
         };
-        if began.elapsed() >= HOLD {
+        if began.elapsed() >= edge.times.hold {
             tracing::warn!(project.id = %site.project.id, deployment.id = %target.deployment(), ?error, "an instance cannot be reached");
-            return Err(starting());
+            return Err(known(starting()));
+        }
+        if held.is_none() {
+            let place = site.project.usage.enter(Kind::Held);
+            held = Some(place.ok_or_else(|| known(starting()))?);
         }
         if error.is_some() {
             edge.routes.changed(seen, RETRY).await;
@@ -85,6 +95,7 @@ pub(crate) fn starting() -> Refusal {
         "The server is starting and does not take calls yet. Try again in a few seconds; if this goes on, look at its logs.",
     )
     .retry_after(5)
+    .step(EdgeStep::NothingLive)
 }
 
 /// What the routes of this moment say of a request's host.
@@ -108,5 +119,6 @@ fn choose<'a>(site: &'a Site, owner: &Owner, parts: &Parts) -> Result<&'a Arc<Ta
             "Nothing is live in this project yet; deploy it first.",
         )
         .retry_after(10)
+        .step(EdgeStep::NothingLive)
     })
 }

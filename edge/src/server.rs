@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use http::{Request, Response, StatusCode};
+use anyhow::bail;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,13 +22,17 @@ use tokio_util::task::TaskTracker;
 use crate::body::ResponseBody;
 use crate::client::Client;
 use crate::connections::{self, Connections};
-use crate::error::Refusal;
+use crate::control::ControlPlane;
+use crate::error::{self, Refusal};
 use crate::framing::Checked;
+use crate::identity::Identity;
 use crate::listen::Listeners;
 use crate::pool::Pool;
 use crate::snapshot::{self, Source};
+use crate::steps::Steps;
 use crate::table::Routes;
-use crate::{Config, dashboard, host, project};
+use crate::usage::Calls;
+use crate::{Config, Times, dashboard, host, project, report, session_file, worker};
 
 /// A connection without a request is closed after this long: longer than the proxies and clients
 /// that keep one (60 s and less), so that they close it and no request meets the closing. A head
@@ -52,6 +57,13 @@ pub(crate) struct Edge {
     pub(crate) routes: Arc<Routes>,
     /// Connections to the control plane.
     pub(crate) control: Arc<Pool>,
+    /// The key with which this edge tells instances who calls.
+    pub(crate) identity: Identity,
+    pub(crate) times: Times,
+    /// What is reported of the calls that were answered,
+    pub(crate) calls: Calls,
+    /// and of clients that connect.
+    pub(crate) steps: Steps,
     /// `http` or `https`, as clients see it.
     pub(crate) scheme: &'static str,
     dashboard_host: String,
@@ -62,10 +74,14 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    fn new(config: &Config, tasks: &TaskTracker) -> anyhow::Result<Self> {
+    fn new(config: &Config, times: Times, tasks: &TaskTracker) -> anyhow::Result<Self> {
         Ok(Self {
             routes: Arc::new(Routes::new(tasks.clone())),
             control: Pool::new(config.control_address()?, tasks.clone()),
+            identity: Identity::open(&config.data)?,
+            times,
+            calls: Calls::new(),
+            steps: Steps::default(),
             scheme: match config.public_url.scheme() {
                 "http" => "http",
                 "https" => "https",
@@ -78,13 +94,27 @@ impl Edge {
         })
     }
 
+    /// Closes connections to instances that nobody has used for a while.
+    pub(crate) fn sweep(&self) {
+        for site in self.routes.sites() {
+            site.targets().for_each(|target| target.pool.sweep());
+        }
+        self.control.sweep();
+    }
+
     /// Answers one request.
     async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
         client.note_request();
         let (parts, body) = request.into_parts();
+        if parts.method == Method::TRACE {
+            return no_trace();
+        }
         let host = match host::name(&parts) {
             Ok(host) => host,
-            Err(sentence) => return Refusal::new(StatusCode::BAD_REQUEST, sentence).json(),
+            Err(sentence) => {
+                let refusal = Refusal::new(StatusCode::BAD_REQUEST, sentence);
+                return error::answer(refusal, &parts, body).await;
+            }
         };
         if host == self.dashboard_host {
             drop(host);
@@ -99,29 +129,44 @@ impl Edge {
                 "This host is not served here. The dashboard is at {}.",
                 self.dashboard_url
             );
-            return Refusal::new(StatusCode::MISDIRECTED_REQUEST, sentence).json();
+            let refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, sentence);
+            return error::answer(refusal, &parts, body).await;
         }
         self.routes.changed_from_nothing(FIRST_ROUTES).await;
-        match self.routes.find(&host) {
-            Some(site) => {
-                drop(host);
-                project::answer(self, client, site, parts, body).await
-            }
-            None if self.routes.version().is_none() => Refusal::new(
+        if let Some(site) = self.routes.find(&host) {
+            drop(host);
+            return project::answer(self, client, site, parts, body).await;
+        }
+        let refusal = if self.routes.version().is_none() {
+            Refusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The platform is starting and does not know its projects yet. Try again in a few seconds.",
             )
             .retry_after(2)
-            .json(),
-            None => {
-                let sentence = format!(
-                    "There is no project at this address. Your projects are at {}.",
-                    self.dashboard_url
-                );
-                Refusal::new(StatusCode::NOT_FOUND, sentence).json()
-            }
-        }
+        } else {
+            let sentence = format!(
+                "There is no project at this address. Your projects are at {}.",
+                self.dashboard_url
+            );
+            Refusal::new(StatusCode::NOT_FOUND, sentence)
+        };
+        error::answer(refusal, &parts, body).await
     }
+}
+
+/// An echo of the request would show a web page what its browser adds to it, and what the edge does
+/// (RFC 9110 section 9.3.8).
+fn no_trace() -> Response<ResponseBody> {
+    let mut response = Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "Requests are not echoed here. Use another method than TRACE.",
+    )
+    .json();
+    response.headers_mut().insert(
+        ALLOW,
+        HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    );
+    response
 }
 
 /// Binds the addresses of `config` and serves until `shutdown`; see [`run_on`].
@@ -140,41 +185,106 @@ pub async fn run_on(
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    run_with(listeners, config, Times::default(), shutdown).await
+}
+
+/// [`run_on`] with other `times`, for tests that cannot wait.
+pub async fn run_with(
+    listeners: Listeners,
+    config: Config,
+    times: Times,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     // Apart from the clients' tasks: kept connections have no end to wait for.
     let upstreams = TaskTracker::new();
-    let edge = Arc::new(Edge::new(&config, &upstreams)?);
-    let source = Source::new(&config, Arc::clone(&edge.control))?;
+    let edge = Arc::new(Edge::new(&config, times, &upstreams)?);
+    let control = Arc::new(ControlPlane::new(&config, Arc::clone(&edge.control))?);
+    let source = Source::new(&config, Arc::clone(&control));
     let tasks = TaskTracker::new();
-    let kill = CancellationToken::new();
     snapshot::restore(&source, &edge.routes).await;
+    session_file::restore(&config.session_file(), &edge.routes).await;
     tasks.spawn(snapshot::follow(
         source,
         Arc::clone(&edge.routes),
         tasks.clone(),
         shutdown.clone(),
     ));
+    // What follows the clients' tasks ends after them.
+    let (followers, served) = (TaskTracker::new(), CancellationToken::new());
+    followers.spawn(session_file::follow(
+        config.session_file(),
+        Arc::clone(&edge.routes),
+        followers.clone(),
+        served.clone(),
+    ));
+    followers.spawn(report::follow(Arc::clone(&edge), control, served.clone()));
     let files = connections::raise_open_files();
     let places = Connections::new(files, edge.proxies.clone());
-    for listener in listeners.0 {
-        let address = listener.local_addr().context("a listener has no address")?;
-        tracing::info!(%address, "the edge listens");
-        tasks.spawn(accept(Acceptor {
-            listener,
+    let mut workers = Vec::new();
+    for number in 1..=worker::count(config.threads) {
+        let acceptors = Acceptors {
+            listeners: listeners.copies()?,
             edge: Arc::clone(&edge),
             places: Arc::clone(&places),
-            tasks: tasks.clone(),
             stop: shutdown.clone(),
-            kill: kill.clone(),
-        }));
+        };
+        workers.push(worker::start(number, || acceptors.run())?);
     }
+    for address in listeners.addresses()? {
+        tracing::info!(%address, "the edge listens");
+    }
+    drop(listeners);
     shutdown.cancelled().await;
-    tasks.close();
-    if timeout(DRAIN, tasks.wait()).await.is_err() {
-        tracing::info!(connections = tasks.len(), "closing what is still open");
-        kill.cancel();
-        tasks.wait().await;
+    for ended in workers {
+        // It ends by being dropped, and with its thread in any case.
+        let _ = ended.await;
     }
+    tasks.close();
+    tasks.wait().await;
+    served.cancel();
+    followers.close();
+    followers.wait().await;
     Ok(())
+}
+
+/// What one thread serves.
+struct Acceptors {
+    listeners: Vec<std::net::TcpListener>,
+    edge: Arc<Edge>,
+    places: Arc<Connections>,
+    stop: CancellationToken,
+}
+
+impl Acceptors {
+    /// Serves until `stop`, then lets requests in progress end, for at most [`DRAIN`].
+    async fn run(self) {
+        let tasks = TaskTracker::new();
+        let kill = CancellationToken::new();
+        for listener in self.listeners {
+            let listener = match TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    tracing::error!(%error, "a thread cannot listen");
+                    continue;
+                }
+            };
+            tasks.spawn(accept(Acceptor {
+                listener,
+                edge: Arc::clone(&self.edge),
+                places: Arc::clone(&self.places),
+                tasks: tasks.clone(),
+                stop: self.stop.clone(),
+                kill: kill.clone(),
+            }));
+        }
+        self.stop.cancelled().await;
+        tasks.close();
+        if timeout(DRAIN, tasks.wait()).await.is_err() {
+            tracing::info!(connections = tasks.len(), "closing what is still open");
+            kill.cancel();
+            tasks.wait().await;
+        }
+    }
 }
 
 /// One listener and what its connections need.
@@ -200,8 +310,10 @@ async fn accept(acceptor: Acceptor) {
     } = acceptor;
     loop {
         let next = async {
-            let place = places.vacant().await;
-            (place, listener.accept().await)
+            let accepted = listener.accept().await;
+            // A client without a place waits here, one for each thread and listener; the others in
+            // the kernel's queue. A listener nobody calls holds none.
+            (places.vacant().await, accepted)
         };
         let (place, accepted) = tokio::select! {
             next = next => next,
@@ -247,28 +359,34 @@ async fn serve(
     let listener = Arc::clone(&client);
     let service = service_fn(move |request| {
         let (edge, client) = (Arc::clone(&edge), Arc::clone(&client));
-        async move { Ok::<_, Infallible>(edge.answer(&client, request).await) }
+        // Boxed, so that it is gone when the head of the answer is there: it is larger than all
+        // else that a stream holds, and the library keeps room for it as long as the connection.
+        Box::pin(async move { Ok::<_, Infallible>(edge.answer(&client, request).await) })
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_header_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(Checked::new(stream)), service)
-    );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            if listener.listens() {
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = kill.cancelled() => return,
+    let (checked, remains) = Checked::new(stream);
+    let ended = {
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .max_header_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(checked), service)
+        );
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                if listener.listens() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = kill.cancelled() => return,
+                }
             }
         }
     };
+    remains.linger().await;
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }

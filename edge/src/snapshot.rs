@@ -1,22 +1,19 @@
 //! Where the routes come from: the control plane by a long poll, and the disk while it is away.
 
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
-use crate::body::{RequestBody, ResponseBody, UpstreamBody};
-use crate::forward::{self, Ready};
-use crate::pool::Pool;
+use crate::control::ControlPlane;
 use crate::protocol::{MAX_WAIT_SECONDS, RouteSnapshot};
 use crate::table::{Routes, Swap};
 
@@ -34,70 +31,33 @@ const TOO_SOON: Duration = Duration::from_millis(200);
 /// A version that no snapshot has: asks for whatever is current.
 const ANY: i64 = -1;
 
-/// Largest snapshot taken, in bytes: some 50,000 projects.
-const MAX_SNAPSHOT: usize = 64 * 1024 * 1024;
-
 /// The control plane's routes and their copy on disk.
 #[derive(Debug)]
 pub(crate) struct Source {
-    control: Arc<Pool>,
-    host: HeaderValue,
-    authorization: HeaderValue,
+    control: Arc<ControlPlane>,
     file: PathBuf,
 }
 
 impl Source {
     /// Reads settings; asks nothing yet.
-    pub(crate) fn new(config: &Config, control: Arc<Pool>) -> anyhow::Result<Self> {
-        let mut authorization =
-            HeaderValue::try_from(format!("Bearer {}", config.role_token()?))
-                .context("the edge's role token holds characters that no token has")?;
-        authorization.set_sensitive(true);
-        Ok(Self {
+    pub(crate) fn new(config: &Config, control: Arc<ControlPlane>) -> Self {
+        Self {
             control,
-            host: HeaderValue::try_from(config.control_address()?)?,
-            authorization,
             file: config.snapshot_file(),
-        })
+        }
     }
 
     /// The snapshot that follows version `after`, or `None` if there was none for a while.
     async fn poll(&self, after: i64) -> anyhow::Result<Option<RouteSnapshot>> {
+        let target = format!("/internal/edge/routes?after={after}");
         let longest = Duration::from_secs(MAX_WAIT_SECONDS) + SLACK;
-        tokio::time::timeout(longest, self.ask(after))
-            .await
-            .context("the control plane does not answer")?
-    }
-
-    async fn ask(&self, after: i64) -> anyhow::Result<Option<RouteSnapshot>> {
-        let request = Request::get(format!("/internal/edge/routes?after={after}"))
-            .header(HOST, self.host.clone())
-            .header(AUTHORIZATION, self.authorization.clone())
-            .body(RequestBody::empty())
-            .context("the request for the routes is not valid")?;
-        let ready = Ready::get(&self.control).await?;
-        let (response, connection) = forward::exchange(&self.control, ready, request).await?;
-        let status = response.status();
-        let body = UpstreamBody::new(response.into_body(), connection);
-        let text = read(body).await.context("the routes cannot be read")?;
-        match status {
-            StatusCode::OK => Ok(Some(
+        match self.control.get(&target, longest).await? {
+            (StatusCode::OK, text) => Ok(Some(
                 serde_json::from_slice(&text).context("the routes cannot be understood")?,
             )),
-            StatusCode::NO_CONTENT => Ok(None),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => bail!(
-                "the control plane refuses the edge's role token: give both the same BERTH_EDGE_TOKEN"
-            ),
-            status => bail!("the control plane answered {status}"),
+            (StatusCode::NO_CONTENT, _) => Ok(None),
+            (status, _) => bail!("the control plane answered {status}"),
         }
-    }
-}
-
-async fn read(body: UpstreamBody) -> anyhow::Result<Bytes> {
-    let body = ResponseBody::Upstream(Box::new(body));
-    match Limited::new(body, MAX_SNAPSHOT).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => bail!("{error}"),
     }
 }
 
@@ -250,16 +210,26 @@ fn with_jitter(pause: Duration) -> Duration {
     pause / 2 + pause / 2 * u32::from(byte[0]) / 255
 }
 
+/// Only the edge's own user may read what it keeps: who may call, and hashes of their tokens.
+const PRIVATE: u32 = 0o600;
+
 /// Replaces `file` so that a reader, or a crash at any time, finds the old or the new text whole.
-fn write_whole(file: &Path, text: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_whole(file: &Path, text: &[u8]) -> anyhow::Result<()> {
     let directory = file.parent().context("the file has no directory")?;
     std::fs::create_dir_all(directory)?;
     let draft = file.with_extension("json.new");
-    let mut open = std::fs::File::create(&draft)?;
+    let mut open = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE)
+        .open(&draft)?;
+    // A draft that a crash left may have another mode.
+    open.set_permissions(Permissions::from_mode(PRIVATE))?;
     open.write_all(text)?;
     open.sync_all()?;
     drop(open);
     std::fs::rename(&draft, file)?;
-    std::fs::File::open(directory)?.sync_all()?;
+    File::open(directory)?.sync_all()?;
     Ok(())
 }

@@ -5,18 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
-use url::Url;
 use uuid::Uuid;
 
-use crate::auth::Verifier;
-use crate::limit::Usage;
-use crate::metadata::Documents;
-use crate::pool::Pool;
-use crate::protocol::{Policy, Route, RouteSnapshot, Upstream};
-use crate::session::Sessions;
+use crate::directory::Directory;
+use crate::protocol::RouteSnapshot;
+use crate::site::{Door, Site};
 
 /// The table in use.
 #[derive(Debug)]
@@ -33,40 +28,6 @@ pub(crate) struct Routes {
 #[derive(Debug, Default)]
 struct Table {
     sites: HashMap<Box<str>, Arc<Site>>,
-}
-
-/// A project's host as of one snapshot.
-#[derive(Debug)]
-pub(crate) struct Site {
-    /// What outlives snapshots.
-    pub(crate) project: Arc<Project>,
-    pub(crate) policy: Policy,
-    /// The protected resource, and the audience of its tokens.
-    pub(crate) resource: String,
-    /// Scheme, host and port of the resource, as a browser writes an `Origin`.
-    pub(crate) origin: String,
-    /// Metadata and challenges, written once per snapshot.
-    pub(crate) documents: Documents,
-    pub(crate) verifier: Arc<Verifier>,
-    live: Option<Arc<Target>>,
-    draining: Vec<Arc<Target>>,
-}
-
-/// What belongs to a project across snapshots.
-#[derive(Debug)]
-pub(crate) struct Project {
-    pub(crate) id: Uuid,
-    pub(crate) usage: Arc<Usage>,
-    pub(crate) sessions: Sessions,
-}
-
-/// One instance that can be called, with its connections.
-#[derive(Debug)]
-pub(crate) struct Target {
-    upstream: Upstream,
-    pub(crate) deployment_header: HeaderValue,
-    pub(crate) commit_header: HeaderValue,
-    pub(crate) pool: Arc<Pool>,
 }
 
 /// What became of a snapshot.
@@ -92,6 +53,13 @@ impl Routes {
     /// The project at `host` (lower case, without port).
     pub(crate) fn find(&self, host: &str) -> Option<Arc<Site>> {
         self.table.load().sites.get(host).cloned()
+    }
+
+    /// Every project, each once.
+    pub(crate) fn sites(&self) -> Vec<Arc<Site>> {
+        let table = self.table.load();
+        let main = table.sites.values().filter(|site| site.door == Door::Main);
+        main.cloned().collect()
     }
 
     /// The version in use.
@@ -138,32 +106,24 @@ impl Routes {
 }
 
 impl Table {
-    /// Builds the table for `snapshot`; projects and connections that `before` has are kept.
+    /// Builds the table for `snapshot`; projects, connections and what is remembered of tokens are
+    /// kept as `before` has them.
     fn new(snapshot: &RouteSnapshot, before: &Table, tasks: &TaskTracker) -> Self {
-        let verifier = before
-            .sites
-            .values()
-            // All sites of a table share one.
-            .next()
-            .map(|site| &site.verifier)
-            .filter(|verifier| verifier.serves(snapshot))
-            .map_or_else(|| Arc::new(Verifier::new(snapshot)), Arc::clone);
+        // All sites of a table share one.
+        let directory = before.sites.values().next().map(|site| &*site.directory);
+        let directory = Arc::new(Directory::new(snapshot, directory));
         let kept: HashMap<Uuid, &Site> = before
             .sites
             .values()
             .map(|site| (site.project.id, site.as_ref()))
             .collect();
-        let mut sites = HashMap::with_capacity(snapshot.routes.len());
+        let mut sites = HashMap::with_capacity(snapshot.routes.len() * 2);
+        let mut key_sites = Vec::with_capacity(snapshot.routes.len());
         for route in &snapshot.routes {
-            let site = Site::new(
-                route,
-                &snapshot.issuer,
-                &verifier,
-                kept.get(&route.project).copied(),
-                tasks,
-            );
-            match site {
+            let before = kept.get(&route.project).copied();
+            match Site::new(route, &directory, before, tasks) {
                 Ok(site) => {
+                    key_sites.push((&route.key_host, site.for_keys()));
                     sites.insert(route.host.to_ascii_lowercase().into(), Arc::new(site));
                 }
                 Err(error) => {
@@ -171,84 +131,12 @@ impl Table {
                 }
             }
         }
+        for (host, site) in key_sites {
+            // A project of that very name keeps it.
+            sites
+                .entry(host.to_ascii_lowercase().into())
+                .or_insert_with(|| Arc::new(site));
+        }
         Self { sites }
-    }
-}
-
-impl Site {
-    fn new(
-        route: &Route,
-        issuer: &str,
-        verifier: &Arc<Verifier>,
-        before: Option<&Site>,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<Self> {
-        let project = before.map_or_else(
-            || {
-                Arc::new(Project {
-                    id: route.project,
-                    usage: Arc::default(),
-                    sessions: Sessions::default(),
-                })
-            },
-            |site| Arc::clone(&site.project),
-        );
-        let target = |upstream: &Upstream| {
-            before
-                .and_then(|site| site.target_like(upstream))
-                .map_or_else(
-                    || Target::new(upstream, tasks.clone()),
-                    |kept| Ok(Arc::clone(kept)),
-                )
-        };
-        Ok(Self {
-            project,
-            policy: route.policy.clone(),
-            origin: Url::parse(&route.resource)?.origin().ascii_serialization(),
-            documents: Documents::new(route, issuer)?,
-            resource: route.resource.clone(),
-            verifier: Arc::clone(verifier),
-            live: route.live.as_ref().map(target).transpose()?,
-            draining: route
-                .draining
-                .iter()
-                .map(target)
-                .collect::<Result<_, _>>()?,
-        })
-    }
-
-    /// Where requests without an MCP session go.
-    pub(crate) fn live(&self) -> Option<&Arc<Target>> {
-        self.live.as_ref()
-    }
-
-    /// The instance of `deployment`, live or draining.
-    pub(crate) fn instance(&self, deployment: Uuid) -> Option<&Arc<Target>> {
-        self.targets()
-            .find(|target| target.upstream.deployment == deployment)
-    }
-
-    fn target_like(&self, upstream: &Upstream) -> Option<&Arc<Target>> {
-        self.targets().find(|target| target.upstream == *upstream)
-    }
-
-    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.live.iter().chain(&self.draining)
-    }
-}
-
-impl Target {
-    fn new(upstream: &Upstream, tasks: TaskTracker) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self {
-            deployment_header: HeaderValue::try_from(upstream.deployment.to_string())?,
-            commit_header: HeaderValue::try_from(upstream.commit.as_str())?,
-            pool: Pool::new(upstream.address.clone(), tasks),
-            upstream: upstream.clone(),
-        }))
-    }
-
-    /// The deployment this instance runs.
-    pub(crate) fn deployment(&self) -> Uuid {
-        self.upstream.deployment
     }
 }

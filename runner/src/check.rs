@@ -16,9 +16,9 @@ use crate::agent::Agent;
 use crate::build::pipeline::elapsed_ms;
 use crate::diagnose;
 use crate::follow::{Said, follow};
-use crate::health::{self, ProbeFailure};
+use crate::health::{self, Found, ProbeFailure};
 use crate::logs::LogWriter;
-use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase, Surface};
+use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
 use crate::verdict;
@@ -46,8 +46,8 @@ pub enum Outcome {
 pub struct Answer {
     /// Where.
     pub address: SocketAddr,
-    /// What it offers.
-    pub surface: Surface,
+    /// What it offers, and how it has to be asked.
+    pub found: Found,
     /// From its start to its open port.
     pub import_ms: u64,
     /// The probe.
@@ -154,8 +154,8 @@ pub async fn check<R: Runtime>(
         Ok(answer) => {
             let said = running.said.borrow();
             let log = agent.log(spec.deployment, LogStream::Build);
-            let surface = &answer.surface;
-            if let Some(notice) = &said.notice {
+            let surface = &answer.found.surface;
+            for notice in said.notice.iter().chain(&answer.found.notices) {
                 log.line(notice.clone());
             }
             log.line(format!(
@@ -218,20 +218,20 @@ async fn answers<R: Runtime>(
     let probe = async {
         loop {
             match agent.prober.probe(address, &host).await {
-                Ok(surface) => return Ok(surface),
+                Ok(found) => return Ok(found),
                 // It may have closed its port again: it is then about to end, or to open it anew.
                 Err(ProbeFailure::Connection { .. }) => sleep(PROBE_INTERVAL).await,
                 Err(failure) => return Err(Unwell::Probe(failure)),
             }
         }
     };
-    let surface = tokio::select! {
-        surface = probe => surface?,
+    let found = tokio::select! {
+        found = probe => found?,
         unwell = launcher_fails(said) => return Err(unwell),
     };
     Ok(Answer {
         address,
-        surface,
+        found,
         import_ms,
         check_ms: elapsed_ms(opened),
     })

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use outbound::AllowedAddress;
 use url::Url;
 
-use crate::build::address::AllowedAddress;
 use crate::network::{DEFAULT_POOL, Subnet};
 
 /// What a build may know of this host's way to the package index. Nothing else of the

@@ -281,7 +281,15 @@ fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcom
                 record.was_live = true;
                 record.report.phase = Phase::Healthy;
                 record.report.upstream = Some(answer.address.to_string());
-                record.report.surface = Some(answer.surface);
+                record.report.host_header = answer.found.host_header;
+                record.report.surface = Some(answer.found.surface);
+                if let Some(plan) = &mut record.report.plan {
+                    for notice in answer.found.notices {
+                        if !plan.reasons.contains(&notice) {
+                            plan.reasons.push(notice);
+                        }
+                    }
+                }
                 record.report.diagnosis = None;
                 record.timing("import", answer.import_ms);
                 record.timing("check", answer.check_ms);

@@ -179,6 +179,9 @@ pub struct Report {
     pub commit: Option<Commit>,
     /// `address:port` on the project's network, while [`Phase::Healthy`].
     pub upstream: Option<String>,
+    /// Which host the instance has to be told, as the probe found.
+    #[serde(default)]
+    pub host_header: HostHeader,
     /// What the build decided and why, one entry a choice.
     pub plan: Option<Plan>,
     /// What the server says of itself, from the probe.
@@ -187,6 +190,17 @@ pub struct Report {
     pub diagnosis: Option<Diagnosis>,
     /// How long each stage took, in order.
     pub timings: Vec<Timing>,
+}
+
+/// The `Host` that an instance is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostHeader {
+    /// The public one.
+    #[default]
+    Public,
+    /// `localhost:<its port>`, and no `Origin`: it refuses the public one.
+    Localhost,
 }
 
 /// What exactly was deployed.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::protocol::{Phase, Report, Timing};
+use crate::protocol::{HostHeader, Phase, Report, Timing};
 
 /// What a build left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,7 @@ impl Record {
                 phase: Phase::Building,
                 commit: None,
                 upstream: None,
+                host_header: HostHeader::Public,
                 plan: None,
                 surface: None,
                 diagnosis: None,

@@ -35,6 +35,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "runner",
             "control-plane",
             "git2",
+            "outbound",
         ],
     ),
     (
@@ -42,6 +43,18 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["sqlx", "axum", "askama", "edge", "control-plane"],
     ),
     ("control-plane", &["bollard", "git2"]),
+    (
+        "outbound",
+        &[
+            "sqlx",
+            "axum",
+            "askama",
+            "bollard",
+            "control-plane",
+            "edge",
+            "runner",
+        ],
+    ),
 ];
 
 fn crates_hold_what_they_may() -> Result<()> {

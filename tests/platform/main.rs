@@ -4,11 +4,15 @@
 mod architecture;
 mod bad_input;
 mod clients;
+mod conformance;
 mod database_away;
 mod deploy;
+mod features;
+mod fixtures;
 mod kill;
 mod login;
 mod redeploy;
+mod requirements;
 mod secrets;
 mod servers;
 
@@ -26,6 +30,8 @@ fn main() {
         architecture::TESTS,
         servers::TESTS,
         clients::TESTS,
+        features::TESTS,
+        conformance::TESTS,
         bad_input::TESTS,
         redeploy::TESTS,
         database_away::TESTS,
@@ -36,6 +42,7 @@ fn main() {
     ]
     .into_iter()
     .flatten()
+    .chain(requirements::tests())
     .map(|&(name, test)| {
         Trial::test(name, move || {
             test().map_err(|e| Failed::from(format!("{e:#}")))
@@ -45,5 +52,6 @@ fn main() {
     let conclusion = libtest_mimic::run(&arguments, trials);
     tests::platform::stop_shared();
     bad_input::stop();
+    clients::print_matrix();
     conclusion.exit();
 }

@@ -1,13 +1,11 @@
 //! Real servers deploy from Git repositories and answer.
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tests::repository::Repository;
-use tests::{mcp, platform, python};
+use tests::{mcp, platform, python, sdist};
 
 use crate::Test;
 
@@ -135,7 +133,7 @@ pub fn list_and_call(
 
 fn examples_of_the_official_sdk_1() -> Result<()> {
     let platform = platform::shared()?;
-    let files = example_files()?;
+    let files = sdist::examples("1.30.0")?;
     for (file, tool, arguments, expected) in EXAMPLES {
         let code = files
             .get(*file)
@@ -171,32 +169,6 @@ fn examples_of_the_official_sdk_1() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The `examples/` of the SDK's source distribution, by path below it.
-fn example_files() -> Result<BTreeMap<String, String>> {
-    let archive = tests::cache().join("sdist/mcp-1.30.0.tar.gz");
-    let file = std::fs::File::open(&archive).with_context(|| {
-        format!(
-            "{} is missing; run ./tests/run, which fetches it",
-            archive.display()
-        )
-    })?;
-    let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(flate2::read::GzDecoder::new(file)).entries()? {
-        let mut entry = entry?;
-        let path = entry.path()?.to_string_lossy().into_owned();
-        if let Some(path) = path.strip_prefix("mcp-1.30.0/examples/").filter(|path| {
-            std::path::Path::new(path)
-                .extension()
-                .is_some_and(|kind| kind == "py")
-        }) {
-            let mut text = String::new();
-            entry.read_to_string(&mut text)?;
-            files.insert(path.to_owned(), text);
-        }
-    }
-    Ok(files)
 }
 
 fn one_fastmcp(project: &str, version: &str) -> Result<()> {

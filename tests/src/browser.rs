@@ -12,6 +12,9 @@ use thirtyfour::prelude::*;
 use crate::platform::{OWNER_EMAIL, Platform};
 use crate::wait;
 
+/// How long a page may take on a busy machine.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// One browser with an empty profile; gone when dropped.
 pub struct Browser {
     driver: WebDriver,
@@ -86,7 +89,8 @@ impl Browser {
         })
     }
 
-    /// Opens an authorization URL, signs in if asked, and allows the client.
+    /// Opens an authorization URL, signs in if asked, and allows the client, unless that was
+    /// allowed before and is remembered.
     pub fn authorize(&self, platform: &Platform, url: &str) -> Result<()> {
         self.run(async |driver| driver.goto(url).await)?;
         let asks_to_sign_in =
@@ -94,13 +98,16 @@ impl Browser {
         if asks_to_sign_in {
             self.sign_in(platform)?;
         }
-        self.run(async |driver| {
-            driver
-                .query(By::Css("button[value=allow]"))
-                .first()
-                .await?
-                .click()
-                .await
+        wait::until("the consent page or its answer", ANSWER, || {
+            self.run(async |driver| {
+                let allow = driver.query(By::Css("button[value=allow]")).nowait();
+                if let Some(button) = allow.first_opt().await? {
+                    button.click().await?;
+                    return Ok(Some(()));
+                }
+                let here = driver.current_url().await?;
+                Ok((!here.as_str().starts_with(&platform.url())).then_some(()))
+            })
         })
     }
 

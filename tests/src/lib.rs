@@ -3,10 +3,15 @@
 
 pub mod browser;
 pub mod cli;
+pub mod client;
+pub mod documents;
 pub mod mcp;
+pub mod node;
+pub mod oauth;
 pub mod platform;
 pub mod python;
 pub mod repository;
+pub mod sdist;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

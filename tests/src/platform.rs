@@ -203,7 +203,7 @@ impl Platform {
     }
 
     /// The owner's session, made once through the sign-in form.
-    fn cookie(&self) -> Result<&str> {
+    pub fn cookie(&self) -> Result<&str> {
         if let Some(cookie) = self.cookie.get() {
             return Ok(cookie);
         }

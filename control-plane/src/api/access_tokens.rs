@@ -1,5 +1,6 @@
 //! Access tokens for a project's MCP URL, for someone who is signed in already: what `berth call`
-//! shows at the public URL.
+//! shows at the public URL. A public project needs none, and Berth has none for one that asks
+//! callers itself.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,7 +10,9 @@ use serde_json::json;
 
 use super::Caller;
 use super::problem::ApiResult;
+use crate::access::{self, Mode};
 use crate::app::App;
+use crate::error::Error;
 use crate::{oauth, projects};
 
 /// `POST /projects/{project}/access-tokens`
@@ -22,13 +25,37 @@ pub async fn create(
     let project = projects::get_for(&mut tx, caller.user.id, &project)
         .await?
         .project;
+    let resource = app.config.project_url(&project.name);
+    match access::mode_of(&mut tx, project.id).await? {
+        Mode::Platform => {}
+        Mode::Public => {
+            let body = json!({ "access_token": null, "resource": resource });
+            return Ok((StatusCode::OK, Json(body)).into_response());
+        }
+        Mode::Tenant => {
+            return Err(Error::Conflict(format!(
+                "{0} decides itself who may call, so Berth has no token for it; connect an MCP client \
+                 to {resource} and sign in as {0} asks you to.",
+                project.name
+            ))
+            .into());
+        }
+    }
+    if !access::may_call(&mut tx, caller.user.id, project.id).await? {
+        return Err(Error::Forbidden(format!(
+            "You may look at {0} but not call it; ask an owner of the organization to allow you \
+             under Access of {0}.",
+            project.name
+        ))
+        .into());
+    }
     let token = oauth::mint_for_person(&app, &mut tx, caller.user.id, &project).await?;
     tx.commit().await?;
     let body = json!({
         "access_token": token.access_token,
         "token_type": "Bearer",
         "expires_in": token.expires_in,
-        "resource": app.config.project_url(&project.name),
+        "resource": resource,
     });
     let mut response = (StatusCode::CREATED, Json(body)).into_response();
     response

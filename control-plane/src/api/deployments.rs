@@ -11,6 +11,7 @@ use super::Caller;
 use super::problem::{ApiResult, Body, Params};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
+use crate::edges;
 use crate::projects::{self, Project};
 
 /// Most deployments of one answer.
@@ -23,8 +24,8 @@ fn time(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 
-/// A deployment as the API shows it.
-fn face(app: &App, project: &Project, deployment: &Deployment) -> Value {
+/// A deployment as the API shows it; `in_use` is the oldest version of the routes at any edge.
+fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i64>) -> Value {
     let diagnosis = deployment.diagnosis.clone().map(|mut diagnosis| {
         let page = diagnosis["code"]
             .as_str()
@@ -46,7 +47,10 @@ fn face(app: &App, project: &Project, deployment: &Deployment) -> Value {
         "created_by": deployment.created_by,
         "created_at": time(deployment.created_at),
         "live_at": deployment.live_at.map(time),
+        "served": deployment.is_served(in_use, app.clock.now()),
         "finished_at": deployment.finished_at.map(time),
+        "sessions": deployment.sessions,
+        "drain_until": deployment.drain_until.map(time),
         "url": app.config.project_url(&project.name),
         "dashboard_url": format!(
             "{}/projects/{}/deployments/{}", app.config.issuer(), project.name, deployment.number
@@ -76,8 +80,11 @@ pub async fn list(
         .project;
     let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let list = deployments::list(&mut db, project.id, limit).await?;
-    let faces: Vec<Value> = list.iter().map(|d| face(&app, &project, d)).collect();
-    Ok(Json(json!({ "deployments": faces })))
+    let in_use = edges::oldest_in_use(&mut db, app.clock.now()).await?;
+    let faces = list.iter().map(|d| face(&app, &project, d, in_use));
+    Ok(Json(
+        json!({ "deployments": faces.collect::<Vec<Value>>() }),
+    ))
 }
 
 /// Body of `POST /projects/{project}/deployments`; every member may be absent.
@@ -123,7 +130,10 @@ pub async fn create(
     )
     .await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(face(&app, &project, &deployment))))
+    Ok((
+        StatusCode::CREATED,
+        Json(face(&app, &project, &deployment, None)),
+    ))
 }
 
 /// `GET /projects/{project}/deployments/{deployment}`
@@ -137,7 +147,8 @@ pub async fn show(
         .await?
         .project;
     let deployment = deployments::get(&mut db, project.id, &deployment).await?;
-    Ok(Json(face(&app, &project, &deployment)))
+    let in_use = edges::oldest_in_use(&mut db, app.clock.now()).await?;
+    Ok(Json(face(&app, &project, &deployment, in_use)))
 }
 
 /// `POST /projects/{project}/deployments/{deployment}/cancel`
@@ -160,7 +171,7 @@ pub async fn cancel(
     )
     .await?;
     tx.commit().await?;
-    Ok(Json(face(&app, &project, &canceled)))
+    Ok(Json(face(&app, &project, &canceled, None)))
 }
 
 /// `POST /projects/{project}/deployments/{deployment}/promote`
@@ -177,7 +188,10 @@ pub async fn promote(
     let queued =
         deployments::promote(&mut tx, &project, &earlier, &caller.actor, app.clock.now()).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(face(&app, &project, &queued))))
+    Ok((
+        StatusCode::CREATED,
+        Json(face(&app, &project, &queued, None)),
+    ))
 }
 
 /// `POST /projects/{project}/rollback`
@@ -192,5 +206,8 @@ pub async fn roll_back(
         .changeable()?;
     let queued = deployments::roll_back(&mut tx, &project, &caller.actor, app.clock.now()).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(face(&app, &project, &queued))))
+    Ok((
+        StatusCode::CREATED,
+        Json(face(&app, &project, &queued, None)),
+    ))
 }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::problem::{ApiResult, Body};
-use crate::api_tokens;
+use crate::api_tokens::{self, NewToken};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::error::Error;
@@ -42,18 +42,11 @@ pub async fn login(
     let now = app.clock.now();
     let name = login.name.unwrap_or_else(|| "berth login".to_owned());
     let mut tx = app.db.begin().await?;
-    let (token, secret) = api_tokens::create(
-        &mut tx,
-        user.id,
-        &name,
-        Some(now + TOKEN_LIFETIME),
-        &actor,
-        now,
-    )
-    .await?;
+    let new = NewToken::for_everything(user.id, &name, Some(now + TOKEN_LIFETIME));
+    let (id, secret) = api_tokens::create(&mut tx, new, &actor, now).await?;
     tx.commit().await?;
     Ok((
         StatusCode::CREATED,
-        Json(json!({ "id": token.id, "name": token.name, "token": secret })),
+        Json(json!({ "id": id, "name": name.trim(), "token": secret })),
     ))
 }

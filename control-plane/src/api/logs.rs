@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Caller;
+use super::caller::Credential;
 use super::problem::{ApiResult, Params};
 use crate::app::App;
 use crate::changes::Waiter;
@@ -75,6 +76,7 @@ pub async fn list(
             waiter: app.changes.subscribe(),
             app,
             person: caller.user.id,
+            credential: caller.credential,
             project: project.id,
             deployment: deployment.id,
             stream: which,
@@ -94,6 +96,7 @@ struct Follower {
     app: App,
     waiter: Waiter,
     person: Uuid,
+    credential: Credential,
     project: Uuid,
     deployment: Uuid,
     stream: LogStream,
@@ -132,7 +135,11 @@ impl Follower {
 
     async fn look(&mut self) -> Result<(Vec<Event>, bool)> {
         let mut db = self.app.db.acquire().await?;
-        // Whoever lost their access since does not see the next line.
+        // Whoever lost their access since, or was signed out, does not see the next line.
+        let now = self.app.clock.now();
+        if !self.credential.still_works(&mut db, now).await? {
+            return Err(Error::NotFound("session"));
+        }
         projects::get_for(&mut db, self.person, &self.project.to_string()).await?;
         // State before lines: when it is final, the lines read after it are all there are.
         let deployment =
@@ -168,5 +175,58 @@ impl Follower {
             LogStream::Build => !state.is_pending(),
             LogStream::Instance => state.is_final(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_tokens::{self, NewToken};
+    use crate::audit::Actor;
+    use crate::deployments::Request;
+    use crate::projects::Settings;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn whoever_is_signed_out_sees_no_further_line() {
+        let app = testing::app().await;
+        let (owner, now) = (testing::owner(&app).await.id, app.clock.now());
+        let actor = Actor::User(owner);
+        let project = testing::project(&app, "hello").await;
+        let mut db = app.db.acquire().await.unwrap();
+        let settings = Settings {
+            source_url: Some("https://git.example/you/hello.git".into()),
+            ..Settings::default()
+        };
+        let project = projects::change(&mut db, &project, &settings, &actor, now)
+            .await
+            .unwrap();
+        let deployment =
+            deployments::queue(&mut db, &project, Request::default(), "api", &actor, now)
+                .await
+                .unwrap();
+        let new = NewToken::for_everything(owner, "ci", None);
+        let (token, _) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
+        let mut follower = Follower {
+            waiter: app.changes.subscribe(),
+            app: app.clone(),
+            person: owner,
+            credential: Credential::Token(token),
+            project: project.id,
+            deployment: deployment.id,
+            stream: LogStream::Build,
+            after: 0,
+            told: None,
+        };
+        let (events, more) = follower.next().await;
+        assert_eq!((events.len(), more), (1, true), "the state");
+        api_tokens::revoke(&mut db, owner, token, &actor, now)
+            .await
+            .unwrap();
+        let (events, more) = follower.next().await;
+        assert_eq!((events.len(), more), (1, false), "the end");
+        // A session that has ended is as good as none.
+        let session = Credential::Session(tower_sessions::session::Id(7));
+        assert!(!session.still_works(&mut db, now).await.unwrap());
     }
 }

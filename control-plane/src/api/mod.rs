@@ -1,9 +1,13 @@
 //! The JSON API, version 1. Described by `openapi.json` beside this file, which is served as it is
 //! and checked against [`endpoints`] by a test.
 
+mod access;
 mod access_tokens;
+mod apps;
 mod audit;
 mod caller;
+mod connect;
+mod connections;
 mod deployments;
 mod health;
 mod login;
@@ -12,6 +16,7 @@ mod members;
 mod openapi;
 mod problem;
 mod projects;
+mod service_accounts;
 mod tokens;
 mod tools;
 mod uploads;
@@ -57,8 +62,39 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             post(login::login).layer(DefaultBodyLimit::max(MAX_LOGIN_BYTES)),
         ),
         ("/me", get(members::me)),
-        ("/members", get(members::list)),
+        ("/members", get(members::list).post(members::add)),
+        (
+            "/members/{user}",
+            patch(members::change).delete(members::remove),
+        ),
+        ("/members/{user}/setup-link", post(members::renew_link)),
+        (
+            "/service-accounts",
+            get(service_accounts::list).post(service_accounts::create),
+        ),
+        (
+            "/service-accounts/{account}",
+            delete(service_accounts::delete),
+        ),
+        (
+            "/service-accounts/{account}/tokens",
+            get(service_accounts::list_tokens).post(service_accounts::create_token),
+        ),
+        (
+            "/service-accounts/{account}/tokens/{token}",
+            delete(service_accounts::revoke_token),
+        ),
+        (
+            "/service-accounts/{account}/clients",
+            get(service_accounts::list_clients).post(service_accounts::create_client),
+        ),
+        (
+            "/service-accounts/{account}/clients/{client}",
+            delete(service_accounts::delete_client),
+        ),
         ("/audit", get(audit::list)),
+        ("/apps", get(apps::list)),
+        ("/apps/{grant}", delete(apps::revoke)),
         ("/tokens", get(tokens::list).post(tokens::create)),
         ("/tokens/{token}", delete(tokens::revoke)),
         ("/projects", get(projects::list).post(projects::create)),
@@ -92,6 +128,12 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/projects/{project}/variables", get(variables::list)),
         ("/projects/{project}/variables", patch(variables::change)),
         ("/projects/{project}/tools", get(tools::list)),
+        ("/projects/{project}/connections", get(connections::list)),
+        ("/projects/{project}/connect", get(connect::show)),
+        (
+            "/projects/{project}/access",
+            get(access::show).patch(access::change),
+        ),
         (
             "/projects/{project}/access-tokens",
             post(access_tokens::create),

@@ -10,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
-use crate::deployments;
 use crate::projects::{self, Project, Settings};
+use crate::{access, deployments};
 
 /// A project as the API shows it.
 async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
@@ -21,6 +21,7 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "name": project.name,
         "organization": project.organization_id,
         "url": app.config.project_url(&project.name),
+        "access": access::mode_of(db, project.id).await?,
         "dashboard_url": format!("{}/projects/{}", app.config.issuer(), project.name),
         "source_url": project.source_url,
         "source_branch": project.source_branch,

@@ -9,11 +9,13 @@ use sqlx::PgConnection;
 
 use super::data::{Data, adopt_noted_url};
 use super::output::{Output, line};
+use crate::api_tokens::{self, NewToken};
 use crate::audit::Actor;
 use crate::clock::Clock;
 use crate::config::ServeConfig;
+use crate::crypto::KeyEncryptionKey;
 use crate::private_postgres::PrivatePostgres;
-use crate::{api_tokens, users};
+use crate::{signing_keys, users};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -37,6 +39,12 @@ enum Command {
         #[command(flatten)]
         config: ServeConfig,
     },
+    /// Make a new key for access tokens. It signs after a minute; tokens of the old one stay good
+    /// until they expire.
+    RotateKeys {
+        #[command(flatten)]
+        config: ServeConfig,
+    },
     /// Stop what a platform that no longer runs has left: database, instances, networks.
     Down {
         #[command(flatten)]
@@ -51,6 +59,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     match arguments.command {
         Command::Token { name, config } => token(&here(config)?, &name, output).await?,
         Command::SetupLink { config } => setup_link(&here(config)?, output).await?,
+        Command::RotateKeys { config } => rotate_keys(&here(config)?, output).await?,
         Command::Down { config, runner } => down(&here(config)?, &runner).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -69,13 +78,12 @@ async fn token(config: &ServeConfig, name: &str, output: Output) -> anyhow::Resu
         .context("there is no owner yet; start berth first")?;
     let now = Clock::System.now();
     let mut tx = db.begin().await?;
-    let (row, token) =
-        api_tokens::create(&mut tx, owner.id, name, None, &Actor::System, now).await?;
+    let new = NewToken::for_everything(owner.id, name, None);
+    let (id, token) = api_tokens::create(&mut tx, new, &Actor::System, now).await?;
     tx.commit().await?;
-    output.result(
-        &json!({ "id": row.id, "name": row.name, "token": token }),
-        || token.clone(),
-    );
+    output.result(&json!({ "id": id, "name": name, "token": token }), || {
+        token.clone()
+    });
     Ok(())
 }
 
@@ -87,6 +95,18 @@ async fn setup_link(config: &ServeConfig, output: Output) -> anyhow::Result<()> 
     };
     let link = format!("{url}/setup/{token}");
     output.result(&json!({ "url": link }), || link.clone());
+    Ok(())
+}
+
+async fn rotate_keys(config: &ServeConfig, output: Output) -> anyhow::Result<()> {
+    let kek = KeyEncryptionKey::new(&config.key_encryption_key()?);
+    let mut db = connect(config).await?;
+    let mut tx = db.begin().await?;
+    let kid = signing_keys::rotate(&mut tx, &kek, &Actor::System, Clock::System.now()).await?;
+    tx.commit().await?;
+    output.result(&json!({ "kid": kid }), || {
+        format!("The new key {kid} signs access tokens within two minutes.")
+    });
     Ok(())
 }
 

@@ -42,6 +42,9 @@ pub struct Arguments {
     proxies: edge::TrustedProxies,
 
     #[command(flatten)]
+    threads: edge::Threads,
+
+    #[command(flatten)]
     config: ServeConfig,
 
     #[command(flatten)]
@@ -54,6 +57,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         listen,
         control_listen,
         proxies,
+        threads,
         mut config,
         runner,
     } = arguments;
@@ -71,7 +75,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
     let mut roles = JoinSet::new();
     // The edge first: it serves what it served before, whatever happens to the rest.
-    let edge = edge_config(&config, listen, proxies, &control_url);
+    let edge = edge_config(&config, listen, proxies, threads, &control_url);
     let stop = shutdown.clone();
     roles.spawn(async move { ("edge", edge::run_on(listeners, edge, stop).await) });
     let runner = runner_config(&config, runner, control_url);
@@ -172,6 +176,7 @@ fn edge_config(
     config: &ServeConfig,
     listen: Vec<SocketAddr>,
     proxies: edge::TrustedProxies,
+    threads: edge::Threads,
     control_url: &Url,
 ) -> edge::Config {
     edge::Config {
@@ -186,6 +191,7 @@ fn edge_config(
         token_file: None,
         data: config.data.clone(),
         proxies,
+        threads,
     }
 }
 

@@ -20,6 +20,13 @@ const AWAY_LIMIT: Duration = Duration::from_mins(2);
 /// Between two tries to reach it.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long we wait, once it is live, for every edge to know: more than an edge takes unless it is
+/// in trouble, and then the deployment is live all the same.
+const SERVED_LIMIT: Duration = Duration::from_secs(15);
+
+/// Between two looks at whether they do; edges say so within a fraction of a second.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// States before an end (see the deployment's life in the server).
 const PENDING: [&str; 4] = ["queued", "building", "starting", "checking"];
 
@@ -90,7 +97,8 @@ impl Parser {
     }
 }
 
-/// Follows a deployment until it is live or has failed; answers it as it then is.
+/// Follows a deployment until it is live, and calls reach it, or it has failed; answers it as it
+/// then is.
 pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Result<Value> {
     let progress = Progress::new();
     let mut after = 0;
@@ -103,6 +111,7 @@ pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Res
                     .await;
                 match deployment {
                     Ok(deployment) if !PENDING.contains(&text(&deployment, "state")) => {
+                        let deployment = until_served(client, project, deployment).await;
                         progress.finish();
                         return Ok(deployment);
                     }
@@ -114,6 +123,26 @@ pub async fn follow(client: &Client, project: &str, number: &str) -> anyhow::Res
         }
         sleep(TRY_AGAIN).await;
     }
+}
+
+/// Waits for the edges to know of a live deployment, for [`SERVED_LIMIT`] at the most, so that the
+/// next call reaches it.
+async fn until_served(client: &Client, project: &str, mut deployment: Value) -> Value {
+    let address = path(&["projects", project, "deployments", text(&deployment, "id")]);
+    let began = Instant::now();
+    while is_awaited(&deployment) && began.elapsed() < SERVED_LIMIT {
+        sleep(LOOK_AGAIN).await;
+        // While the server is away the deployment is still what it was.
+        if let Ok(now) = client.get(&address).await {
+            deployment = now;
+        }
+    }
+    deployment
+}
+
+/// Whether it is live and some edge does not know yet. An older server does not say.
+fn is_awaited(deployment: &Value) -> bool {
+    deployment["state"] == "live" && deployment["served"] == false
 }
 
 /// An error that another try will not mend, or that has lasted too long.
@@ -258,6 +287,19 @@ mod tests {
         assert_eq!((event.name.as_str(), event.data.as_str()), ("line", "a\nb"));
         assert_eq!(parser.next().unwrap().data, "c");
         assert_eq!(parser.next(), None);
+    }
+
+    #[test]
+    fn a_live_deployment_is_waited_for_until_it_is_served() {
+        assert!(is_awaited(&json!({ "state": "live", "served": false })));
+        for settled in [
+            json!({ "state": "live", "served": true }),
+            json!({ "state": "live" }),
+            json!({ "state": "draining", "served": false }),
+            json!({ "state": "failed", "served": false }),
+        ] {
+            assert!(!is_awaited(&settled), "{settled}");
+        }
     }
 
     #[test]

@@ -21,19 +21,23 @@ const SESSION: &str = "mcp-session-id";
 pub struct Session {
     http: reqwest::Client,
     url: String,
-    token: String,
+    token: Option<String>,
     revision: String,
     id: Option<String>,
     next: u64,
 }
 
 impl Session {
-    /// Greets the server at `url`.
-    pub async fn open(http: &reqwest::Client, url: &str, token: &str) -> anyhow::Result<Self> {
+    /// Greets the server at `url`, with a token where it wants one.
+    pub async fn open(
+        http: &reqwest::Client,
+        url: &str,
+        token: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let mut session = Self {
             http: http.clone(),
             url: url.to_owned(),
-            token: token.to_owned(),
+            token: token.map(str::to_owned),
             revision: String::new(),
             id: None,
             next: 0,
@@ -122,7 +126,10 @@ impl Session {
     }
 
     fn prepare(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        let mut request = request.bearer_auth(&self.token);
+        let mut request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
         if !self.revision.is_empty() {
             request = request.header("mcp-protocol-version", &self.revision);
         }

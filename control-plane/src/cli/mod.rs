@@ -1,10 +1,14 @@
 //! The command line: one file a subcommand. Roles and operators' commands work on this machine;
 //! the client commands talk to a server through its API.
 
+mod access;
 mod admin;
 mod all;
+mod apps;
 mod call;
 mod client;
+mod connect;
+mod connections;
 mod credentials;
 mod data;
 mod deploy;
@@ -17,6 +21,7 @@ mod follow;
 mod login;
 mod logs;
 mod mcp;
+mod members;
 mod migrate;
 mod open;
 mod output;
@@ -26,6 +31,7 @@ mod promote;
 mod rollback;
 mod runner;
 mod serve;
+mod service_accounts;
 mod tokens;
 mod tools;
 
@@ -76,6 +82,12 @@ enum Command {
     Login(login::Arguments),
     /// List, show or delete projects.
     Projects(projects::Arguments),
+    /// Show and change who may call a project.
+    Access(access::Arguments),
+    /// List, add, change and remove the members of your organization.
+    Members(members::Arguments),
+    /// List, create and delete service accounts: callers that are no person.
+    ServiceAccounts(service_accounts::Arguments),
     /// Deploy a directory or a Git repository.
     Deploy(deploy::Arguments),
     /// List a project's deployments.
@@ -90,8 +102,14 @@ enum Command {
     Rollback(rollback::Arguments),
     /// List the tools of a project's live server.
     Tools(tools::Arguments),
+    /// Show what clients did to connect to a project, and why one does not.
+    Connections(connections::Arguments),
     /// Call a tool through the project's public URL.
     Call(call::Arguments),
+    /// List connected apps and end their access.
+    Apps(apps::Arguments),
+    /// Show how MCP clients are told of a project.
+    Connect(connect::Arguments),
     /// Create, list and revoke API tokens.
     Tokens(tokens::Arguments),
     /// Open a project's page in the browser.
@@ -136,6 +154,9 @@ impl Program {
             Command::Admin(arguments) => admin::run(*arguments, output).await,
             Command::Login(arguments) => login::run(arguments, output).await,
             Command::Projects(arguments) => projects::run(arguments, output).await,
+            Command::Access(arguments) => access::run(arguments, output).await,
+            Command::Members(arguments) => members::run(arguments, output).await,
+            Command::ServiceAccounts(arguments) => service_accounts::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
             Command::Logs(arguments) => logs::run(arguments, output).await,
@@ -143,7 +164,10 @@ impl Program {
             Command::Promote(arguments) => promote::run(arguments, output).await,
             Command::Rollback(arguments) => rollback::run(arguments, output).await,
             Command::Tools(arguments) => tools::run(arguments, output).await,
+            Command::Connections(arguments) => connections::run(arguments, output).await,
             Command::Call(arguments) => call::run(arguments, output).await,
+            Command::Apps(arguments) => apps::run(arguments, output).await,
+            Command::Connect(arguments) => connect::run(arguments, output).await,
             Command::Tokens(arguments) => tokens::run(arguments, output).await,
             Command::Open(arguments) => open::run(arguments, output).await,
         }

@@ -88,6 +88,7 @@ fn show(project: &Value) -> String {
     table(&[
         row("Project", text(project, "name")),
         row("URL", text(project, "url")),
+        row("Access", text(project, "access")),
         row("Dashboard", text(project, "dashboard_url")),
         row("Live", &live(project)),
         row("Source", text(project, "source_url")),

@@ -131,3 +131,19 @@ fn a_key_encryption_key_has_32_bytes() {
     std::fs::write(&file, [1; 32]).unwrap();
     assert_eq!(config.key_encryption_key().unwrap(), [1; 32]);
 }
+
+#[test]
+fn inner_hosts_and_their_certificates_are_read() {
+    let hosts = "Apps.Inner=10.0.0.7:8443,other.inner=[fd00::7]:443";
+    let config = parse(&["--outbound-hosts", hosts]).check().unwrap();
+    let shown = config.settings();
+    let shown = shown
+        .iter()
+        .find(|(name, _)| *name == "BERTH_OUTBOUND_HOSTS");
+    assert_eq!(shown.unwrap().1, hosts.to_lowercase());
+    config.fetcher().unwrap();
+    assert!(refusal(&["--outbound-hosts", "apps.inner"]).contains("name=ADDRESS:PORT"));
+    let config = parse(&["--outbound-ca-file", "/nowhere/ca.pem"]);
+    let refused = config.check().unwrap().fetcher().unwrap_err();
+    assert!(refused.to_string().contains("BERTH_OUTBOUND_CA_FILE"));
+}

@@ -11,6 +11,7 @@ use super::set_state;
 use super::state::State;
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
+use crate::edges;
 use crate::error::Result;
 
 /// How long a runner owns its deployments without a word: three held syncs, so that one lost
@@ -172,12 +173,27 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
 /// sends a last request to a stopped server.
 const UNROUTE_GRACE: Duration = Duration::seconds(2);
 
-/// Ends drains whose time has come: first edges forget the instance, then it is stopped.
+/// Edges hear of a promotion within moments; what one reports this long after it, it says of its
+/// new table. No drain is shorter.
+const SETTLED: Duration = Duration::seconds(10);
+
+/// Ends drains whose time has come: first edges forget the instance, then it is stopped. Its time
+/// has come at its bound, and before that once every edge that runs has said, well after the
+/// promotion, that nobody depends on the instance; while no edge says anything, only at the bound.
 pub async fn end_drains(db: &mut PgConnection, now: OffsetDateTime) -> sqlx::Result<()> {
     let unrouted = sqlx::query!(
-        "update deployments set unrouted_at = $1
-         where state = 'draining' and unrouted_at is null and drain_until <= $1",
+        "update deployments d set unrouted_at = $1
+         where d.state = 'draining' and d.unrouted_at is null and (
+             d.drain_until <= $1
+             or exists (select from edges where last_seen_at > $2)
+                and not exists (
+                    select from edges e where e.last_seen_at > $2 and (
+                        e.last_seen_at < d.draining_at + make_interval(secs => $3)
+                        or exists (select from edge_instances i
+                                   where i.edge = e.kid and i.deployment_id = d.id))))",
         now,
+        now - edges::LATELY,
+        SETTLED.as_seconds_f64(),
     )
     .execute(&mut *db)
     .await?

@@ -6,16 +6,16 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use runner::protocol::{Phase, Report};
+use runner::protocol::{HostHeader, Phase, Report};
 
 use super::set_state;
 use super::state::{State, transition};
 use crate::audit::{self, Actor};
-use crate::db::{Changed, bump};
+use crate::db::{Changed, bump, version};
 use crate::error::Result;
 
 /// Takes over what a runner says of one deployment. `drain` is how long a replaced instance keeps
-/// serving. Reports on deployments of other runners are ignored: their lease was lost.
+/// serving at the most. Reports on deployments of other runners are ignored: their lease was lost.
 pub async fn take_report(
     db: &mut PgConnection,
     runner: Uuid,
@@ -93,7 +93,7 @@ async fn keep_facts(db: &mut PgConnection, report: &Report, now: OffsetDateTime)
     Ok(())
 }
 
-/// Where the instance answers. While it restarts the last address stays: edges then meet a closed
+/// Where the instance answers, and to which host. While it restarts the last address stays: edges then meet a closed
 /// port and hold the call, instead of saying that nothing is deployed.
 async fn keep_upstream(db: &mut PgConnection, report: &Report) -> Result<()> {
     let known = match report.phase {
@@ -101,10 +101,16 @@ async fn keep_upstream(db: &mut PgConnection, report: &Report) -> Result<()> {
         Phase::Stopped | Phase::Failed => None,
         Phase::Building | Phase::Starting | Phase::Checking => return Ok(()),
     };
+    let host_header = match report.host_header {
+        HostHeader::Public => "public",
+        HostHeader::Localhost => "localhost",
+    };
     let changed = sqlx::query!(
-        "update deployments set upstream = $2 where id = $1 and upstream is distinct from $2",
+        "update deployments set upstream = $2, host_header = $3
+         where id = $1 and (upstream, host_header) is distinct from ($2, $3)",
         report.deployment,
         known,
+        host_header,
     )
     .execute(&mut *db)
     .await?
@@ -151,22 +157,24 @@ async fn go_live(
     if let Some(live) = &live {
         set_state(db, live.id, State::Draining, now).await?;
         sqlx::query!(
-            "update deployments set drain_until = $2 where id = $1",
+            "update deployments set draining_at = $2, drain_until = $3 where id = $1",
             live.id,
+            now,
             now + drain
         )
         .execute(&mut *db)
         .await?;
     }
     set_state(db, deployment, State::Live, now).await?;
+    bump(db, Changed::Routes).await?;
     sqlx::query!(
-        "update deployments set live_at = $2 where id = $1",
+        "update deployments set live_at = $2, route_version = $3 where id = $1",
         deployment,
-        now
+        now,
+        version(db, Changed::Routes).await?,
     )
     .execute(&mut *db)
     .await?;
-    bump(db, Changed::Routes).await?;
     audit::record(
         db,
         audit::Entry {

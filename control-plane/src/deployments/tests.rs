@@ -1,6 +1,7 @@
 //! What runners say, in every order, on a real Postgres.
 
-use runner::protocol::{Commit, Phase, Report};
+use edge::protocol::InstanceUse;
+use runner::protocol::{Commit, HostHeader, Phase, Report};
 use time::Duration;
 use uuid::Uuid;
 
@@ -10,6 +11,7 @@ use super::{
 };
 use crate::app::App;
 use crate::audit::Actor;
+use crate::edges::{self, EdgeKey};
 use crate::ids;
 use crate::projects::Project;
 use crate::runners::{self, Before, Presence};
@@ -60,6 +62,17 @@ impl<'a> Runner<'a> {
     }
 
     async fn report(&self, deployment: Uuid, phase: Phase, upstream: Option<&str>) {
+        self.tell(deployment, phase, upstream, HostHeader::Public)
+            .await;
+    }
+
+    async fn tell(
+        &self,
+        deployment: Uuid,
+        phase: Phase,
+        upstream: Option<&str>,
+        host_header: HostHeader,
+    ) {
         let report = Report {
             deployment,
             phase,
@@ -69,6 +82,7 @@ impl<'a> Runner<'a> {
                 author: None,
             }),
             upstream: upstream.map(str::to_owned),
+            host_header,
             plan: None,
             surface: None,
             diagnosis: None,
@@ -281,6 +295,177 @@ async fn what_a_lost_runner_left_ends_with_a_reason() {
     );
 }
 
+/// A project of which one deployment was just replaced, and its id.
+async fn replaced(app: &App) -> Uuid {
+    let hello = with_source(app, "hello").await;
+    let runner = Runner::new(app);
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let one = queued(app, &hello).await;
+        runner.claim(true).await;
+        runner
+            .report(one.id, Phase::Healthy, Some("10.0.0.1:1"))
+            .await;
+        all.push(one.id);
+    }
+    all[0]
+}
+
+#[tokio::test]
+async fn r20_edges_learn_which_host_an_instance_is_told() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let one = queued(&app, &hello).await;
+    runner.claim(true).await;
+    for (said, told) in [
+        (HostHeader::Localhost, edge::protocol::HostHeader::Localhost),
+        (HostHeader::Public, edge::protocol::HostHeader::Public),
+    ] {
+        runner
+            .tell(one.id, Phase::Healthy, Some("10.0.0.1:8000"), said)
+            .await;
+        let mut tx = app.db.begin().await.unwrap();
+        let snapshot = crate::routes::snapshot(&mut tx, &app.config, app.clock.now())
+            .await
+            .unwrap();
+        let live = snapshot.routes[0].live.as_ref().unwrap();
+        assert_eq!(live.host_header, told);
+    }
+}
+
+/// Passes time, runs the timer and tells whether the instance is still on edges' tables.
+async fn is_routed(app: &App, later: Duration) -> bool {
+    app.clock.advance(later);
+    let mut tx = app.db.begin().await.unwrap();
+    end_drains(&mut tx, app.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = app.db.begin().await.unwrap();
+    let snapshot = crate::routes::snapshot(&mut tx, &app.config, app.clock.now())
+        .await
+        .unwrap();
+    !snapshot.routes[0].draining.is_empty()
+}
+
+/// An edge that reports.
+struct Edge(EdgeKey);
+
+impl Edge {
+    fn new() -> Self {
+        let (jwk, kid, _) = crate::signing_keys::generate().unwrap();
+        Self(EdgeKey::read(&kid, &jwk).unwrap())
+    }
+
+    async fn says(&self, app: &App, deployment: Uuid, sessions: u32, requests: u32) {
+        let used = InstanceUse {
+            deployment,
+            sessions,
+            requests,
+        };
+        self.lists(app, &[used]).await;
+    }
+
+    async fn lists(&self, app: &App, instances: &[InstanceUse]) {
+        let mut db = app.db.acquire().await.unwrap();
+        edges::saw(&mut db, &self.0, 0, instances, app.clock.now())
+            .await
+            .unwrap();
+    }
+
+    async fn serves(&self, app: &App, version: i64) {
+        let mut db = app.db.acquire().await.unwrap();
+        edges::saw(&mut db, &self.0, version, &[], app.clock.now())
+            .await
+            .unwrap();
+    }
+}
+
+const SECONDS: fn(i64) -> Duration = Duration::seconds;
+
+#[tokio::test]
+async fn while_no_edge_reports_a_drain_ends_at_its_bound() {
+    let app = app().await;
+    replaced(&app).await;
+    assert!(is_routed(&app, SECONDS(29)).await);
+    assert!(!is_routed(&app, SECONDS(1)).await);
+}
+
+#[tokio::test]
+async fn a_drain_ends_once_every_edge_says_that_nobody_depends_on_it() {
+    let app = app().await;
+    let old = replaced(&app).await;
+    let (one, two) = (Edge::new(), Edge::new());
+    // Before edges can have heard of it, their word does not count.
+    one.says(&app, old, 0, 0).await;
+    two.says(&app, old, 2, 0).await;
+    assert!(is_routed(&app, SECONDS(10)).await);
+    one.says(&app, old, 0, 0).await;
+    two.says(&app, old, 1, 1).await;
+    assert!(is_routed(&app, SECONDS(1)).await);
+    two.says(&app, old, 0, 1).await;
+    assert!(is_routed(&app, SECONDS(1)).await, "a request is under way");
+    two.lists(&app, &[]).await;
+    assert!(
+        !is_routed(&app, SECONDS(1)).await,
+        "it does not even know it"
+    );
+}
+
+#[tokio::test]
+async fn an_edge_that_has_not_spoken_since_holds_the_drain() {
+    let app = app().await;
+    let old = replaced(&app).await;
+    let (one, silent) = (Edge::new(), Edge::new());
+    silent.lists(&app, &[]).await;
+    app.clock.advance(SECONDS(12));
+    one.says(&app, old, 0, 0).await;
+    assert!(is_routed(&app, SECONDS(1)).await);
+    one.says(&app, old, 0, 0).await;
+    assert!(is_routed(&app, SECONDS(16)).await, "29 s is lately");
+    // At 30 s the bound would end it anyway.
+}
+
+#[tokio::test]
+async fn sessions_hold_a_drain_until_its_bound_and_are_shown() {
+    let app = app().await;
+    let old = replaced(&app).await;
+    let edge = Edge::new();
+    for _ in 0..5 {
+        edge.says(&app, old, 3, 0).await;
+        assert!(is_routed(&app, SECONDS(5)).await);
+    }
+    let mut db = app.db.acquire().await.unwrap();
+    let hello = crate::projects::find_by_name(&mut db, "hello")
+        .await
+        .unwrap()
+        .unwrap();
+    let shown = get(&mut db, hello.id, "1").await.unwrap();
+    assert_eq!((shown.state, shown.sessions), (State::Draining, 3));
+    edge.says(&app, old, 3, 0).await;
+    assert!(!is_routed(&app, SECONDS(5)).await);
+}
+
+#[tokio::test]
+async fn what_a_silent_edge_said_is_forgotten() {
+    let app = app().await;
+    let old = replaced(&app).await;
+    Edge::new().says(&app, old, 3, 0).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let mut seen = Vec::new();
+    for minutes in [9, 2] {
+        app.clock.advance(Duration::minutes(minutes));
+        edges::forget_silent(&mut db, app.clock.now())
+            .await
+            .unwrap();
+        let sessions: Option<i64> = sqlx::query_scalar("select sum(sessions) from edge_instances")
+            .fetch_one(&mut *db)
+            .await
+            .unwrap();
+        seen.push(sessions);
+    }
+    assert_eq!(seen, [Some(3), None]);
+}
+
 #[tokio::test]
 async fn a_drained_instance_is_unrouted_before_it_is_stopped() {
     let app = app().await;
@@ -295,7 +480,7 @@ async fn a_drained_instance_is_unrouted_before_it_is_stopped() {
     }
     let routed = async || {
         let mut tx = app.db.begin().await.unwrap();
-        let snapshot = crate::routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now())
+        let snapshot = crate::routes::snapshot(&mut tx, &app.config, app.clock.now())
             .await
             .unwrap();
         snapshot.routes[0].draining.len()
@@ -330,4 +515,72 @@ async fn a_drained_instance_is_unrouted_before_it_is_stopped() {
         (0, 1),
         "then it is stopped"
     );
+}
+
+/// Whether each deployment is served, the oldest first.
+async fn served(app: &App, project: &Project) -> Vec<bool> {
+    let mut db = app.db.acquire().await.unwrap();
+    let now = app.clock.now();
+    let in_use = edges::oldest_in_use(&mut db, now).await.unwrap();
+    let mut all = list(&mut db, project.id, 50).await.unwrap();
+    all.reverse();
+    all.iter().map(|d| d.is_served(in_use, now)).collect()
+}
+
+#[tokio::test]
+async fn a_live_one_is_served_once_every_running_edge_knows() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let (one, two) = (Edge::new(), Edge::new());
+    one.serves(&app, 0).await;
+    two.serves(&app, 0).await;
+    let first = queued(&app, &hello).await;
+    runner.claim(true).await;
+    assert_eq!(served(&app, &hello).await, [false], "not live yet");
+    runner
+        .report(first.id, Phase::Healthy, Some("10.0.0.1:1"))
+        .await;
+    let version = {
+        let mut db = app.db.acquire().await.unwrap();
+        crate::db::version(&mut db, crate::db::Changed::Routes)
+            .await
+            .unwrap()
+    };
+    assert_eq!(served(&app, &hello).await, [false]);
+    one.serves(&app, version).await;
+    two.serves(&app, version - 1).await;
+    assert_eq!(served(&app, &hello).await, [false], "one edge lags");
+    two.serves(&app, version + 1).await;
+    assert_eq!(served(&app, &hello).await, [true]);
+
+    let second = queued(&app, &hello).await;
+    runner.claim(true).await;
+    runner
+        .report(second.id, Phase::Healthy, Some("10.0.0.2:1"))
+        .await;
+    assert_eq!(served(&app, &hello).await, [false, false]);
+    app.clock.advance(edges::LATELY);
+    one.serves(&app, version + 100).await;
+    assert_eq!(
+        served(&app, &hello).await,
+        [false, true],
+        "an edge that is gone is waited for no longer"
+    );
+}
+
+#[tokio::test]
+async fn while_no_edge_reports_a_live_one_counts_as_served_after_a_while() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    let first = queued(&app, &hello).await;
+    runner.claim(true).await;
+    runner
+        .report(first.id, Phase::Healthy, Some("10.0.0.1:1"))
+        .await;
+    app.clock.advance(SECONDS(9));
+    assert_eq!(served(&app, &hello).await, [false]);
+    app.clock.advance(SECONDS(1));
+    assert_eq!(served(&app, &hello).await, [true]);
 }

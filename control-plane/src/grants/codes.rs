@@ -62,17 +62,23 @@ pub async fn issue(
 }
 
 /// Uses a code up. Any presentation does, right or wrong in the rest, so that a stolen code
-/// allows one guess. The caller commits in every case.
+/// allows one guess. Holds the grant until the caller commits, in every case, so that a revocation
+/// comes wholly before or wholly after.
 pub async fn redeem(db: &mut PgConnection, code: &str, now: OffsetDateTime) -> Result<Redeemed> {
     let used = sqlx::query!(
-        r#"update authorization_codes c set used_at = $2
-         from grants g join projects p on p.id = g.project_id
-         where c.code_hash = $1 and c.used_at is null and g.id = c.grant_id
-         returning c.redirect_uri, c.code_challenge, g.id, g.user_id, g.client_id, g.project_id,
-             g.resource, g.scope,
-             (c.expires_at > $2 and g.revoked_at is null and exists (
-                 select 1 from members m
-                 where m.organization_id = p.organization_id and m.user_id = g.user_id)) as "usable!""#,
+        r#"with family as materialized (
+             select g.id, g.user_id, g.client_id, g.project_id, g.resource, g.scope, g.revoked_at
+             from authorization_codes c join grants g on g.id = c.grant_id
+             where c.code_hash = $1 and c.used_at is null
+             for no key update of g
+         )
+         update authorization_codes c set used_at = $2 from family g
+         where c.code_hash = $1 and c.used_at is null
+         returning c.redirect_uri, c.code_challenge, g.id as "id!", g.user_id as "user_id!",
+             g.client_id as "client_id!", g.project_id as "project_id!", g.resource as "resource!",
+             g.scope as "scope!",
+             (c.expires_at > $2 and g.revoked_at is null
+              and may_call(g.user_id, g.project_id)) as "usable!""#,
         sha256(code),
         now,
     )

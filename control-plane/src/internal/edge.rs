@@ -1,4 +1,4 @@
-//! Edges: the route snapshot, held until it changes.
+//! Edges: the route snapshot, held until it changes, and what they report.
 
 use std::time::Duration;
 
@@ -6,13 +6,15 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use edge::protocol::MAX_WAIT_SECONDS;
+use edge::protocol::{EdgeReport, MAX_WAIT_SECONDS};
 use tokio::time::Instant;
 
 use super::InternalError;
 use crate::app::App;
 use crate::db::{Changed, version};
-use crate::routes;
+use crate::edges::{self, EdgeKey};
+use crate::error::Error;
+use crate::{connections, routes, usage};
 
 /// `?after=VERSION`.
 #[derive(serde::Deserialize)]
@@ -32,8 +34,7 @@ pub async fn routes(
         let current = version(&mut *app.db.acquire().await?, Changed::Routes).await?;
         if current != after {
             let mut tx = app.db.begin().await?;
-            let snapshot =
-                routes::snapshot(&mut tx, &app.config, &app.keys, app.clock.now()).await?;
+            let snapshot = routes::snapshot(&mut tx, &app.config, app.clock.now()).await?;
             return Ok(Json(snapshot).into_response());
         }
         if Instant::now() >= deadline {
@@ -42,3 +43,47 @@ pub async fn routes(
         waiter.changed("routes", deadline).await;
     }
 }
+
+/// The largest report, in bytes. With as many calls as go into one and all the steps that an edge
+/// keeps it has some 1.6 MB; a report refused for its size would lose them.
+pub const MAX_REPORT: usize = 16 << 20;
+
+/// Takes over what an edge has seen. All of its calls are kept, or none and the edge sends them
+/// again. It does so too when the answer was lost on its way: then they count twice.
+pub async fn report(
+    State(app): State<App>,
+    Json(report): Json<EdgeReport>,
+) -> Result<StatusCode, InternalError> {
+    let key = EdgeKey::read(&report.edge, &report.key)?;
+    let now = app.clock.now();
+    let mut tx = app.db.begin().await?;
+    edges::saw(&mut tx, &key, report.version, &report.instances, now).await?;
+    usage::add(&mut tx, &report.calls, now).await?;
+    tx.commit().await?;
+    if report.dropped > 0 {
+        tracing::warn!(
+            edge = report.edge,
+            events = report.dropped,
+            "an edge had more to report than it could keep"
+        );
+    }
+    // Of less weight than the calls, which must not be counted twice for it.
+    if let Err(error) = keep_steps(&app, &report).await {
+        let cause = match &error {
+            Error::Internal(cause) => format!("{cause:#}"),
+            other => other.to_string(),
+        };
+        tracing::warn!(error = cause, "steps of the connection timeline are lost");
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn keep_steps(app: &App, report: &EdgeReport) -> Result<(), Error> {
+    let mut tx = app.db.begin().await?;
+    connections::keep_report(&mut tx, &app.kek, &report.steps, app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ mod edge;
 mod runner;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
@@ -24,6 +24,10 @@ pub fn router(app: &App) -> Router<App> {
         .route_layer(from_fn_with_state(app.clone(), runner_only));
     let edge = Router::new()
         .route("/internal/edge/routes", get(edge::routes))
+        .route(
+            "/internal/edge/reports",
+            post(edge::report).layer(DefaultBodyLimit::max(edge::MAX_REPORT)),
+        )
         .route_layer(from_fn_with_state(app.clone(), edge_only));
     runner.merge(edge)
 }

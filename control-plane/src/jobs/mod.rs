@@ -7,10 +7,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::{deployments, grants, login_codes, logs, signin, uploads};
+use crate::{
+    connections, deployments, edges, grants, login_codes, logs, pending_authorizations, signin,
+    uploads, usage,
+};
 
 /// Drains end within this long of their time.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A new signing key is taken up, and silent edges are forgotten, within this many ticks.
+const TICKS_BETWEEN_LOOKS: u64 = 10;
 
 /// Purging is for tidiness, not for correctness: everything expired is refused anyway.
 const TICKS_BETWEEN_PURGES: u64 = 300;
@@ -38,13 +44,21 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
     deployments::end_drains(&mut tx, now).await?;
     deployments::end_abandoned(&mut tx, now).await?;
     tx.commit().await?;
+    if ticks.is_multiple_of(TICKS_BETWEEN_LOOKS) {
+        let mut db = app.db.acquire().await?;
+        app.keys.refresh(&mut db, &app.kek, now).await?;
+        edges::forget_silent(&mut db, now).await?;
+    }
     if ticks.is_multiple_of(TICKS_BETWEEN_PURGES) {
         let mut db = app.db.acquire().await?;
         signin::purge_expired(&mut db, now).await?;
         grants::purge_expired(&mut db, now).await?;
+        pending_authorizations::purge_expired(&mut db, now).await?;
         login_codes::purge_expired(&mut db, now).await?;
         logs::trim(&mut db, now).await?;
         uploads::sweep(&mut db, &app.config.data, now).await?;
+        usage::purge(&mut db, now).await?;
+        connections::purge(&mut db, now).await?;
     }
     Ok(())
 }

@@ -5,13 +5,16 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use tower_sessions::Session;
 
-use super::consent::Pending;
+use super::consent::{Pending, Visitor};
+use super::limits::Asker;
 use super::parameters::Parameters;
 use super::redirect_uri;
 use super::request::{AuthorizationRequest, Refused, Target, prove};
+use super::timeline::{Observer, of_authorization};
+use crate::access;
 use crate::app::App;
+use crate::connections::Step;
 use crate::error::Result;
-use crate::organizations;
 use crate::signin::{next, person};
 
 /// This endpoint's path.
@@ -21,28 +24,48 @@ const PATH: &str = "/oauth/authorize";
 pub(super) async fn authorize(
     State(app): State<App>,
     session: Session,
+    asker: Asker,
+    observer: Observer,
     RawQuery(query): RawQuery,
 ) -> Response {
-    match answer(&app, &session, &query.unwrap_or_default()).await {
+    let query = query.unwrap_or_default();
+    match answer(&app, &session, &asker, &observer, &query).await {
         Ok(response) => response,
-        Err(refused) => refused.respond(&app.config),
+        Err(refused) => {
+            let step = match refused {
+                Refused::Unusable(_) => Step::ClientDocument,
+                _ => Step::Authorize,
+            };
+            let parameters = Parameters::parse(query.as_bytes());
+            let seen = observer.asked(step, &parameters);
+            observer.note_failed(seen, of_authorization(&refused, &parameters));
+            refused.respond(&app.config)
+        }
     }
 }
 
-async fn answer(app: &App, session: &Session, query: &str) -> Result<Response, Refused> {
+async fn answer(
+    app: &App,
+    session: &Session,
+    asker: &Asker,
+    observer: &Observer,
+    query: &str,
+) -> Result<Response, Refused> {
+    asker.admit_authorization()?;
     let user = person::find_user(session, app).await?;
-    let mut db = app.db.acquire().await?;
-    let request = AuthorizationRequest::read(app, &mut db, query).await?;
+    let request = AuthorizationRequest::read(app, asker.address(), query).await?;
+    let asked = |step| observer.asked(step, &Parameters::parse(query.as_bytes()));
+    observer.note(asked(Step::Authorize));
+    let again = format!("{PATH}?{query}");
     let Some(user) = user else {
         if request.prompt_none {
             return Err(request.refuse("login_required", "nobody is signed in"));
         }
-        return Ok(Redirect::to(&next::signin_url(&format!("{PATH}?{query}"))).into_response());
+        return Ok(Redirect::to(&next::signin_url(&again)).into_response());
     };
+    let mut db = app.db.acquire().await?;
     if let Target::Project(project) = &request.target
-        && organizations::role_of(&mut db, user.id, project.organization_id)
-            .await?
-            .is_none()
+        && !access::may_call(&mut db, user.id, project.id).await?
     {
         return Err(request.refuse(
             "access_denied",
@@ -54,25 +77,34 @@ async fn answer(app: &App, session: &Session, query: &str) -> Result<Response, R
     let remembered = pending.is_remembered(&mut db).await?;
     drop(db);
     if remembered && !ask {
-        return pending.allow(app).await;
+        let response = pending.allow(app).await?;
+        observer.note(asked(Step::Consent).user(user.id).detail("allowed before"));
+        return Ok(response);
     }
     if never_ask {
         return Err(pending.refuse("consent_required", "the person has not allowed this yet"));
     }
-    pending.ask(app, session, &user).await
+    let visitor = Visitor {
+        session,
+        email: &user.email,
+        again: &again,
+    };
+    observer.note(pending.told(observer.step(Step::ConsentShown)));
+    pending.ask(app, &visitor).await
+}
+
+/// The query of an authorization request of ours.
+pub(super) fn query_of(path: &str) -> Option<&str> {
+    path.strip_prefix(PATH)?.strip_prefix('?')
 }
 
 /// Where a browser may end up when signing in goes on to `next`: the client's place, if `next` is
 /// an authorization request with a proven one. For the sign-in page's policy.
 pub async fn form_action_after_sign_in(app: &App, next: &str) -> Result<Option<String>> {
-    let Some(query) = next
-        .strip_prefix(PATH)
-        .and_then(|rest| rest.strip_prefix('?'))
-    else {
+    let Some(query) = query_of(next) else {
         return Ok(None);
     };
-    let mut db = app.db.acquire().await?;
-    match prove(&mut db, &Parameters::parse(query.as_bytes())).await {
+    match prove(app, None, &Parameters::parse(query.as_bytes())).await {
         Ok(proven) => Ok(redirect_uri::source(&proven.redirect_uri)),
         Err(Refused::Failed(error)) => Err(error),
         Err(_) => Ok(None),

@@ -1,90 +1,64 @@
 //! Asking a person: the consent page, and `POST /oauth/consent` with their decision.
 //!
-//! What is asked waits in the session of the browser that saw the page, under a random id that
-//! works once. So a decision counts only from the browser, the person and the page it was made on.
+//! What is asked waits under a random id that works once, for the person and in the browser
+//! session that saw the page. So a decision counts only from where it was asked.
 
 mod allow;
+mod page;
 
-use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use time::Duration;
 use tower_sessions::Session;
 use uuid::Uuid;
 
+use super::parameters::Parameters;
+use super::redirect_uri;
 use super::request::{AuthorizationRequest, Refused, Target};
 use super::response::Reply;
-use super::{redirect_uri, resource, scope};
+use super::timeline::{Observer, of_authorization};
+use super::{resource, scope};
 use crate::app::App;
-use crate::error::Result;
-use crate::ids;
-use crate::login_codes;
-use crate::signin::page::page;
-use crate::signin::sessions::internal;
-use crate::signin::{CsrfForm, csrf, person};
-use crate::users::User;
+use crate::connections::{Failure, Seen, Step};
+use crate::error::{Error, Result};
+use crate::pending_authorizations::{self as waiting, Asked};
+use crate::signin::{CsrfForm, person};
 
-/// The session's key of what waits.
-const KEY: &str = "authorizations";
-
-/// How long a page may stay open.
-const LIFETIME: Duration = Duration::minutes(10);
-
-/// Pages open at the same time in one browser; the oldest gives way.
-const MOST: usize = 8;
+pub(super) use page::Visitor;
 
 /// What a person is asked, or was asked before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Pending {
-    id: String,
     user: Uuid,
     client_id: String,
     client_name: String,
-    registered_uri: String,
+    /// The host that vouches for the name; `None` when nobody does.
+    client_host: Option<String>,
+    redirect_set: Vec<u8>,
     reply: Reply,
     challenge: String,
-    asked: Asked,
+    wanted: Wanted,
     resource: String,
     scope: String,
     is_offline: bool,
-    /// Unix time, seconds.
-    asked_at: i64,
 }
 
 /// What the client may call if the answer is yes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-enum Asked {
+enum Wanted {
     Project { id: Uuid, name: String },
     Api { token_name: String },
 }
 
-/// The page.
-#[derive(Debug, Template)]
-#[template(path = "oauth/consent.html")]
-struct Page<'a> {
-    csrf: &'a str,
-    request: &'a str,
-    client: &'a str,
-    destination: &'a str,
-    is_loopback: bool,
-    project: &'a str,
-    resource: &'a str,
-    email: &'a str,
-    is_offline: bool,
-}
-
-/// The page that lets `berth login` in.
-#[derive(Debug, Template)]
-#[template(path = "oauth/login.html")]
-struct LoginPage<'a> {
-    csrf: &'a str,
-    request: &'a str,
-    destination: &'a str,
-    token_name: &'a str,
-    days: i64,
-    email: &'a str,
+/// Where an answer goes, by who can receive it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destination {
+    /// A web site: whoever holds the name.
+    Site,
+    /// A program on the person's computer: any of them.
+    Computer,
+    /// An app that has claimed the scheme: any of them.
+    Scheme,
 }
 
 /// What the page sends.
@@ -98,137 +72,127 @@ pub(super) struct Decision {
 pub(super) async fn decide(
     State(app): State<App>,
     session: Session,
+    observer: Observer,
     CsrfForm(form): CsrfForm<Decision>,
 ) -> Response {
-    match answer(&app, &session, &form).await {
+    match answer(&app, &session, &observer, &form).await {
         Ok(response) => response,
         Err(refused) => refused.respond(&app.config),
     }
 }
 
-async fn answer(app: &App, session: &Session, form: &Decision) -> Result<Response, Refused> {
-    let over = Refused::Shown(
-        "This question was answered before or has been open too long; start again from the app.",
-    );
-    let Some(user) = person::find_user(session, app).await? else {
-        return Err(over);
-    };
+async fn answer(
+    app: &App,
+    session: &Session,
+    observer: &Observer,
+    form: &Decision,
+) -> Result<Response, Refused> {
+    let seen = observer.step(Step::Consent);
     let Some(pending) = take(app, session, &form.request).await? else {
-        return Err(over);
+        observer.note(seen.failed(Failure::QuestionClosed));
+        return Err(Refused::Shown(
+            Failure::QuestionClosed,
+            "This question was answered before, has been open too long, or was asked in another browser; start again from the app.",
+        ));
     };
-    if pending.user != user.id {
-        return Err(over);
-    }
+    let seen = pending.told(seen);
     if form.decision == "allow" {
-        pending.allow(app).await
+        let allowed = pending.allow(app).await;
+        match &allowed {
+            Ok(_) => observer.note(seen),
+            Err(refused) => {
+                observer.note_failed(seen, of_authorization(refused, &Parameters::default()));
+            }
+        }
+        allowed
     } else {
+        observer.note(seen.failed(Failure::ConsentDenied));
         Err(pending.refuse("access_denied", "the person said no"))
     }
 }
 
-/// Takes what waits under `id` out of the session.
+/// Takes what waits under `id` for whoever is signed in here.
 async fn take(app: &App, session: &Session, id: &str) -> Result<Option<Pending>> {
-    let mut waiting = waiting(app, session).await?;
-    let Some(at) = waiting.iter().position(|pending| pending.id == id) else {
+    let Some(user) = person::find_user(session, app).await? else {
         return Ok(None);
     };
-    let pending = waiting.swap_remove(at);
-    session.insert(KEY, waiting).await.map_err(internal)?;
-    Ok(Some(pending))
+    let browser = browser(session)?;
+    let asked = Asked {
+        user: user.id,
+        browser: &browser,
+    };
+    let mut db = app.db.acquire().await?;
+    let request = waiting::take(&mut db, id, asked, app.clock.now()).await?;
+    // One that an older version of this program wrote may read differently.
+    Ok(request.and_then(|request| serde_json::from_value(request).ok()))
 }
 
-/// What waits and is not too old, oldest first.
-async fn waiting(app: &App, session: &Session) -> Result<Vec<Pending>> {
-    let mut waiting: Vec<Pending> = session
-        .get(KEY)
-        .await
-        .map_err(internal)?
-        .unwrap_or_default();
-    let oldest = (app.clock.now() - LIFETIME).unix_timestamp();
-    waiting.retain(|pending| pending.asked_at > oldest);
-    waiting.sort_by_key(|pending| pending.asked_at);
-    Ok(waiting)
+/// What tells this browser from others: the id of its session, which nobody else knows and which
+/// changes when someone signs in.
+fn browser(session: &Session) -> Result<String> {
+    session
+        .id()
+        .map(|id| id.to_string())
+        .ok_or_else(|| Error::Internal(anyhow::anyhow!("someone is signed in without a session")))
 }
 
 impl Pending {
     /// What `user` is to be asked.
     pub(super) fn new(request: AuthorizationRequest, user: Uuid, app: &App) -> Self {
         let is_offline = scope::gives_refresh_token(&request.client, &request.scope);
-        let (resource, asked) = match request.target {
+        let (resource, wanted) = match request.target {
             Target::Project(project) => (
                 app.config.project_url(&project.name),
-                Asked::Project {
+                Wanted::Project {
                     id: project.id,
                     name: project.name,
                 },
             ),
-            Target::Api { token_name } => (resource::api(&app.config), Asked::Api { token_name }),
+            Target::Api { token_name } => (resource::api(&app.config), Wanted::Api { token_name }),
         };
         Self {
-            id: ids::random_token(""),
             user,
             is_offline,
+            redirect_set: request.client.redirect_set_hash(),
+            client_host: request.client.host(),
             client_id: request.client.id,
             client_name: request.client.name,
-            registered_uri: request.registered_uri,
             reply: request.reply,
             challenge: request.challenge,
-            asked,
+            wanted,
             resource,
             scope: request.scope,
-            asked_at: app.clock.now().unix_timestamp(),
         }
     }
 
-    /// Shows the page and waits.
-    pub(super) async fn ask(
-        self,
-        app: &App,
-        session: &Session,
-        user: &User,
-    ) -> Result<Response, Refused> {
-        let csrf = csrf::token(session).await?;
-        let response = self.show(&csrf, &user.email);
-        let mut waiting = waiting(app, session).await?;
-        if waiting.len() >= MOST {
-            waiting.remove(0);
-        }
-        waiting.push(self);
-        session.insert(KEY, waiting).await.map_err(internal)?;
-        Ok(response)
+    /// Whether a yes may be remembered. Not when everyone knows the `client_id` and anything on the
+    /// computer can receive the answer: nothing then tells the app from one that takes its name
+    /// (RFC 8252 section 8.6). A sign-in of the command line never is.
+    fn is_rememberable(&self) -> bool {
+        matches!(self.wanted, Wanted::Project { .. })
+            && (self.client_host.is_none() || self.destination() == Destination::Site)
     }
 
-    /// The page for what is asked.
-    fn show(&self, csrf: &str, email: &str) -> Response {
-        let destination = redirect_uri::display(&self.reply.redirect_uri);
-        let form_action = redirect_uri::source(&self.reply.redirect_uri);
-        match &self.asked {
-            Asked::Project { name, .. } => {
-                let template = Page {
-                    csrf,
-                    request: &self.id,
-                    client: &self.client_name,
-                    destination: &destination,
-                    is_loopback: redirect_uri::is_loopback(&self.reply.redirect_uri),
-                    project: name,
-                    resource: &self.resource,
-                    email,
-                    is_offline: self.is_offline,
-                };
-                page(StatusCode::OK, &template, form_action.as_deref())
-            }
-            Asked::Api { token_name } => {
-                let template = LoginPage {
-                    csrf,
-                    request: &self.id,
-                    destination: &destination,
-                    token_name,
-                    days: login_codes::TOKEN_LIFETIME.whole_days(),
-                    email,
-                };
-                page(StatusCode::OK, &template, form_action.as_deref())
-            }
+    fn destination(&self) -> Destination {
+        let uri = &self.reply.redirect_uri;
+        if redirect_uri::is_loopback(uri) {
+            Destination::Computer
+        } else if uri.starts_with("https://") {
+            Destination::Site
+        } else {
+            Destination::Scheme
         }
+    }
+
+    /// A step of this client, for this person.
+    pub(super) fn told(&self, seen: Seen) -> Seen {
+        let project = match self.wanted {
+            Wanted::Project { id, .. } => Some(id),
+            Wanted::Api { .. } => None,
+        };
+        seen.client(&self.client_id)
+            .project(project)
+            .user(self.user)
     }
 
     /// Refuses with an answer to the client.

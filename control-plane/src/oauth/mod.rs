@@ -8,17 +8,19 @@ mod authorize;
 mod client_authentication;
 mod consent;
 mod error;
+mod introspect;
 mod keys;
+mod limits;
 mod metadata;
 mod parameters;
 mod pkce;
-mod redirect_uri;
 mod register;
 mod request;
 mod resource;
 mod response;
 mod revoke;
 mod scope;
+mod timeline;
 mod token;
 
 #[cfg(test)]
@@ -32,9 +34,11 @@ use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::app::App;
+use crate::clients::redirect_uri;
 
 pub use access_token::{AccessToken, mint_for_person};
 pub use authorize::form_action_after_sign_in;
+pub use timeline::signed_in;
 
 /// Largest body. The largest honest one is a registration of a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -53,12 +57,14 @@ pub fn router() -> Router<App> {
         .route("/oauth/register", post(register::register))
         .route("/oauth/token", post(token::token))
         .route("/oauth/revoke", post(revoke::revoke))
+        .route("/oauth/introspect", post(introspect::introspect))
         .layer(axum::Extension(register::limiter()))
         .layer(middleware::from_fn(allow_every_origin));
     Router::new()
         .route("/oauth/authorize", get(authorize::authorize))
         .route("/oauth/consent", post(consent::decide))
         .merge(for_clients)
+        .layer(axum::Extension(limits::Limits::new()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 

@@ -1,8 +1,16 @@
 //! Resource indicators (RFC 8707): which project a token is for, or that it is for the API.
 
+use sqlx::PgConnection;
 use url::Url;
 
+use crate::access::{self, Mode};
+use crate::app::App;
 use crate::config::ServeConfig;
+use crate::error::Result;
+use crate::projects::{self, Project};
+
+/// Why a project whose access mode is not `platform` is no resource of ours.
+const NO_TOKENS: &str = "this MCP server takes no tokens of this authorization server; connect to it without signing in here, or as its own metadata says";
 
 /// The project that a resource names. Clients write a project's URL in four ways, all of which
 /// mean the same: `https://P.D`, `https://P.D/`, `https://P.D/mcp` and `https://P.D/mcp/`, with
@@ -31,17 +39,48 @@ pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<Strin
     (same_place && label).then(|| name.to_owned())
 }
 
+/// The project that a request names, or why no token of it can be had: `invalid_target` (RFC 8707
+/// section 2).
+pub(super) async fn find_project(
+    app: &App,
+    db: &mut PgConnection,
+    resource: Option<&str>,
+) -> Result<Result<Project, &'static str>> {
+    let Some(resource) = resource else {
+        return Ok(Err(
+            "resource is missing; send the URL of the MCP server, for example https://project.example.net/mcp (RFC 8707)",
+        ));
+    };
+    let found = match project_name(&app.config, resource) {
+        Some(name) => projects::find_by_name(db, &name).await?,
+        None => None,
+    };
+    let Some(project) = found else {
+        return Ok(Err("resource is no MCP server of this platform"));
+    };
+    if access::mode_of(db, project.id).await? != Mode::Platform {
+        return Ok(Err(NO_TOKENS));
+    }
+    Ok(Ok(project))
+}
+
 /// The API as a resource. It has this spelling only: its one client is ours.
 pub(super) fn api(config: &ServeConfig) -> String {
     format!("{}/api/v1", config.issuer())
 }
 
+/// A resource in our one spelling: a project's own URL, or [`api`]. `None` when it is neither.
+/// Whether there is such a project is not looked at.
+pub(super) fn canonical(config: &ServeConfig, resource: &str) -> Option<String> {
+    if resource == api(config) {
+        return Some(resource.to_owned());
+    }
+    project_name(config, resource).map(|name| config.project_url(&name))
+}
+
 /// Whether a resource names the same as `canonical`: a project's own URL, or [`api`].
 pub(super) fn is_same(config: &ServeConfig, resource: &str, canonical: &str) -> bool {
-    if canonical == api(config) {
-        return resource == canonical;
-    }
-    project_name(config, resource).is_some_and(|name| config.project_url(&name) == canonical)
+    self::canonical(config, resource).as_deref() == Some(canonical)
 }
 
 #[cfg(test)]

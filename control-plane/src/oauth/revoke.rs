@@ -4,13 +4,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::access_token;
 use super::client_authentication::authenticate;
 use super::token::{TokenError, read_form};
 use crate::api_tokens;
@@ -28,18 +26,19 @@ pub(super) async fn revoke(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, TokenError> {
     let form = read_form(&headers, body)?;
-    let mut tx = app.db.begin().await?;
-    let client = authenticate(&mut tx, &headers, &form)
+    let client = authenticate(&app, &headers, &form)
         .await
         .map_err(TokenError::Client)?;
+    let mut tx = app.db.begin().await?;
     let token = form
         .get("token")
         .ok_or(TokenError::InvalidRequest("token is missing"))?;
-    let grant = match refresh_tokens::find_grant(&mut tx, token, &client.id).await? {
-        Some(grant) => Some(grant),
-        None => of_access_token(&mut tx, token, &client).await?,
-    };
     let now = app.clock.now();
+    // `token_type_hint` only says where to look first (section 2.1); all places are quick.
+    let grant = match refresh_tokens::find(&mut tx, token, &client.id, now).await? {
+        Some(known) => Some(known.grant.id),
+        None => of_access_token(&app, &mut tx, token, &client).await?,
+    };
     if let Some(grant) = grant {
         let why = "given back by the client";
         grants::revoke(&mut tx, grant, &Actor::System, why, now).await?;
@@ -54,25 +53,15 @@ pub(super) async fn revoke(
     Ok(StatusCode::OK.into_response())
 }
 
-/// What is read of an access token.
-#[derive(Deserialize)]
-struct Claims {
-    gid: Uuid,
-}
-
-/// The client's grant that an access token names. Its signature does not matter: a grant's id is
-/// known to its client alone, and only that client's grants are looked at.
+/// The client's grant that an access token names, expired or not.
 async fn of_access_token(
+    app: &App,
     db: &mut PgConnection,
     token: &str,
     client: &Client,
 ) -> Result<Option<Uuid>> {
-    let claims = token
-        .split('.')
-        .nth(1)
-        .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    let Some(claims) = claims.and_then(|json| serde_json::from_slice::<Claims>(&json).ok()) else {
-        return Ok(None);
-    };
-    grants::find_of_client(db, claims.gid, &client.id).await
+    match access_token::read(app, token) {
+        Some(claims) => grants::find_of_client(db, claims.gid, &client.id).await,
+        None => Ok(None),
+    }
 }

@@ -1,10 +1,16 @@
 //! The authorization server as clients and browsers meet it.
 
+mod apps;
+mod assertions;
 mod authorize;
+mod client_credentials;
 mod consent;
+mod documents;
+mod introspect;
 mod login;
 mod refresh;
 mod register;
+mod timeline;
 mod token;
 
 use base64::Engine as _;
@@ -19,6 +25,14 @@ use crate::testing::{self, Answer, Browser};
 const REDIRECT_URI: &str = "http://localhost:49152/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const RESOURCE: &str = "http://hello.localhost:8080/mcp";
+
+const AUTH_METHODS: [&str; 4] = [
+    "none",
+    "client_secret_post",
+    "client_secret_basic",
+    "private_key_jwt",
+];
+const ALGORITHMS: [&str; 4] = ["ES256", "RS256", "PS256", "EdDSA"];
 
 fn challenge() -> String {
     URL_SAFE_NO_PAD.encode(sha256(VERIFIER))
@@ -118,6 +132,26 @@ impl Scene {
         answer.value()
     }
 
+    /// As after a restart: nothing is left but the database.
+    fn restart(&mut self) {
+        self.client = Browser::new(&self.app);
+        self.browser = Browser::new(&self.app);
+    }
+
+    /// How many rows a table has.
+    async fn count(&self, table: &str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+        sqlx::query_scalar(sql)
+            .fetch_one(&self.app.db)
+            .await
+            .unwrap()
+    }
+
+    /// Runs a statement on the database.
+    async fn sql(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.app.db).await.unwrap();
+    }
+
     /// Grants that edges are told to refuse.
     async fn revoked(&self) -> Vec<uuid::Uuid> {
         let mut db = self.app.db.acquire().await.unwrap();
@@ -204,15 +238,21 @@ async fn metadata_names_every_endpoint_and_each_answers_browsers_of_any_origin()
             "token_endpoint": "http://localhost:8080/oauth/token",
             "registration_endpoint": "http://localhost:8080/oauth/register",
             "revocation_endpoint": "http://localhost:8080/oauth/revoke",
+            "introspection_endpoint": "http://localhost:8080/oauth/introspect",
             "jwks_uri": "http://localhost:8080/oauth/keys",
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
             "code_challenge_methods_supported": ["S256"],
-            "token_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
-            "revocation_endpoint_auth_methods_supported": ["none", "client_secret_post", "client_secret_basic"],
+            "token_endpoint_auth_methods_supported": AUTH_METHODS,
+            "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+            "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+            "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+            "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
+            "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
             "scopes_supported": ["mcp", "offline_access"],
             "authorization_response_iss_parameter_supported": true,
+            "client_id_metadata_document_supported": true,
         })
     );
     for path in [
@@ -220,6 +260,7 @@ async fn metadata_names_every_endpoint_and_each_answers_browsers_of_any_origin()
         "/oauth/token",
         "/oauth/register",
         "/oauth/revoke",
+        "/oauth/introspect",
         "/oauth/keys",
     ] {
         let headers = [
@@ -279,12 +320,15 @@ async fn nothing_that_opens_a_door_is_kept_in_clear() {
     let code = scene.code().await;
     let tokens = scene.exchange(&code).await.value();
     let refresh = tokens["refresh_token"].as_str().unwrap().to_owned();
+    let path = scene.request(&[("prompt", "consent")]);
+    let request = scene.browser.get(&path).await.field("request");
     let cookie = scene.browser.cookies["__Host-berth"].clone();
     let mut kept = String::new();
     for table in [
         "authorization_codes",
         "refresh_tokens",
         "sessions",
+        "pending_authorizations",
         "clients",
         "audit_log",
         "grants",
@@ -303,6 +347,7 @@ async fn nothing_that_opens_a_door_is_kept_in_clear() {
     for secret in [
         &*code,
         &refresh,
+        &request,
         &cookie,
         VERIFIER,
         testing::PASSWORD,

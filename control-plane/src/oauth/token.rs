@@ -1,4 +1,9 @@
-//! `POST /oauth/token` (RFC 6749 section 3.2): a code or a refresh token for an access token.
+//! `POST /oauth/token` (RFC 6749 section 3.2): a code, a refresh token or a service account's own
+//! credentials for an access token.
+
+mod client_credentials;
+mod code;
+mod refresh;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -7,27 +12,28 @@ use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use sqlx::PgConnection;
+use uuid::Uuid;
 
+use super::access_token::{self, AccessToken};
 use super::client_authentication::{Unauthenticated, authenticate};
 use super::error::{failure, refusal};
+use super::limits::Asker;
 use super::parameters::Parameters;
-use super::{access_token, pkce, resource, scope};
+use super::timeline::{Observer, of_token};
 use crate::app::App;
-use crate::clients::{self, CLI_CLIENT, Client};
+use crate::clients::{self, Client};
+use crate::connections::{Failure, Step};
 use crate::error::Error;
-use crate::grants::codes::{self, Redeemed};
-use crate::grants::refresh_tokens::{self, Rotated};
-use crate::grants::{self, Grant};
-use crate::login_codes;
+use crate::grants::Grant;
 
 /// Why there is no token (RFC 6749 section 5.2, RFC 8707 section 2.2).
 #[derive(Debug)]
 pub(super) enum TokenError {
     InvalidRequest(&'static str),
     Client(Unauthenticated),
-    InvalidGrant(&'static str),
-    InvalidTarget(&'static str),
+    InvalidGrant(Failure, &'static str),
+    InvalidTarget(Failure, &'static str),
+    UnauthorizedClient(&'static str),
     UnsupportedGrantType,
     Failed(Error),
 }
@@ -44,14 +50,25 @@ impl IntoResponse for TokenError {
             Self::Client(error) => return error.respond(),
             Self::Failed(error) => return failure(&error),
             Self::InvalidRequest(description) => ("invalid_request", description),
-            Self::InvalidGrant(description) => ("invalid_grant", description),
-            Self::InvalidTarget(description) => ("invalid_target", description),
+            Self::InvalidGrant(_, description) => ("invalid_grant", description),
+            Self::InvalidTarget(_, description) => ("invalid_target", description),
+            Self::UnauthorizedClient(description) => ("unauthorized_client", description),
             Self::UnsupportedGrantType => (
                 "unsupported_grant_type",
-                "grant_type must be authorization_code or refresh_token",
+                "grant_type must be authorization_code, refresh_token or client_credentials",
             ),
         };
         refusal(StatusCode::BAD_REQUEST, code, description)
+    }
+}
+
+impl TokenError {
+    /// Whether it may have been a guess.
+    fn is_suspicious(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidGrant(..) | Self::Client(Unauthenticated::Invalid { .. })
+        )
     }
 }
 
@@ -64,53 +81,92 @@ struct Tokens {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
     scope: String,
+    /// For the connection timeline.
+    #[serde(skip)]
+    of: Option<Of>,
 }
 
-/// What a client has shown that it may have.
-enum Allowed {
-    /// An access token of a grant.
-    Project(Box<Grant>),
-    /// The API token of a sign-in by `berth login`.
-    Api(Box<login_codes::Code>),
-}
-
-/// What a code is bound to.
-struct Binding<'a> {
-    client_id: &'a str,
-    redirect_uri: &'a str,
-    challenge: &'a str,
-    resource: &'a str,
+/// Whose tokens, and for what.
+#[derive(Debug)]
+struct Of {
+    project: Uuid,
+    user: Uuid,
 }
 
 /// Answers with tokens.
 pub(super) async fn token(
     State(app): State<App>,
+    asker: Asker,
+    observer: Observer,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, TokenError> {
-    let form = read_form(&headers, body)?;
-    let mut tx = app.db.begin().await?;
-    let client = authenticate(&mut tx, &headers, &form)
-        .await
-        .map_err(TokenError::Client)?;
-    let allowed = match form.get("grant_type") {
-        Some("authorization_code") => by_code(&app, &mut tx, &client, &form).await,
-        Some("refresh_token") => by_refresh_token(&app, &mut tx, &client, &form).await,
-        Some(_) => return Err(TokenError::UnsupportedGrantType),
-        None => return Err(TokenError::InvalidRequest("grant_type is missing")),
+    asker.check_failures()?;
+    match answer(&app, &observer, &headers, body).await {
+        Ok(tokens) => {
+            let mut response = Json(tokens).into_response();
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            Ok(response)
+        }
+        Err(error) => {
+            if error.is_suspicious() {
+                asker.count_failure();
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn answer(
+    app: &App,
+    observer: &Observer,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Tokens, TokenError> {
+    let form = read_form(headers, body).inspect_err(|error| {
+        observer.note_failed(observer.step(Step::CodeExchanged), of_token(error));
+    })?;
+    let step = match form.get("grant_type") {
+        Some("refresh_token") => Step::Refreshed,
+        Some("client_credentials") => Step::ServiceToken,
+        _ => Step::CodeExchanged,
     };
-    let issued = match allowed {
-        Ok(Allowed::Project(grant)) => issue(&app, &mut tx, &client, *grant).await,
-        Ok(Allowed::Api(code)) => issue_api_token(&app, &mut tx, &code).await,
+    let mut seen = observer.asked(step, &form);
+    let client = authenticate(app, headers, &form)
+        .await
+        .map_err(TokenError::Client);
+    if let Ok(client) = &client {
+        seen = seen.client(&client.id);
+    }
+    let issued = match client {
+        Ok(client) => issue(app, &client, &form).await,
         Err(error) => Err(error),
     };
+    match &issued {
+        Ok(Tokens { of: Some(of), .. }) => observer.note(seen.project(of.project).user(of.user)),
+        Ok(_) => {}
+        Err(error) => observer.note_failed(seen, of_token(error)),
+    }
+    issued
+}
+
+async fn issue(app: &App, client: &Client, form: &Parameters) -> Result<Tokens, TokenError> {
+    let mut tx = app.db.begin().await?;
+    let issued = match form.get("grant_type") {
+        Some("authorization_code") => code::answer(app, &mut tx, client, form).await,
+        Some("refresh_token") => refresh::answer(app, &mut tx, client, form).await,
+        Some("client_credentials") => client_credentials::answer(app, &mut tx, client, form).await,
+        Some(_) => Err(TokenError::UnsupportedGrantType),
+        None => Err(TokenError::InvalidRequest("grant_type is missing")),
+    };
+    if issued.is_ok() {
+        clients::touch(&mut tx, &client.id, app.clock.now()).await?;
+    }
     // In every case: a code stays used and a family stays revoked although the answer is no.
     tx.commit().await?;
-    let mut response = Json(issued?).into_response();
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    issued
 }
 
 /// The form of a request. Nothing else is read: a query would end up in logs.
@@ -137,6 +193,7 @@ pub(super) fn read_form(
     let form = Parameters::parse(&body);
     if form.is_repeated("resource") {
         return Err(TokenError::InvalidTarget(
+            Failure::RequestInvalid,
             "only one resource can be asked for at a time",
         ));
     }
@@ -148,155 +205,26 @@ pub(super) fn read_form(
     Ok(form)
 }
 
-/// RFC 6749 section 4.1.3 with RFC 7636 section 4.6. A code is used up by any presentation.
-async fn by_code(
+/// The answer of a project's grant.
+fn tokens(
     app: &App,
-    db: &mut PgConnection,
-    client: &Client,
-    form: &Parameters,
-) -> Result<Allowed, TokenError> {
-    let incomplete = TokenError::InvalidRequest("code, redirect_uri and code_verifier are needed");
-    let (Some(code), Some(_), Some(_)) = (
-        form.get("code"),
-        form.get("redirect_uri"),
-        form.get("code_verifier"),
-    ) else {
-        return Err(incomplete);
-    };
-    let reused = TokenError::InvalidGrant("the code was used before; its tokens are revoked now");
-    let now = app.clock.now();
-    match codes::redeem(db, code, now).await? {
-        Redeemed::Fresh(code) => {
-            let binding = Binding {
-                client_id: &code.grant.client_id,
-                redirect_uri: &code.redirect_uri,
-                challenge: &code.challenge,
-                resource: &code.grant.resource,
-            };
-            check_binding(app, client, form, &binding)?;
-            return Ok(Allowed::Project(Box::new(code.grant)));
-        }
-        Redeemed::Reused => return Err(reused),
-        Redeemed::Unknown => {}
-    }
-    match login_codes::redeem(db, code, now).await? {
-        login_codes::Redeemed::Fresh(code) => {
-            let binding = Binding {
-                client_id: CLI_CLIENT,
-                redirect_uri: &code.redirect_uri,
-                challenge: &code.challenge,
-                resource: &resource::api(&app.config),
-            };
-            check_binding(app, client, form, &binding)?;
-            Ok(Allowed::Api(code))
-        }
-        login_codes::Redeemed::Reused => Err(reused),
-        login_codes::Redeemed::Unknown => Err(TokenError::InvalidGrant(
-            "the code is unknown or has expired",
-        )),
-    }
-}
-
-/// Whether the request is the one that the code was issued for.
-fn check_binding(
-    app: &App,
-    client: &Client,
-    form: &Parameters,
-    binding: &Binding<'_>,
-) -> Result<(), TokenError> {
-    if binding.client_id != client.id {
-        return Err(TokenError::InvalidGrant(
-            "the code was issued to another client",
-        ));
-    }
-    if form.get("redirect_uri") != Some(binding.redirect_uri) {
-        return Err(TokenError::InvalidGrant(
-            "redirect_uri is not the one of the authorization request",
-        ));
-    }
-    let verifier = form.get("code_verifier").unwrap_or_default();
-    if !pkce::is_verifier(verifier) || !pkce::fits(verifier, binding.challenge) {
-        return Err(TokenError::InvalidGrant(
-            "code_verifier does not fit the code_challenge",
-        ));
-    }
-    check_resource(app, form, binding.resource)
-}
-
-/// RFC 6749 section 6. The scope stays that of the grant, whatever is asked for.
-async fn by_refresh_token(
-    app: &App,
-    db: &mut PgConnection,
-    client: &Client,
-    form: &Parameters,
-) -> Result<Allowed, TokenError> {
-    let token = form
-        .get("refresh_token")
-        .ok_or(TokenError::InvalidRequest("refresh_token is missing"))?;
-    let grant = match refresh_tokens::rotate(db, token, &client.id, app.clock.now()).await? {
-        Rotated::Fresh(grant) => grant,
-        Rotated::Replayed => {
-            return Err(TokenError::InvalidGrant(
-                "the refresh token was used before; its whole family is revoked now",
-            ));
-        }
-        Rotated::Unknown => {
-            return Err(TokenError::InvalidGrant(
-                "the refresh token is unknown, expired or revoked",
-            ));
-        }
-    };
-    check_resource(app, form, &grant.resource)?;
-    Ok(Allowed::Project(Box::new(grant)))
-}
-
-/// A token request may leave `resource` out, but not name another (RFC 8707 section 2.2).
-fn check_resource(app: &App, form: &Parameters, allowed: &str) -> Result<(), TokenError> {
-    match form.get("resource") {
-        Some(other) if !resource::is_same(&app.config, other, allowed) => Err(
-            TokenError::InvalidTarget("resource is not the one that was allowed"),
-        ),
-        _ => Ok(()),
-    }
-}
-
-async fn issue(
-    app: &App,
-    db: &mut PgConnection,
-    client: &Client,
-    grant: Grant,
+    grant: &Grant,
+    scope: String,
+    refresh_token: Option<String>,
 ) -> Result<Tokens, TokenError> {
-    let now = app.clock.now();
-    let refresh_token = if scope::gives_refresh_token(client, &grant.scope) {
-        Some(refresh_tokens::issue(db, grant.id, now).await?)
-    } else {
-        None
-    };
-    grants::touch(db, grant.id, now).await?;
-    clients::touch(db, &client.id, now).await?;
-    let access = access_token::mint(app, &grant)?;
+    let AccessToken {
+        access_token,
+        expires_in,
+    } = access_token::mint(app, grant, &scope)?;
     Ok(Tokens {
-        access_token: access.access_token,
+        access_token,
         token_type: "Bearer",
-        expires_in: access.expires_in,
+        expires_in,
         refresh_token,
-        scope: grant.scope,
-    })
-}
-
-/// No refresh token: the API token lasts, and ends on the Tokens page.
-async fn issue_api_token(
-    app: &App,
-    db: &mut PgConnection,
-    code: &login_codes::Code,
-) -> Result<Tokens, TokenError> {
-    let now = app.clock.now();
-    clients::touch(db, CLI_CLIENT, now).await?;
-    Ok(Tokens {
-        access_token: login_codes::give_token(db, code, now).await?,
-        token_type: "Bearer",
-        expires_in: login_codes::TOKEN_LIFETIME.whole_seconds(),
-        refresh_token: None,
-        scope: scope::API.to_owned(),
+        scope,
+        of: Some(Of {
+            project: grant.project_id,
+            user: grant.user_id,
+        }),
     })
 }

@@ -66,6 +66,7 @@ async fn report(app: &App, runner: Uuid, deployment: Uuid, change: impl FnOnce(&
             author: Some("Ada".into()),
         }),
         upstream: None,
+        host_header: runner::protocol::HostHeader::Public,
         plan: None,
         surface: None,
         diagnosis: None,

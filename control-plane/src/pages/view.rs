@@ -10,8 +10,8 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::organizations;
 use crate::signin::SignedIn;
+use crate::{organizations, service_accounts};
 
 /// The frame around every page of someone who is signed in.
 #[derive(Debug)]
@@ -56,7 +56,9 @@ impl Done {
         Some(match self.done.as_deref()? {
             "saved" => "Saved.",
             "removed" => "Removed.",
+            "added" => "Added; they sign in as they did before.",
             "deleted" => "The project is deleted; its URL no longer answers.",
+            "disconnected" => "The app is disconnected; its tokens no longer work.",
             "revoked" => "The token is revoked; it no longer works.",
             _ => return None,
         })
@@ -122,13 +124,16 @@ pub fn took(ms: u64) -> String {
 pub struct People(HashMap<String, String>);
 
 impl People {
-    /// The members of an organization.
+    /// The members and service accounts of an organization.
     pub async fn of(db: &mut PgConnection, organization: Uuid) -> Result<Self> {
         let members = organizations::list_members(db, organization).await?;
+        let members = members.into_iter().map(|it| (it.user_id, it.name));
+        let accounts = service_accounts::list(db, organization).await?;
+        let accounts = accounts.into_iter().map(|it| (it.id, it.name));
         Ok(Self(
             members
-                .into_iter()
-                .map(|member| (format!("user:{}", member.user_id), member.name))
+                .chain(accounts)
+                .map(|(id, name)| (format!("user:{id}"), name))
                 .collect(),
         ))
     }

@@ -15,13 +15,17 @@ pub fn client_address(headers: &HeaderMap) -> IpAddr {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.rsplit(',').next())
         .and_then(|value| value.trim().parse().ok());
-    match stated {
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+    stated.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), network)
+}
+
+/// What counts as one client: IPv6 is cut to /64.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
             Some(address) => IpAddr::V4(address),
             None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
         },
-        Some(address) => address,
-        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -36,6 +36,24 @@ impl<K: Eq + Hash> Limiter<K> {
         }
     }
 
+    /// Refuses with the seconds to wait when there were too many; counts nothing.
+    pub fn check(&self, key: &K, now: OffsetDateTime) -> Result<()> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get(key) {
+            Some((since, count)) if *count >= self.limit && now - *since < self.window => {
+                Err(self.refusal(*since, now))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refusal(&self, since: OffsetDateTime, now: OffsetDateTime) -> Error {
+        let wait = (self.window - (now - since)).whole_seconds();
+        Error::TooMany {
+            retry_after: u64::try_from(wait).unwrap_or(0).max(1),
+        }
+    }
+
     /// Counts an event; refuses it with the seconds to wait when there were too many.
     pub fn admit(&self, key: K, now: OffsetDateTime) -> Result<()> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,10 +68,7 @@ impl<K: Eq + Hash> Limiter<K> {
             (*since, *count) = (now, 0);
         }
         if *count >= self.limit {
-            let wait = (self.window - (now - *since)).whole_seconds();
-            return Err(Error::TooMany {
-                retry_after: u64::try_from(wait).unwrap_or(0).max(1),
-            });
+            return Err(self.refusal(*since, now));
         }
         *count += 1;
         Ok(())
@@ -116,7 +131,10 @@ mod tests {
         let limiter = Limiter::new(2, Duration::MINUTE);
         let start = OffsetDateTime::UNIX_EPOCH;
         assert!(limiter.admit("a", start).is_ok());
+        assert!(limiter.check(&"a", start).is_ok());
         assert!(limiter.admit("a", start + Duration::seconds(10)).is_ok());
+        assert!(limiter.check(&"a", start + Duration::seconds(20)).is_err());
+        assert!(limiter.check(&"a", start + Duration::MINUTE).is_ok());
         let refused = limiter.admit("a", start + Duration::seconds(20));
         assert!(
             matches!(refused, Err(Error::TooMany { retry_after: 40 })),

@@ -77,6 +77,7 @@ pub(super) async fn sign_in(
     forget_attempts(&app, &headers, &form.email);
     record(&app, &user).await?;
     sessions::establish(&session, &user).await?;
+    oauth::signed_in(&app, &headers, next);
     Ok(Redirect::to(next).into_response())
 }
 

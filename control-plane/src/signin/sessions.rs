@@ -71,6 +71,18 @@ pub(crate) fn internal(error: tower_sessions::session::Error) -> Error {
     }
 }
 
+/// Whether a session has not ended. Asking does not move its end.
+pub async fn is_alive(db: &mut PgConnection, id: &Id, now: OffsetDateTime) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        "select 1 from sessions where id_hash = $1 and expires_at > $2",
+        hash(id),
+        now,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// Forgets sessions that have ended.
 pub async fn purge_expired(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
     sqlx::query!("delete from sessions where expires_at <= $1", now)

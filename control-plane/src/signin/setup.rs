@@ -92,8 +92,9 @@ async fn form(
 fn over() -> Response {
     let template = Problem {
         title: "This link no longer works",
-        message: "It was used before or is too old. Sign in with your password, or run \
-                  `berth admin setup-link` on the machine for a new one.",
+        message: "It was used before or is too old. Sign in with your password, or ask an admin of \
+                  your organization for a new link; the owner runs `berth admin setup-link` on the \
+                  machine.",
     };
     page(StatusCode::NOT_FOUND, &template, None)
 }

@@ -292,26 +292,23 @@ async fn starting_again_changes_nothing() {
 
 #[tokio::test]
 async fn an_api_token_works_until_it_expires_or_is_revoked() {
-    use crate::api_tokens;
+    use crate::api_tokens::{self, NewToken};
     use crate::audit::Actor;
     let app = testing::app().await;
     let owner = testing::owner(&app).await;
     let actor = Actor::User(owner.id);
     let now = app.clock.now();
     let mut db = app.db.acquire().await.unwrap();
-    let (forever, first) = api_tokens::create(&mut db, owner.id, "ci", None, &actor, now)
-        .await
-        .unwrap();
-    let expiry = Some(now + Duration::HOUR);
-    let (_, second) = api_tokens::create(&mut db, owner.id, "short", expiry, &actor, now)
-        .await
-        .unwrap();
+    let new = NewToken::for_everything(owner.id, "ci", None);
+    let (forever, first) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
+    let new = NewToken::for_everything(owner.id, "short", Some(now + Duration::HOUR));
+    let (_, second) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
     assert!(first.starts_with("brt_"));
     let found = api_tokens::authenticate(&mut db, &first, now)
         .await
         .unwrap()
         .unwrap();
-    assert_eq!((found.token, found.user), (forever.id, owner.clone()));
+    assert_eq!((found.token, found.user), (forever, owner.clone()));
     let later = now + Duration::HOUR;
     assert!(
         api_tokens::authenticate(&mut db, &second, now)
@@ -338,7 +335,7 @@ async fn an_api_token_works_until_it_expires_or_is_revoked() {
             .len(),
         1
     );
-    api_tokens::revoke(&mut db, owner.id, forever.id, &actor, now)
+    api_tokens::revoke(&mut db, owner.id, forever, &actor, now)
         .await
         .unwrap();
     assert!(
@@ -348,7 +345,7 @@ async fn an_api_token_works_until_it_expires_or_is_revoked() {
             .is_none()
     );
     assert!(
-        api_tokens::revoke(&mut db, owner.id, forever.id, &actor, now)
+        api_tokens::revoke(&mut db, owner.id, forever, &actor, now)
             .await
             .is_err()
     );

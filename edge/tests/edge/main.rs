@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod api_tokens;
 mod auth;
+mod draining;
+mod framing;
 mod harness;
+mod identity;
+mod modes;
 mod passing;
 mod refusing;
+mod reporting;
 mod routing;
 mod streaming;

@@ -18,23 +18,111 @@ const QUEUE_IS_FULL: Duration = Duration::from_millis(500);
 const AT_ONCE: Duration = Duration::from_millis(1500);
 
 #[tokio::test]
-async fn unknown_hosts_are_told_apart() {
+async fn r15_unknown_hosts_are_told_apart() {
     let server = Server::echo().await;
     let world = World::public(&server).await;
     world.edge.send(call()).await;
     for (host, status) in [
         ("nobody.apps.test", StatusCode::NOT_FOUND),
+        ("nobody--key.apps.test", StatusCode::NOT_FOUND),
         ("hello.apps.test.", StatusCode::MISDIRECTED_REQUEST),
         ("evil.test", StatusCode::MISDIRECTED_REQUEST),
         ("127.0.0.1", StatusCode::MISDIRECTED_REQUEST),
         ("a@hello.apps.test", StatusCode::BAD_REQUEST),
     ] {
-        let asked = http::Request::get("/mcp")
+        let mut call = call();
+        call.headers_mut().insert("host", host.parse().unwrap());
+        let answer = world.edge.send(call).await;
+        assert_eq!(answer.status, status, "{host}");
+        assert_eq!(answer.json()["id"], 7, "{host}");
+        let message = answer.json()["error"]["message"].clone();
+        assert!(message.is_string(), "{host}: {message}");
+        let page = http::Request::get("/")
             .header("host", host)
             .body(full(""))
             .unwrap();
-        assert_eq!(world.edge.send(asked).await.status, status, "{host}");
+        let answer = world.edge.send(page).await;
+        assert_eq!(answer.status, status, "{host}");
+        assert!(answer.json()["error_description"].is_string(), "{host}");
     }
+}
+
+#[tokio::test]
+async fn r12_a_refusal_carries_the_requests_id_where_there_is_one() {
+    let server = Server::echo().await;
+    let world = World::protected(&server).await;
+    for (body, id) in [
+        (r#"{"jsonrpc":"2.0","id":"a-1","method":"x"}"#, json!("a-1")),
+        (r#"{"jsonrpc":"2.0","id":12,"method":"x"}"#, json!(12)),
+        (
+            r#"{"jsonrpc":"2.0","method":"notifications/x"}"#,
+            json!(null),
+        ),
+        (r#"[{"jsonrpc":"2.0","id":1,"method":"x"}]"#, json!(null)),
+        (r#"{"jsonrpc":"2.0","id":1,"#, json!(null)),
+        ("", json!(null)),
+    ] {
+        let asked = request("POST", "/mcp").body(full(body)).unwrap();
+        let answer = world.edge.send(asked).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        let said = answer.json();
+        assert_eq!(
+            (&said["jsonrpc"], &said["id"]),
+            (&json!("2.0"), &id),
+            "{body}"
+        );
+        assert_eq!(said["error"]["code"], -32000, "{body}");
+        assert!(said["error"]["message"].is_string(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn r15_pages_of_origins_that_the_owner_named_may_call() {
+    let server = Server::echo().await;
+    let world = World::protected(&server).await;
+    world.control.publish(|routes| {
+        routes.routes[0].allowed_origins = vec!["https://app.example.com".to_owned()];
+    });
+    let from = |origin: &str| {
+        let mut call = call_with(&world.signer.good());
+        call.headers_mut().insert("origin", origin.parse().unwrap());
+        call
+    };
+    let named = world
+        .edge
+        .until(
+            || from("https://app.example.com"),
+            |answer| answer.status == StatusCode::OK,
+        )
+        .await;
+    assert_eq!(
+        named.header("access-control-allow-origin"),
+        Some("https://app.example.com")
+    );
+    assert_eq!(named.header("access-control-allow-credentials"), None);
+    assert_eq!(named.header("vary"), Some("Origin"));
+    for other in [
+        "http://app.example.com",
+        "https://app.example.com:444",
+        "https://app.example.com.evil.test",
+        "https://evil.app.example.com",
+    ] {
+        let answer = world.edge.send(from(other)).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{other}");
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    // A page learns why it was refused, so that its client can sign in.
+    let mut without = call();
+    let origin = "https://app.example.com".parse().unwrap();
+    without.headers_mut().insert("origin", origin);
+    let answer = world.edge.send(without).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("https://app.example.com")
+    );
+    let exposed = answer.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("WWW-Authenticate"), "{exposed}");
 }
 
 #[tokio::test]
@@ -64,7 +152,7 @@ async fn ambiguous_messages_end_in_400_and_a_closed_connection() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_not_call() {
+async fn r15_pages_of_other_origins_may_not_call() {
     let server = Server::echo().await;
     let world = World::public(&server).await;
     for (origin, status) in [
@@ -90,7 +178,7 @@ async fn pages_of_other_origins_may_not_call() {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_here() {
+async fn r16_a_preflight_is_answered_here() {
     let server = Server::start(|_| async { panic!("the preflight reached the server") }).await;
     let world = World::protected(&server).await;
     let answer = world
@@ -128,7 +216,7 @@ async fn a_preflight_is_answered_here() {
 }
 
 #[tokio::test]
-async fn a_protected_project_serves_nothing_but_mcp() {
+async fn r38_r42_a_protected_project_serves_nothing_but_mcp() {
     let server = Server::echo().await;
     let world = World::protected(&server).await;
     for path in [
@@ -284,7 +372,11 @@ async fn a_call_is_held_for_an_instance_that_comes_back() {
 #[tokio::test]
 async fn a_call_is_not_held_for_ever() {
     let nobody = refusing();
-    let world = World::new(Policy::Public, None).await;
+    let times = edge::Times {
+        hold: Duration::from_millis(300),
+        ..edge::Times::default()
+    };
+    let world = World::timed(Policy::Public, None, times).await;
     world
         .control
         .publish(|routes| routes.routes[0].live = Some(upstream(2, nobody)));
@@ -299,6 +391,33 @@ async fn a_call_is_not_held_for_ever() {
     assert_eq!(said["error"]["code"], -32000);
     let message = said["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("The server is starting"), "{message}");
+}
+
+#[tokio::test]
+async fn r12_no_more_calls_are_held_than_the_instance_can_take_when_it_is_back() {
+    const HELD: usize = 128;
+    let address = refusing();
+    let world = Arc::new(live_at(address).await);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..=HELD {
+        let world = Arc::clone(&world);
+        calls.spawn(async move { world.edge.send(call()).await });
+    }
+    let first = calls.join_next().await.unwrap().unwrap();
+    assert_eq!(first.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(first.header("retry-after"), Some("5"));
+    assert_eq!(first.json()["id"], 7);
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let _back = Server::on(listener, |mut stream| async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nback";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    for answer in calls.join_all().await {
+        assert_eq!(answer.text(), "back");
+    }
 }
 
 #[tokio::test]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use edge::protocol::Policy;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::harness::{
-    Body, Control, Edge, Server, World, call, call_with, full, request, route, snapshot, upstream,
+    Body, Control, EVE, Edge, Server, World, call, call_with, full, request, route, snapshot,
+    upstream,
 };
 
 /// A server that opens a session where there is none and names itself.
@@ -104,7 +105,7 @@ async fn a_session_that_was_ended_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_session_belongs_to_the_one_who_opened_it() {
+async fn r41_a_session_belongs_to_the_one_who_opened_it() {
     let server = with_sessions("it").await;
     let world = World::protected(&server).await;
     let ada = world.signer.good();
@@ -117,7 +118,7 @@ async fn a_session_belongs_to_the_one_who_opened_it() {
     };
     assert_eq!(world.edge.send(within(&ada)).await.status, StatusCode::OK);
     for other in [
-        world.signer.token(|claims| claims["sub"] = json!("eve")),
+        world.signer.token(|claims| claims["sub"] = json!(EVE)),
         world
             .signer
             .token(|claims| claims["client_id"] = json!("other")),
@@ -268,4 +269,63 @@ async fn a_taken_port_is_said_before_anything_starts() {
             address.port()
         )
     );
+}
+
+#[tokio::test]
+async fn r41_nobody_gets_into_anothers_session_by_naming_two() {
+    let server = Server::start(|request| async move {
+        let response = http::Response::builder();
+        if request.method() == http::Method::GET {
+            let event = "event: endpoint\r\ndata: /messages/?session_id=adas\r\n\r\n";
+            return response
+                .header("content-type", "text/event-stream")
+                .body(full(event))
+                .unwrap();
+        }
+        response
+            .header("mcp-session-id", "adas-too")
+            .body(full("in"))
+            .unwrap()
+    })
+    .await;
+    let world = World::protected(&server).await;
+    let ada = world.signer.good();
+    let eve = world.signer.token(|claims| claims["sub"] = json!(EVE));
+    let ask = |method: &str, target: &str, token: &str, sessions: &[&str]| {
+        let mut asked = request(method, target).header("authorization", format!("Bearer {token}"));
+        for id in sessions {
+            asked = asked.header("mcp-session-id", *id);
+        }
+        asked.body(full("{}")).unwrap()
+    };
+    world.edge.send(ask("GET", "/sse", &ada, &[])).await;
+    world.edge.send(call_with(&ada)).await;
+    for (target, sessions) in [
+        ("/messages/?session_id=adas", &[][..]),
+        ("/messages?session_id=adas", &[]),
+        ("/mcp", &["adas-too"]),
+    ] {
+        let answer = world.edge.send(ask("POST", target, &ada, sessions)).await;
+        assert_eq!(answer.text(), "in", "{target}");
+        let answer = world.edge.send(ask("POST", target, &eve, sessions)).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{target}");
+    }
+    for (target, sessions) in [
+        ("/messages/?session_id=adas", &["eves"][..]),
+        ("/messages/?session_id=eves&session_id=adas", &[]),
+        ("/messages/?session%5fid=adas", &[]),
+        ("/messages/?session_id=%61das", &[]),
+        ("/messages/?x=1;session_id=adas", &[]),
+        ("/mcp", &["eves", "adas-too"]),
+    ] {
+        let answer = world.edge.send(ask("POST", target, &eve, sessions)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{target}");
+        assert!(answer.json()["error"]["message"].is_string());
+    }
+    // A CGI-like server reads it as the session's header.
+    let mut asked = ask("POST", "/mcp", &eve, &[]);
+    let adas = HeaderValue::from_static("adas-too");
+    asked.headers_mut().insert("mcp_session_id", adas);
+    let answer = world.edge.send(asked).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
 }

@@ -1,7 +1,10 @@
 //! Streams: nothing is held back, and an end on one side is an end on the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use edge::Times;
+use edge::protocol::Policy;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +23,7 @@ async fn read_head(stream: &mut tokio::net::TcpStream) {
 }
 
 #[tokio::test]
-async fn each_event_arrives_while_the_stream_is_open_and_leaving_reaches_the_server() {
+async fn r03_r05_r06_each_event_arrives_while_the_stream_is_open_and_leaving_reaches_the_server() {
     let (next, (left, mut leavings)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
     let go = Arc::clone(&next);
     let server = Server::raw(move |mut stream| {
@@ -60,7 +63,7 @@ async fn each_event_arrives_while_the_stream_is_open_and_leaving_reaches_the_ser
 }
 
 #[tokio::test]
-async fn leaving_before_the_answer_reaches_the_server() {
+async fn r05_leaving_before_the_answer_reaches_the_server() {
     let (events, mut seen) = mpsc::unbounded_channel();
     let server = Server::raw(move |mut stream| {
         let events = events.clone();
@@ -86,7 +89,7 @@ async fn leaving_before_the_answer_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn a_crash_in_mid_stream_is_no_clean_end() {
+async fn r05_a_crash_in_mid_stream_is_no_clean_end() {
     let server = Server::raw(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
@@ -100,6 +103,81 @@ async fn a_crash_in_mid_stream_is_no_clean_end() {
         .await;
     assert!(answer.contains("data: 1\n\n"), "{answer}");
     assert!(!answer.contains("\r\n0\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn r05_a_crash_in_a_body_of_known_length_is_no_clean_end() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+        stream.write_all(half).await.unwrap();
+    })
+    .await;
+    let world = World::public(&server).await;
+    let response = world
+        .edge
+        .open(request("GET", "/mcp").body(full("")).unwrap())
+        .await;
+    assert_eq!(response.headers()["content-length"], "10");
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn r05_the_end_of_a_stream_is_the_clients_end_at_once() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+        stream.write_all(b"9\r\ndata: 1\n\n\r\n").await.unwrap();
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        // The connection stays open: the end is in what was said.
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let world = World::public(&server).await;
+    let response = world
+        .edge
+        .open(request("GET", "/mcp").body(full("")).unwrap())
+        .await;
+    let body = tokio::time::timeout(Duration::from_secs(1), response.into_body().collect());
+    assert_eq!(
+        body.await.expect("in time").unwrap().to_bytes(),
+        "data: 1\n\n"
+    );
+}
+
+#[tokio::test]
+async fn r04_no_limit_of_the_edge_ends_a_silent_call_before_its_client_does_or_a_stream_ever() {
+    // The Python SDK waits 300 s for an answer.
+    assert!(Times::default().first_byte > Duration::from_mins(5));
+    let limit = Duration::from_millis(300);
+    let times = Times {
+        first_byte: limit,
+        ..Times::default()
+    };
+    let silent = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let world = World::timed(Policy::Public, Some(&silent), times).await;
+    let answer = world.edge.send(call()).await;
+    assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(answer.json()["id"], 7);
+
+    // The same limit, three times over, within a stream.
+    let pause = limit * 3;
+    let slow = Server::raw(move |mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+        let end = tokio::time::timeout(pause, stream.read(&mut [0])).await;
+        assert!(end.is_err(), "the edge left");
+        stream.write_all(b"3\r\n:\n\n\r\n0\r\n\r\n").await.unwrap();
+    })
+    .await;
+    let world = World::timed(Policy::Public, Some(&slow), times).await;
+    let get = request("GET", "/mcp").body(full("")).unwrap();
+    assert_eq!(world.edge.send(get).await.text(), ":\n\n");
 }
 
 #[tokio::test]

@@ -11,11 +11,11 @@ use git2::{
     AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, Oid, RemoteCallbacks,
     Repository, RepositoryInitOptions,
 };
+use outbound::Reach;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::address::Reach;
 use super::archive::Refusal;
 use super::commit::write_commit;
 use super::names::printable;

@@ -1,6 +1,5 @@
 //! From a source to something that can be started: obtain it, plan it, install what it needs.
 
-pub mod address;
 pub mod archive;
 mod commit;
 mod configuration;

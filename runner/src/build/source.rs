@@ -19,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use aws_lc_rs::digest::{SHA256, digest};
+use outbound::{AllowedAddress, Reach};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::address::{AllowedAddress, Reach};
 use super::archive::{self, Refusal, Totals};
 use super::fetch::{self, Say};
 use super::git_url::checked_url;

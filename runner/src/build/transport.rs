@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use git2::{ErrorClass, ErrorCode};
+use outbound::{CheckedResolver, Forbidden, Reach};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Handle;
@@ -21,8 +22,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
-
-use super::address::{CheckedResolver, Forbidden, Reach};
 
 /// The scheme under which libgit2 knows this transport.
 const SCHEME: &str = "berth-fetch";
@@ -445,15 +444,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 fn fault_of(error: &reqwest::Error) -> Fault {
+    if let Some(forbidden) = Forbidden::within(error) {
+        return Fault::Forbidden(forbidden.to_string());
+    }
     let mut innermost: &dyn std::error::Error = error;
-    loop {
-        if let Some(forbidden) = innermost.downcast_ref::<Forbidden>() {
-            return Fault::Forbidden(forbidden.to_string());
-        }
-        match innermost.source() {
-            Some(source) => innermost = source,
-            None => break,
-        }
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
     Fault::Unreachable(innermost.to_string())
 }

@@ -96,13 +96,33 @@ pub fn out_of_memory(limit: Option<i64>) -> Diagnosis {
     )
 }
 
-/// The server's own guard against unknown hosts answered: 421, or 403 with `Invalid Host`.
-pub fn host_refused(status: u16, host: &str) -> Diagnosis {
+/// Whether an answer is a server's own guard against unknown hosts (DNS rebinding): 421, or a
+/// refusal that speaks of the host or the origin. `Invalid Host header` comes with 421 from the
+/// Python SDK, with 403 from the TypeScript SDK, and with 400 from Starlette's middleware.
+pub fn refuses_host(status: u16, body: &str) -> bool {
+    let body = body.to_lowercase();
+    let speaks_of = |words: &[&str]| words.iter().any(|word| body.contains(word));
+    match status {
+        421 => true,
+        400 => speaks_of(&["invalid host"]),
+        403 => {
+            speaks_of(&["host", "origin"])
+                && speaks_of(&["invalid", "forbidden", "not allowed", "disallowed"])
+        }
+        _ => false,
+    }
+}
+
+/// The server's own guard against unknown hosts answered, to the public host and to `localhost`.
+fn host_refused(status: u16, body: &str, host: &str) -> Diagnosis {
     diagnosis(
         Code::HostRefused,
-        format!("The server answers {status} to its public host name {host}."),
         format!(
-            "Add {host} to the server's allowed hosts, or turn its host check off: only the platform can reach it."
+            "The server answers {status} to its public host name {host}{}, and to localhost too.",
+            quoted(body)
+        ),
+        format!(
+            "Add {host} to the server's allowed hosts (allowed_hosts in Python, allowedHosts in TypeScript), or turn its host check off: the platform checks the host before it."
         ),
     )
 }
@@ -112,11 +132,8 @@ pub fn probe_failed(answer: &ProbeAnswer<'_>, host: &str, tail: &[String]) -> Di
     const SERVE: &str = "Serve Streamable HTTP at /mcp, or let the entrypoint name the server object so that the platform serves it.";
     let failed = |cause: String, fix: &str| diagnosis(Code::McpProbeFailed, cause, fix);
     match answer {
-        ProbeAnswer::Status(421, _) => host_refused(421, host),
-        ProbeAnswer::Status(403, body)
-            if body.contains("Invalid Host") || body.contains("Forbidden Origin") =>
-        {
-            host_refused(403, host)
+        ProbeAnswer::Status(status, body) if refuses_host(*status, body) => {
+            host_refused(*status, body, host)
         }
         ProbeAnswer::Status(status @ (401 | 403), _) => failed(
             format!("The server asks for its own sign-in ({status}) before it answers."),
@@ -129,7 +146,7 @@ pub fn probe_failed(answer: &ProbeAnswer<'_>, host: &str, tail: &[String]) -> Di
             "Mount it so that /mcp itself answers: mcp.http_app(path=\"/\") mounted at /mcp, or http_app(path=\"/mcp\") mounted at /.",
         ),
         ProbeAnswer::Status(404 | 405, _) => failed(
-            "The server answers, but has no MCP endpoint at /mcp.".to_owned(),
+            "The server answers, but has no MCP endpoint at /mcp, nor one at /sse.".to_owned(),
             SERVE,
         ),
         ProbeAnswer::Status(status, body) => last_exception(tail).unwrap_or_else(|| {
@@ -162,6 +179,16 @@ pub fn probe_failed(answer: &ProbeAnswer<'_>, host: &str, tail: &[String]) -> Di
                 "Read the server's log, correct what it names, and deploy again.",
             )
         }),
+    }
+}
+
+/// What a server said, where it said something, in parentheses.
+fn quoted(text: &str) -> String {
+    let text: String = text.trim().chars().take(MAX_EXCERPT_CHARS).collect();
+    if text.is_empty() {
+        text
+    } else {
+        format!(" ({text})")
     }
 }
 

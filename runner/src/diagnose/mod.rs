@@ -14,7 +14,7 @@ mod source;
 
 pub use environment::{EnvironmentFailure, build_timeout, from_environment_failure};
 pub use instance::{
-    ProbeAnswer, exited, host_refused, out_of_memory, port_never_opened, probe_failed,
+    ProbeAnswer, exited, out_of_memory, port_never_opened, probe_failed, refuses_host,
     start_timeout,
 };
 pub use launcher::{LauncherFailure, from_launcher_failure};

@@ -6,10 +6,15 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+mod answer;
 mod fit;
+mod http;
 mod probe;
+mod sse;
+#[cfg(test)]
+mod tests;
 
-pub use probe::{ProbeFailure, Prober};
+pub use probe::{Found, ProbeFailure, Prober};
 
 /// How often a closed port is tried. A connection attempt to a container on this host costs
 /// microseconds, and every wait longer than this would be felt in each deployment.
@@ -25,24 +30,5 @@ pub async fn port_open(address: SocketAddr) {
             return;
         }
         tokio::time::sleep(PORT_INTERVAL).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "it is awaited below")]
-    async fn a_port_that_opens_late_is_noticed() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let opened = tokio::spawn(port_open(address));
-        let _listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        timeout(Duration::from_secs(5), opened)
-            .await
-            .unwrap()
-            .unwrap();
     }
 }

@@ -3,35 +3,38 @@
 //! First the revision without a handshake (2026-07-28, `server/discover`), else `initialize`
 //! (2025-11-25 and what the server makes of it), then every list its capabilities name. The
 //! `Host` header is the public host, so that a server that guards against unknown hosts shows it
-//! here and not to the first user.
+//! here and not to the first user; it is then asked again as `localhost`. A server without an
+//! endpoint at `/mcp` is asked over HTTP+SSE (2024-11-05).
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
 
+use super::answer::{read_answer, server_info};
+use super::http::Http;
+use super::sse::Sse;
 use crate::client;
-use crate::protocol::Surface;
+use crate::diagnose::refuses_host;
+use crate::protocol::{HostHeader, Surface};
 
 /// The revision without a handshake, MCP `2026-07-28` basic/versioning.
-const MODERN: &str = "2026-07-28";
+pub const MODERN: &str = "2026-07-28";
 /// The newest revision with one.
 const LEGACY: &str = "2025-11-25";
+/// The revision of HTTP+SSE, MCP `2024-11-05` basic/transports.
+const FIRST: &str = "2024-11-05";
 /// How long one answer may take. The first request of a Python server still imports.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer read; a page of tools with long descriptions is far smaller.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Pages of one list, so that a server that gives a cursor for ever ends somewhere.
 const MAX_PAGES: usize = 50;
 /// Entries of one list that are kept.
 const MAX_ENTRIES: usize = 5_000;
 /// Bytes of one list that are kept: it goes to the control plane with every report.
 const MAX_LIST_BYTES: usize = 512 * 1024;
-/// What is kept of an answer that is not MCP, to say what was seen.
-const EXCERPT_CHARS: usize = 300;
 
 /// Why the probe did not get an answer it understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,29 @@ pub enum ProbeFailure {
     },
 }
 
+/// What a healthy server answered, and how it has to be asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What it offers.
+    pub surface: Surface,
+    /// Which host it has to be told.
+    pub host_header: HostHeader,
+    /// What its people should know of that: one sentence each.
+    pub notices: Vec<String>,
+}
+
+impl ProbeFailure {
+    /// Whether the server guards against the host that it was told.
+    fn refuses_host(&self) -> bool {
+        matches!(self, Self::Status { status, excerpt, .. } if refuses_host(*status, excerpt))
+    }
+
+    /// Whether there is no MCP endpoint at `/mcp`.
+    fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if matches!(status, 404 | 405))
+    }
+}
+
 /// Asks instances what they offer.
 #[derive(Clone)]
 pub struct Prober {
@@ -81,12 +107,32 @@ pub struct Prober {
 
 /// One conversation with one server.
 struct Conversation<'a> {
-    client: &'a Client,
-    url: String,
-    host: &'a str,
+    wire: Wire<'a>,
     version: String,
-    session: Option<String>,
     next_id: u64,
+}
+
+/// How messages travel.
+enum Wire<'a> {
+    /// Streamable HTTP, from 2025-03-26.
+    Http(Http<'a>),
+    /// HTTP+SSE.
+    Sse(Sse<'a>),
+}
+
+impl Wire<'_> {
+    /// Sends a message; gives the status and as much of the body as it takes to hold the answer.
+    async fn send(
+        &mut self,
+        method: &str,
+        version: &str,
+        message: &Value,
+    ) -> Result<(StatusCode, Vec<u8>), ProbeFailure> {
+        match self {
+            Self::Http(http) => http.send(method, version, message).await,
+            Self::Sse(sse) => sse.send(method, message).await,
+        }
+    }
 }
 
 impl Prober {
@@ -96,14 +142,63 @@ impl Prober {
         Ok(Self { client })
     }
 
-    /// Asks the server at `address` under the public `host` (with its port, if it has one).
-    pub async fn probe(&self, address: SocketAddr, host: &str) -> Result<Surface, ProbeFailure> {
+    /// Asks the server at `address` under the public `host` (with its port, if it has one), and if
+    /// it refuses that host, as a client on its own machine would.
+    pub async fn probe(&self, address: SocketAddr, host: &str) -> Result<Found, ProbeFailure> {
+        let refused = match self.ask(address, host).await {
+            Err(failure) if failure.refuses_host() => failure,
+            other => {
+                return other.map(|(surface, notices)| Found {
+                    surface,
+                    host_header: HostHeader::Public,
+                    notices,
+                });
+            }
+        };
+        let local = format!("localhost:{}", address.port());
+        match self.ask(address, &local).await {
+            Ok((surface, mut notices)) => {
+                notices.push(format!(
+                    "The server refuses its public host name {host}, so it is told {local} instead and no Origin; the platform checks both."
+                ));
+                Ok(Found {
+                    surface,
+                    host_header: HostHeader::Localhost,
+                    notices,
+                })
+            }
+            Err(failure) if failure.refuses_host() => Err(refused),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks under one host, over whichever transport the server has.
+    async fn ask(
+        &self,
+        address: SocketAddr,
+        host: &str,
+    ) -> Result<(Surface, Vec<String>), ProbeFailure> {
+        let missing = match self.streamable(address, host).await {
+            Err(failure) if failure.is_elsewhere() => failure,
+            other => return other.map(|surface| (surface, Vec::new())),
+        };
+        let Some(sse) = Sse::open(&self.client, address, host).await? else {
+            return Err(missing);
+        };
+        let notices = sse.notices();
         let mut talk = Conversation {
-            client: &self.client,
-            url: format!("http://{address}/mcp"),
-            host,
+            wire: Wire::Sse(sse),
+            version: FIRST.to_owned(),
+            next_id: 1,
+        };
+        let opening = talk.initialize(FIRST).await?;
+        Ok((talk.surface(&opening).await?, notices))
+    }
+
+    async fn streamable(&self, address: SocketAddr, host: &str) -> Result<Surface, ProbeFailure> {
+        let mut talk = Conversation {
+            wire: Wire::Http(Http::new(&self.client, address, host)),
             version: MODERN.to_owned(),
-            session: None,
             next_id: 1,
         };
         let opening = match talk.request("server/discover", Map::new()).await {
@@ -113,10 +208,12 @@ impl Prober {
             Err(failure @ (ProbeFailure::Timeout { .. } | ProbeFailure::Connection { .. })) => {
                 return Err(failure);
             }
-            Err(_) => talk.initialize().await?,
+            Err(_) => talk.initialize(LEGACY).await?,
         };
         let surface = talk.surface(&opening).await;
-        talk.close().await;
+        if let Wire::Http(http) = &mut talk.wire {
+            http.close(&talk.version).await;
+        }
         surface
     }
 }
@@ -126,14 +223,14 @@ impl Conversation<'_> {
         self.version.as_str() >= MODERN
     }
 
-    /// The handshake of revisions up to 2025-11-25.
-    async fn initialize(&mut self) -> Result<Value, ProbeFailure> {
-        LEGACY.clone_into(&mut self.version);
-        // Servers of the official SDK 1 name a session even in refusing the first question; it
-        // is not one that can be initialized.
-        self.session = None;
+    /// The handshake of revisions up to 2025-11-25, offering one of them.
+    async fn initialize(&mut self, offered: &str) -> Result<Value, ProbeFailure> {
+        offered.clone_into(&mut self.version);
+        if let Wire::Http(http) = &mut self.wire {
+            http.forget_session();
+        }
         let params = json!({
-            "protocolVersion": LEGACY,
+            "protocolVersion": offered,
             "capabilities": {},
             "clientInfo": {"name": "berth", "version": env!("CARGO_PKG_VERSION")},
         });
@@ -144,8 +241,9 @@ impl Conversation<'_> {
         if let Some(version) = result["protocolVersion"].as_str() {
             version.clone_into(&mut self.version);
         }
-        let note = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-        self.send("notifications/initialized", &note).await?;
+        let method = "notifications/initialized";
+        let note = json!({"jsonrpc": "2.0", "method": method});
+        self.wire.send(method, &self.version, &note).await?;
         Ok(result)
     }
 
@@ -230,258 +328,7 @@ impl Conversation<'_> {
             );
         }
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let (status, body) = self.send(method, &message).await?;
+        let (status, body) = self.wire.send(method, &self.version, &message).await?;
         read_answer(method, id, status, &body)
-    }
-
-    /// Posts a message; gives the status and as much of the body as it takes to hold the answer.
-    async fn send(
-        &mut self,
-        method: &str,
-        message: &Value,
-    ) -> Result<(StatusCode, Vec<u8>), ProbeFailure> {
-        let mut request = self
-            .client
-            .request(Method::POST, &self.url)
-            .header(HOST, self.host)
-            .header(ACCEPT, "application/json, text/event-stream")
-            .header(CONTENT_TYPE, "application/json");
-        // The header came with 2025-06-18; before the handshake there is nothing agreed to say.
-        if method != "initialize" {
-            request = request.header("mcp-protocol-version", &self.version);
-        }
-        if self.is_modern() {
-            request = request.header("mcp-method", method);
-        }
-        if let Some(session) = &self.session {
-            request = request.header("mcp-session-id", session);
-        }
-        let exchange = async {
-            let mut response = request.body(message.to_string()).send().await?;
-            let session = response.headers().get("mcp-session-id");
-            if let Some(session) = session.and_then(|value| value.to_str().ok()) {
-                self.session = Some(session.to_owned());
-            }
-            let status = response.status();
-            let is_stream = response
-                .headers()
-                .get(CONTENT_TYPE)
-                .and_then(|value| value.to_str().ok())
-                .is_some_and(|kind| kind.starts_with("text/event-stream"));
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await? {
-                body.extend_from_slice(&chunk);
-                // A stream may stay open after the answer; nothing more of it is needed.
-                let answered = is_stream && find_answer(&body, message["id"].as_u64()).is_some();
-                if answered || body.len() > MAX_ANSWER_BYTES {
-                    break;
-                }
-            }
-            Ok::<_, reqwest::Error>((status, body))
-        };
-        match timeout(REQUEST_TIMEOUT, exchange).await {
-            Err(_) => Err(ProbeFailure::Timeout {
-                method: method.to_owned(),
-            }),
-            Ok(Err(error)) => Err(ProbeFailure::Connection {
-                message: chain(&error),
-            }),
-            Ok(Ok(answer)) => Ok(answer),
-        }
-    }
-
-    /// Ends a session the probe opened; a server that has none, or keeps it, is as good.
-    async fn close(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
-        let request = self
-            .client
-            .request(Method::DELETE, &self.url)
-            .header(HOST, self.host)
-            .header("mcp-protocol-version", &self.version)
-            .header("mcp-session-id", session)
-            .send();
-        if timeout(REQUEST_TIMEOUT, request).await.is_err() {
-            tracing::debug!("an instance did not end the probe's session in time");
-        }
-    }
-}
-
-/// Where a server says who it is: in the handshake's result, or in the metadata of a modern one.
-fn server_info(opening: &Value) -> Value {
-    let legacy = &opening["serverInfo"];
-    if legacy.is_null() {
-        opening["_meta"]["io.modelcontextprotocol/serverInfo"].clone()
-    } else {
-        legacy.clone()
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
-}
-
-/// The JSON-RPC answer to `id` in a body that is JSON or a stream of events.
-fn find_answer(body: &[u8], id: Option<u64>) -> Option<Value> {
-    let is_answer = |message: &Value| {
-        let answers = message.get("result").is_some() || message.get("error").is_some();
-        // An error about a message that could not be read has no id.
-        answers && (message["id"].as_u64() == id || message["id"].is_null())
-    };
-    if let Ok(message) = serde_json::from_slice::<Value>(body) {
-        return is_answer(&message).then_some(message);
-    }
-    let text = String::from_utf8_lossy(body);
-    // Only whole events: the last one may still be on its way.
-    let whole = text.rfind("\n\n").or_else(|| text.rfind("\r\n\r\n"))?;
-    text[..whole]
-        .replace("\r\n", "\n")
-        .split("\n\n")
-        .filter_map(|event| {
-            let data: Vec<&str> = event
-                .lines()
-                .filter_map(|line| line.strip_prefix("data:"))
-                .map(|data| data.strip_prefix(' ').unwrap_or(data))
-                .collect();
-            serde_json::from_str::<Value>(&data.join("\n")).ok()
-        })
-        .find(is_answer)
-}
-
-fn read_answer(
-    method: &str,
-    id: u64,
-    status: StatusCode,
-    body: &[u8],
-) -> Result<Value, ProbeFailure> {
-    let method = method.to_owned();
-    let excerpt = || {
-        String::from_utf8_lossy(body)
-            .chars()
-            .take(EXCERPT_CHARS)
-            .collect::<String>()
-    };
-    let Some(mut answer) = find_answer(body, Some(id)) else {
-        return Err(if status.is_success() {
-            ProbeFailure::NotMcp {
-                method,
-                excerpt: excerpt(),
-            }
-        } else {
-            ProbeFailure::Status {
-                method,
-                status: status.as_u16(),
-                excerpt: excerpt(),
-            }
-        });
-    };
-    if let Some(result) = answer.get_mut("result") {
-        return Ok(result.take());
-    }
-    // Host guards answer with a JSON-RPC error and a status of their own: the status says more.
-    if matches!(status.as_u16(), 401 | 403 | 421) {
-        return Err(ProbeFailure::Status {
-            method,
-            status: status.as_u16(),
-            excerpt: excerpt(),
-        });
-    }
-    let error = &answer["error"];
-    Err(ProbeFailure::Refused {
-        method,
-        code: error["code"].as_i64().unwrap_or_default(),
-        message: error["message"].as_str().unwrap_or_default().to_owned(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(status: u16, body: &str) -> Result<Value, ProbeFailure> {
-        read_answer(
-            "tools/list",
-            2,
-            StatusCode::from_u16(status).unwrap(),
-            body.as_bytes(),
-        )
-    }
-
-    #[test]
-    fn json_and_events_are_read() {
-        let json = r#"{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#;
-        assert_eq!(read(200, json).unwrap(), json!({"tools": []}));
-        let events =
-            format!(": ping\n\nevent: message\ndata: {{\"method\":\"x\"}}\n\ndata: {json}\n\n");
-        assert_eq!(read(200, &events).unwrap(), json!({"tools": []}));
-        let crlf = format!("event: message\r\ndata: {json}\r\n\r\n");
-        assert_eq!(read(200, &crlf).unwrap(), json!({"tools": []}));
-    }
-
-    #[test]
-    fn an_event_over_several_lines_is_joined_and_half_an_event_waits() {
-        let body = b"data: {\"id\":2,\ndata: \"result\":{}}\n\n";
-        assert!(find_answer(body, Some(2)).is_some());
-        assert!(find_answer(&body[..body.len() - 1], Some(2)).is_none());
-    }
-
-    #[test]
-    fn answers_to_other_questions_are_not_ours() {
-        assert!(matches!(
-            read(200, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
-            Err(ProbeFailure::NotMcp { .. })
-        ));
-    }
-
-    #[test]
-    fn errors_are_told_apart() {
-        assert_eq!(
-            read(200, r#"{"id":2,"error":{"code":-32601,"message":"no"}}"#),
-            Err(ProbeFailure::Refused {
-                method: "tools/list".into(),
-                code: -32601,
-                message: "no".into()
-            })
-        );
-        assert_eq!(
-            read(421, "Invalid Host header"),
-            Err(ProbeFailure::Status {
-                method: "tools/list".into(),
-                status: 421,
-                excerpt: "Invalid Host header".into()
-            })
-        );
-        assert!(matches!(
-            read(
-                403,
-                r#"{"id":null,"error":{"code":-32000,"message":"Invalid Host"}}"#
-            ),
-            Err(ProbeFailure::Status { status: 403, .. })
-        ));
-        assert!(matches!(
-            read(200, "<html>"),
-            Err(ProbeFailure::NotMcp { .. })
-        ));
-        assert!(matches!(
-            read(404, "Not Found"),
-            Err(ProbeFailure::Status { status: 404, .. })
-        ));
-    }
-
-    #[test]
-    fn who_a_server_is_stands_in_one_of_two_places() {
-        assert_eq!(
-            server_info(&json!({"serverInfo": {"name": "a"}}))["name"],
-            "a"
-        );
-        let modern = json!({"_meta": {"io.modelcontextprotocol/serverInfo": {"name": "b"}}});
-        assert_eq!(server_info(&modern)["name"], "b");
     }
 }

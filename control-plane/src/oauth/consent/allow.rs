@@ -4,7 +4,8 @@ use axum::response::Response;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Asked, Pending};
+use super::{Pending, Wanted};
+use crate::access;
 use crate::app::App;
 use crate::clients;
 use crate::error::Result;
@@ -12,26 +13,27 @@ use crate::grants::consents::{self, Consent};
 use crate::grants::{self, NewGrant, codes};
 use crate::login_codes::{self, NewCode};
 use crate::oauth::request::Refused;
-use crate::organizations;
 use crate::projects;
 
 impl Pending {
-    /// Whether exactly this was allowed before. A sign-in never was: it is asked for each time.
+    /// Whether this was allowed before.
     pub(in crate::oauth) async fn is_remembered(&self, db: &mut PgConnection) -> Result<bool> {
-        match self.asked {
-            Asked::Project { id, .. } => consents::is_remembered(db, self.consent(id)).await,
-            Asked::Api { .. } => Ok(false),
+        match self.wanted {
+            Wanted::Project { id, .. } if self.is_rememberable() => {
+                consents::is_remembered(db, self.consent(id)).await
+            }
+            _ => Ok(false),
         }
     }
 
     /// The person said yes, now or before.
     pub(in crate::oauth) async fn allow(self, app: &App) -> Result<Response, Refused> {
-        match &self.asked {
-            Asked::Project { id, .. } => {
+        match &self.wanted {
+            Wanted::Project { id, .. } => {
                 let project = *id;
                 self.allow_project(app, project).await
             }
-            Asked::Api { token_name } => {
+            Wanted::Api { token_name } => {
                 let new = NewCode {
                     user: self.user,
                     token_name,
@@ -49,13 +51,8 @@ impl Pending {
         let now = app.clock.now();
         let mut tx = app.db.begin().await?;
         let found = projects::find(&mut tx, project).await?;
-        let role = match &found {
-            Some(project) => {
-                organizations::role_of(&mut tx, self.user, project.organization_id).await?
-            }
-            None => None,
-        };
-        let (Some(found), Some(_)) = (found, role) else {
+        let may = access::may_call(&mut tx, self.user, project).await?;
+        let Some(found) = found.filter(|_| may) else {
             return Err(self.refuse(
                 "access_denied",
                 "the person has no access to this MCP server any more",
@@ -77,7 +74,9 @@ impl Pending {
             now,
         )
         .await?;
-        consents::remember(&mut tx, self.consent(project), now).await?;
+        if self.is_rememberable() {
+            consents::remember(&mut tx, self.consent(project), now).await?;
+        }
         clients::touch(&mut tx, &self.client_id, now).await?;
         tx.commit().await?;
         Ok(self.reply.send(&app.config, &[("code", &code)]))
@@ -90,7 +89,7 @@ impl Pending {
             client_id: &self.client_id,
             project,
             scope: &self.scope,
-            redirect_uri: &self.registered_uri,
+            redirect_set: &self.redirect_set,
         }
     }
 }

@@ -1,10 +1,11 @@
 use super::*;
 
 #[tokio::test]
-async fn a_get_can_be_repeated_and_without_cookies_leads_to_sign_in_and_back() {
+async fn r28_a_get_can_be_repeated_and_without_cookies_leads_to_sign_in_and_back() {
     let mut scene = Scene::new().await;
     let path = scene.request(&[]);
     let mut fresh = Browser::new(&scene.app);
+    let sessions = scene.count("sessions").await;
     for _ in 0..2 {
         let answer = fresh.get(&path).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
@@ -14,6 +15,12 @@ async fn a_get_can_be_repeated_and_without_cookies_leads_to_sign_in_and_back() {
         fresh.cookies.is_empty(),
         "a visitor without a form needs no session"
     );
+    let head = fresh
+        .send(http::Method::HEAD, &path, &[], axum::body::Body::empty())
+        .await;
+    assert_eq!(head.status, StatusCode::SEE_OTHER);
+    assert_eq!(scene.count("sessions").await, sessions, "nor a row");
+    assert_eq!(scene.count("pending_authorizations").await, 0);
 
     let signin = fresh.get("/oauth/authorize").await;
     assert_eq!(signin.status, StatusCode::BAD_REQUEST);
@@ -43,7 +50,7 @@ async fn a_get_can_be_repeated_and_without_cookies_leads_to_sign_in_and_back() {
 }
 
 #[tokio::test]
-async fn an_unproven_client_or_address_is_shown_and_never_redirected() {
+async fn r28_an_unproven_client_or_address_is_shown_and_never_redirected() {
     let mut scene = Scene::new().await;
     for changed in [
         ("client_id", "unknown"),
@@ -73,7 +80,7 @@ async fn an_unproven_client_or_address_is_shown_and_never_redirected() {
 }
 
 #[tokio::test]
-async fn every_other_error_goes_to_the_client_with_state_and_issuer() {
+async fn r25_r27_every_other_error_goes_to_the_client_with_state_and_issuer() {
     let mut scene = Scene::new().await;
     for (changed, code) in [
         (("response_type", ""), "invalid_request"),
@@ -85,7 +92,6 @@ async fn every_other_error_goes_to_the_client_with_state_and_issuer() {
         (("code_challenge_method", ""), "invalid_request"),
         (("code_challenge_method", "plain"), "invalid_request"),
         (("code_challenge_method", "s256"), "invalid_request"),
-        (("scope", "admin"), "invalid_scope"),
         (("resource", ""), "invalid_target"),
         (
             ("resource", "http://other.localhost:8080/mcp"),
@@ -146,7 +152,7 @@ async fn a_parameter_sent_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn state_comes_back_only_if_it_was_sent() {
+async fn r27_state_comes_back_only_if_it_was_sent_and_the_issuer_always() {
     let mut scene = Scene::new().await;
     let answer = scene.decide(&[("state", "")], "allow").await;
     assert!(answer.parameter("code").is_some());
@@ -158,7 +164,7 @@ async fn state_comes_back_only_if_it_was_sent() {
 }
 
 #[tokio::test]
-async fn all_spellings_of_the_resource_give_one_audience() {
+async fn r26_all_spellings_of_the_resource_give_one_audience() {
     let mut scene = Scene::new().await;
     for resource in [
         "http://hello.localhost:8080",
@@ -205,5 +211,83 @@ async fn a_loopback_client_may_use_any_port() {
         answer
             .location()
             .starts_with("http://localhost:5/callback?code=")
+    );
+}
+
+#[tokio::test]
+async fn r26_a_project_that_takes_no_tokens_is_no_resource() {
+    let mut scene = Scene::new().await;
+    for (statement, error) in [
+        (
+            "update projects set access_mode = 'public'",
+            Some("invalid_target"),
+        ),
+        (
+            "update projects set access_mode = 'tenant'",
+            Some("invalid_target"),
+        ),
+        ("update projects set access_mode = 'platform'", None),
+        ("update projects set callers = 'owner'", None),
+        (
+            "update projects set callers = 'chosen'",
+            Some("access_denied"),
+        ),
+    ] {
+        scene.sql(statement).await;
+        let path = scene.request(&[]);
+        let answer = scene.browser.get(&path).await;
+        if error.is_none() {
+            assert_eq!(answer.status, StatusCode::OK, "{statement}");
+        } else {
+            assert_eq!(answer.parameter("error").as_deref(), error, "{statement}");
+            assert!(answer.parameter("error_description").is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn anyone_who_is_signed_in_is_asked_where_a_project_is_open_to_anyone() {
+    let scene = Scene::new().await;
+    let stranger = testing::stranger(&scene.app).await;
+    let mut browser = Browser::signed_in_as(&scene.app, &stranger.email).await;
+    scene.sql("update projects set callers = 'anyone'").await;
+    let page = browser.get(&scene.request(&[])).await;
+    assert!(page.body.contains(&stranger.email));
+    let back = answer(&mut browser, &page, "allow").await;
+    assert!(back.parameter("code").is_some());
+}
+
+#[tokio::test]
+async fn unknown_scopes_are_left_out() {
+    let mut scene = Scene::new().await;
+    for (asked, given) in [
+        ("admin", "mcp"),
+        ("openid profile offline_access", "mcp offline_access"),
+    ] {
+        let answer = scene.decide(&[("scope", asked)], "allow").await;
+        let code = answer.parameter("code").unwrap();
+        assert_eq!(scene.exchange(&code).await.value()["scope"], given);
+    }
+}
+
+#[tokio::test]
+async fn one_address_cannot_ask_without_end() {
+    let mut scene = Scene::new().await;
+    let path = scene.request(&[]);
+    let mut flood = Browser::new(&scene.app);
+    for _ in 0..600 {
+        assert_eq!(flood.get(&path).await.status, StatusCode::SEE_OTHER);
+    }
+    let refused = flood.get(&path).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.header("retry-after"), "60");
+    flood
+        .headers
+        .insert("x-forwarded-for", "203.0.113.9".parse().unwrap());
+    assert_eq!(flood.get(&path).await.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        scene.browser.get(&path).await.status,
+        StatusCode::OK,
+        "each router counts for itself"
     );
 }

@@ -49,14 +49,6 @@ impl Scene {
             .send(http::Method::GET, "/api/v1/me", &headers, body)
             .await
     }
-
-    async fn count(&self, table: &str) -> i64 {
-        let sql = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
-        sqlx::query_scalar(sql)
-            .fetch_one(&self.app.db)
-            .await
-            .unwrap()
-    }
 }
 
 #[tokio::test]
@@ -124,12 +116,15 @@ async fn only_the_command_line_may_ask_for_the_api() {
     for (changed, code) in [
         (vec![("resource", API)], "invalid_target"),
         (vec![("resource", API), ("scope", "api")], "invalid_target"),
-        (vec![("scope", "api")], "invalid_scope"),
     ] {
         let path = scene.request(&changed);
         let answer = scene.browser.get(&path).await;
         assert_eq!(answer.parameter("error").as_deref(), Some(code));
     }
+    // The scope alone is unknown for a project, and left out.
+    let asked = scene.decide(&[("scope", "api")], "allow").await;
+    let tokens = scene.exchange(&asked.parameter("code").unwrap()).await;
+    assert_eq!(tokens.value()["scope"], "mcp");
     // Its own code with the API as resource of the token request.
     let code = scene.code().await;
     let fields: Vec<_> = code_fields(&code)
@@ -262,4 +257,20 @@ async fn old_login_codes_are_forgotten() {
             .unwrap();
         assert_eq!(scene.count("login_codes").await, kept);
     }
+}
+
+#[tokio::test]
+async fn the_command_lines_own_client_gets_no_code_for_a_project() {
+    let mut scene = Scene::new().await;
+    let path = scene.request(&[("client_id", "berth-cli"), ("redirect_uri", AT)]);
+    let back = scene.browser.get(&path).await;
+    assert_eq!(back.parameter("error").as_deref(), Some("invalid_target"));
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_kept_is_refused() {
+    let mut scene = Scene::new().await;
+    let path = scene.request(&[("state", "a\0b")]);
+    let back = scene.browser.get(&path).await;
+    assert_eq!(back.parameter("error").as_deref(), Some("invalid_request"));
 }

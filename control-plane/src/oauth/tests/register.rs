@@ -1,82 +1,188 @@
 use super::*;
 
-/// What clients are known to send.
-fn bodies() -> Vec<Value> {
+/// What clients are known to send, by their names.
+fn bodies() -> Vec<(&'static str, Value)> {
+    let both = json!(["authorization_code", "refresh_token"]);
     vec![
-        // FastMCP 2 and 3, Python SDK 1: no authentication method.
-        json!({"client_name": "FastMCP Client", "redirect_uris": ["http://localhost:51234/callback"],
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "scope": "mcp"}),
-        // FastMCP 4, Python SDK 2.
-        json!({"client_name": "FastMCP Client", "redirect_uris": ["http://localhost:51234/callback"],
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
-            "token_endpoint_auth_method": "none", "application_type": "native", "scope": "mcp offline_access"}),
-        // TypeScript SDK 1 and 2.
-        json!({"client_name": "ts", "redirect_uris": ["http://localhost:8090/callback"],
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
-            "token_endpoint_auth_method": "client_secret_post", "scope": "mcp"}),
-        json!({"client_name": "ts", "redirect_uris": ["https://app.example/callback"], "application_type": "web",
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+        (
+            "FastMCP 2 and 3",
+            json!({"client_name": "FastMCP Client", "redirect_uris": ["http://localhost:51234/callback"],
+            "grant_types": both, "response_types": ["code"], "scope": "mcp"}),
+        ),
+        (
+            "FastMCP 4",
+            json!({"client_name": "FastMCP Client", "redirect_uris": ["http://localhost:51234/callback"],
+            "grant_types": both, "response_types": ["code"], "token_endpoint_auth_method": "none",
+            "application_type": "native", "scope": "mcp offline_access"}),
+        ),
+        (
+            "Python SDK 1",
+            json!({"client_name": "Simple Auth Client", "redirect_uris": ["http://localhost:3030/callback"],
+            "grant_types": both, "response_types": ["code"], "scope": "mcp"}),
+        ),
+        (
+            "Python SDK 1, with a secret",
+            json!({"client_name": "Simple Auth Client", "grant_types": both,
+            "redirect_uris": ["http://localhost:3030/callback"], "response_types": ["code"],
+            "token_endpoint_auth_method": "client_secret_post"}),
+        ),
+        (
+            "Python SDK 2",
+            json!({"client_name": "Simple Auth Client", "redirect_uris": ["http://127.0.0.1:3030/callback"],
+            "grant_types": both, "response_types": ["code"], "scope": "mcp offline_access",
+            "application_type": "native", "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "TypeScript SDK 1",
+            json!({"client_name": "Simple OAuth MCP Client", "scope": "mcp", "grant_types": both,
+            "redirect_uris": ["http://localhost:8090/callback"], "response_types": ["code"],
+            "token_endpoint_auth_method": "client_secret_post"}),
+        ),
+        (
+            "TypeScript SDK 2",
+            json!({"client_name": "Simple OAuth MCP Client", "application_type": "native",
+            "redirect_uris": ["http://localhost:8090/callback"], "grant_types": both, "response_types": ["code"],
+            "token_endpoint_auth_method": "none", "scope": "mcp offline_access"}),
+        ),
+        (
+            "TypeScript SDK 2 on the web",
+            json!({"client_name": "An app", "application_type": "web", "grant_types": both,
+            "redirect_uris": ["https://app.example/callback"], "response_types": ["code"],
             "token_endpoint_auth_method": "client_secret_basic"}),
-        json!({"client_name": "MCP Inspector", "client_uri": "https://github.com/modelcontextprotocol/inspector",
-            "redirect_uris": ["http://localhost:6274/oauth/callback"], "token_endpoint_auth_method": "none",
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"], "scope": ""}),
-        json!({"client_name": "Cursor", "token_endpoint_auth_method": "none", "redirect_uris": [
-            "http://localhost:8787/callback", "cursor://anysphere.cursor-mcp/oauth/callback",
-            "https://www.cursor.com/agents/mcp/oauth/callback"]}),
-        json!({"client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com",
+        ),
+        (
+            "Inspector in the browser",
+            json!({"client_name": "MCP Inspector", "grant_types": both, "scope": "",
+            "client_uri": "https://github.com/modelcontextprotocol/inspector", "response_types": ["code"],
+            "redirect_uris": ["http://localhost:6274/oauth/callback"], "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Inspector 1",
+            json!({"client_name": "MCP Inspector", "grant_types": both, "response_types": ["code"],
+            "redirect_uris": ["http://localhost:6274/oauth/callback", "http://localhost:6274/oauth/callback/debug"],
+            "client_uri": "https://github.com/modelcontextprotocol/inspector", "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Inspector on the command line",
+            json!({"client_name": "MCP Inspector", "application_type": "native",
+            "redirect_uris": ["http://127.0.0.1:6276/oauth/callback"], "grant_types": both,
+            "response_types": ["code"], "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Cursor",
+            json!({"client_name": "Cursor", "token_endpoint_auth_method": "none", "grant_types": both,
+            "response_types": ["code"], "redirect_uris": ["http://localhost:8787/callback",
+                "cursor://anysphere.cursor-mcp/oauth/callback", "https://www.cursor.com/agents/mcp/oauth/callback"]}),
+        ),
+        (
+            "VS Code",
+            json!({"client_name": "Visual Studio Code", "client_uri": "https://code.visualstudio.com",
             "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
             "response_types": ["code"], "token_endpoint_auth_method": "none", "application_type": "native",
             "redirect_uris": ["https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect",
                 "http://127.0.0.1/", "http://127.0.0.1:33418/"]}),
-        json!({"client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"],
+        ),
+        (
+            "Claude",
+            json!({"client_name": "Claude", "redirect_uris": ["https://claude.ai/api/mcp/auth_callback"],
             "grant_types": ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:jwt-bearer"],
             "response_types": ["code"], "token_endpoint_auth_method": "none", "scope": "mcp offline_access"}),
-        json!({"client_name": "ChatGPT", "redirect_uris": ["https://chatgpt.com/connector/oauth/abc"],
+        ),
+        (
+            "Claude, both addresses",
+            json!({"client_name": "Claude", "response_types": ["code"], "grant_types": both,
+            "redirect_uris": ["https://claude.ai/api/mcp/auth_callback", "https://claude.com/api/mcp/auth_callback"],
+            "token_endpoint_auth_method": "client_secret_post"}),
+        ),
+        (
+            "Claude Code",
+            json!({"client_name": "Claude Code (berth)", "token_endpoint_auth_method": "none",
+            "redirect_uris": ["http://localhost:54545/callback"], "grant_types": both, "response_types": ["code"]}),
+        ),
+        (
+            "ChatGPT",
+            json!({"client_name": "ChatGPT", "redirect_uris": ["https://chatgpt.com/connector/oauth/abc"],
             "token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://chatgpt.com/oauth/jwks.json",
-            "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"]}),
-        // The least, with members of odd types among the ones nobody reads.
-        json!({"redirect_uris": ["com.example.app:/callback"], "contacts": 7, "logo_uri": null, "x": {"y": []}}),
+            "grant_types": both, "response_types": ["code"]}),
+        ),
+        (
+            "ChatGPT, public",
+            json!({"client_name": "ChatGPT", "grant_types": both, "response_types": ["code"],
+            "redirect_uris": ["https://chatgpt.com/connector_platform_oauth_redirect"],
+            "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Codex",
+            json!({"client_name": "Codex", "redirect_uris": ["http://127.0.0.1:1455/callback/7f3a"],
+            "grant_types": both, "response_types": ["code"], "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Gemini CLI",
+            json!({"client_name": "Gemini CLI MCP Client", "scope": "mcp", "grant_types": both,
+            "redirect_uris": ["http://localhost:7777/oauth/callback"], "response_types": ["code"],
+            "token_endpoint_auth_method": "none", "code_challenge_method": ["S256"]}),
+        ),
+        (
+            "mcp-remote",
+            json!({"client_name": "MCP CLI Proxy", "client_uri": "https://github.com/modelcontextprotocol/mcp-cli",
+            "redirect_uris": ["http://localhost:3334/oauth/callback"], "token_endpoint_auth_method": "none",
+            "grant_types": both, "response_types": ["code"], "software_id": "2e6dc280-f3c3-4e01-99a7-8181dbd1d23d",
+            "software_version": "0.1.30"}),
+        ),
+        (
+            "Zed",
+            json!({"client_name": "Zed", "redirect_uris": ["http://127.0.0.1/callback"], "grant_types": both,
+            "response_types": ["code"], "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "Kiro",
+            json!({"client_name": "Kiro", "redirect_uris": ["http://localhost:49153"], "grant_types": both,
+            "response_types": ["code"], "token_endpoint_auth_method": "none"}),
+        ),
+        (
+            "OpenCode",
+            json!({"client_name": "OpenCode", "client_uri": "https://opencode.ai", "grant_types": both,
+            "redirect_uris": ["http://127.0.0.1:19876/mcp/oauth/callback"], "response_types": ["code"],
+            "token_endpoint_auth_method": "none", "application_type": "native"}),
+        ),
+        (
+            "the least, with members of odd types that nobody reads",
+            json!({"redirect_uris": ["com.example.app:/callback"],
+            "contacts": 7, "logo_uri": null, "client_name": null, "x": {"y": []}}),
+        ),
     ]
 }
 
 #[tokio::test]
-async fn every_known_client_is_registered_with_all_its_addresses() {
+async fn r29_every_known_client_is_registered_with_all_its_addresses() {
     let app = testing::app().await;
     let mut client = Browser::new(&app);
-    for body in bodies() {
+    for (name, body) in bodies() {
         let answer = client.json("/oauth/register", &body).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{body} {}", answer.body);
+        assert_eq!(answer.status, StatusCode::CREATED, "{name} {}", answer.body);
         assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("content-type"), "application/json");
         assert_eq!(answer.header("access-control-allow-origin"), "*");
         let value = answer.value();
-        assert_eq!(value["redirect_uris"], body["redirect_uris"]);
+        assert_eq!(value["redirect_uris"], body["redirect_uris"], "{name}");
         assert_eq!(
             value["grant_types"],
-            json!(["authorization_code", "refresh_token"])
+            json!(["authorization_code", "refresh_token"]),
+            "{name}"
         );
         assert_eq!(value["application_type"], body["application_type"]);
+        assert_eq!(value["jwks_uri"], body["jwks_uri"]);
         let method = value["token_endpoint_auth_method"].as_str().unwrap();
-        let asked = body["token_endpoint_auth_method"]
-            .as_str()
-            .unwrap_or("none");
-        assert_eq!(
-            method,
-            if asked == "private_key_jwt" {
-                "none"
-            } else {
-                asked
-            }
-        );
-        assert_eq!(value.get("client_secret").is_some(), method != "none");
-        assert_eq!(
-            value.get("client_secret_expires_at").is_some(),
-            method != "none"
-        );
+        let asked = body["token_endpoint_auth_method"].as_str();
+        assert_eq!(method, asked.unwrap_or("none"), "{name}");
+        let has_secret = method.starts_with("client_secret");
+        assert_eq!(value.get("client_secret").is_some(), has_secret, "{name}");
+        assert_eq!(value.get("client_secret_expires_at").is_some(), has_secret);
     }
 }
 
 #[tokio::test]
-async fn what_cannot_be_registered_is_refused_with_the_reason() {
+async fn r29_what_cannot_be_registered_is_refused_with_the_reason() {
     let app = testing::app().await;
     let mut client = Browser::new(&app);
     for (body, code) in [
@@ -107,6 +213,20 @@ async fn what_cannot_be_registered_is_refused_with_the_reason() {
             json!({"redirect_uris": ["http://localhost/cb"], "grant_types": ["client_credentials"]}),
             "invalid_client_metadata",
         ),
+        (
+            json!({"redirect_uris": ["http://localhost/cb"], "token_endpoint_auth_method": "private_key_jwt"}),
+            "invalid_client_metadata",
+        ),
+        (
+            json!({"redirect_uris": ["http://localhost/cb"], "token_endpoint_auth_method": "private_key_jwt",
+                "jwks_uri": "https://169.254.169.254/keys"}),
+            "invalid_client_metadata",
+        ),
+        (
+            json!({"redirect_uris": ["http://localhost/cb"], "token_endpoint_auth_method": "private_key_jwt",
+                "jwks": {"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}}),
+            "invalid_client_metadata",
+        ),
         (json!(["not an object"]), "invalid_client_metadata"),
     ] {
         assert_error(&client.json("/oauth/register", &body).await, 400, code);
@@ -120,7 +240,7 @@ async fn what_cannot_be_registered_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn one_address_cannot_register_without_end() {
+async fn r29_one_address_cannot_register_without_end() {
     let app = testing::app().await;
     let mut client = Browser::new(&app);
     let body = json!({"redirect_uris": ["http://localhost/cb"]});
@@ -149,7 +269,7 @@ async fn one_address_cannot_register_without_end() {
 }
 
 #[tokio::test]
-async fn clients_that_nobody_uses_are_forgotten() {
+async fn r29_clients_that_nobody_uses_are_forgotten() {
     let mut scene = Scene::new().await;
     let used = scene.client_id.clone();
     let unused = register(&mut scene.client, &json!({})).await["client_id"]

@@ -3,7 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 
 #[tokio::test]
-async fn a_code_works_once_and_its_second_use_ends_the_tokens_of_the_first() {
+async fn r25_a_code_works_once_and_its_second_use_ends_the_tokens_of_the_first() {
     let mut scene = Scene::new().await;
     let code = scene.code().await;
     let first = scene.exchange(&code).await;
@@ -18,7 +18,7 @@ async fn a_code_works_once_and_its_second_use_ends_the_tokens_of_the_first() {
 }
 
 #[tokio::test]
-async fn of_many_parallel_uses_of_a_code_one_succeeds() {
+async fn r25_of_many_parallel_uses_of_a_code_one_succeeds() {
     let mut scene = Scene::new().await;
     let code = scene.code().await;
     let mut set = tokio::task::JoinSet::new();
@@ -45,7 +45,7 @@ async fn of_many_parallel_uses_of_a_code_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_code_is_bound_to_client_address_verifier_and_resource_and_each_try_uses_it_up() {
+async fn r25_a_code_is_bound_to_client_address_verifier_and_resource_and_each_try_uses_it_up() {
     let mut scene = Scene::new().await;
     let other = register(&mut scene.client, &json!({})).await["client_id"]
         .as_str()
@@ -87,7 +87,7 @@ async fn a_code_is_bound_to_client_address_verifier_and_resource_and_each_try_us
 }
 
 #[tokio::test]
-async fn a_code_expires_after_a_minute() {
+async fn r25_a_code_expires_after_a_minute() {
     let mut scene = Scene::new().await;
     let code = scene.code().await;
     scene.app.clock.advance(time::Duration::MINUTE);
@@ -95,7 +95,7 @@ async fn a_code_expires_after_a_minute() {
 }
 
 #[tokio::test]
-async fn a_malformed_request_is_named() {
+async fn r32_a_malformed_request_is_named() {
     let mut scene = Scene::new().await;
     let code = scene.code().await;
     assert_error(&scene.ask(&[]).await, 400, "invalid_request");
@@ -134,7 +134,7 @@ async fn a_malformed_request_is_named() {
 }
 
 #[tokio::test]
-async fn an_unknown_client_is_told_so_that_it_registers_again() {
+async fn r32_an_unknown_client_is_told_so_that_it_registers_again() {
     let mut scene = Scene::new().await;
     scene.client_id = "unknown".into();
     assert_error(&scene.refresh("x").await, 401, "invalid_client");
@@ -154,7 +154,7 @@ async fn an_unknown_client_is_told_so_that_it_registers_again() {
 }
 
 #[tokio::test]
-async fn a_client_with_a_secret_must_show_it_in_either_way() {
+async fn r32_a_client_with_a_secret_must_show_it_in_either_way() {
     let mut scene = Scene::new().await;
     let client = register(
         &mut scene.client,
@@ -196,7 +196,7 @@ async fn a_client_with_a_secret_must_show_it_in_either_way() {
 }
 
 #[tokio::test]
-async fn a_client_gives_its_tokens_back() {
+async fn r32_a_client_gives_its_tokens_back() {
     let mut scene = Scene::new().await;
     for kind in ["refresh_token", "access_token"] {
         let tokens = scene.tokens().await;
@@ -318,4 +318,74 @@ async fn the_command_line_gets_one_grant_per_project_and_person() {
     assert_eq!(first["client_id"], "berth-cli");
     assert_eq!(first["gid"], second["gid"]);
     assert_ne!(first["jti"], second["jti"]);
+}
+
+#[tokio::test]
+async fn the_command_line_gets_no_token_where_none_is_taken_or_allowed() {
+    let scene = Scene::new().await;
+    let owner = testing::owner(&scene.app).await;
+    for (statement, status) in [
+        (
+            "update projects set access_mode = 'public'",
+            StatusCode::CONFLICT,
+        ),
+        (
+            "update projects set access_mode = 'platform', callers = 'chosen'",
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        scene.sql(statement).await;
+        let mut db = scene.app.db.acquire().await.unwrap();
+        let project = crate::projects::find_by_name(&mut db, "hello")
+            .await
+            .unwrap()
+            .unwrap();
+        let refused = super::super::mint_for_person(&scene.app, &mut db, owner.id, &project)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.status(), status, "{refused}");
+    }
+    assert_eq!(scene.count("grants").await, 0);
+}
+
+#[tokio::test]
+async fn parallel_calls_of_the_command_line_share_one_grant() {
+    let scene = Scene::new().await;
+    let owner = testing::owner(&scene.app).await.id;
+    let mut set = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let app = scene.app.clone();
+        set.spawn(async move {
+            let mut tx = app.db.begin().await.unwrap();
+            let project = crate::projects::find_by_name(&mut tx, "hello")
+                .await
+                .unwrap()
+                .unwrap();
+            super::super::mint_for_person(&app, &mut tx, owner, &project)
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+        });
+    }
+    set.join_all().await;
+    assert_eq!(scene.count("grants").await, 1);
+}
+
+#[tokio::test]
+async fn guesses_are_limited_by_address_and_honest_bursts_are_not() {
+    let mut scene = Scene::new().await;
+    let tokens = scene.tokens().await;
+    let token = tokens["refresh_token"].as_str().unwrap().to_owned();
+    for _ in 0..599 {
+        assert_error(&scene.refresh("guess").await, 400, "invalid_grant");
+    }
+    for _ in 0..4 {
+        assert_eq!(scene.refresh(&token).await.status, StatusCode::OK);
+    }
+    assert_error(&scene.refresh("guess").await, 400, "invalid_grant");
+    let refused = scene.refresh(&token).await;
+    assert_error(&refused, 429, "temporarily_unavailable");
+    assert_eq!(refused.header("retry-after"), "60");
+    scene.app.clock.advance(time::Duration::MINUTE);
+    assert_eq!(scene.refresh(&token).await.status, StatusCode::OK);
 }

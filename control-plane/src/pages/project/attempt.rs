@@ -3,6 +3,7 @@
 use runner::protocol::{Diagnosis, Plan, Source, Timing};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 
 use crate::deployments::{Deployment, State};
@@ -119,6 +120,10 @@ pub struct Attempt {
     pub created: Moment,
     pub live: Option<Moment>,
     pub finished: Option<Moment>,
+    /// MCP sessions that its instance owns.
+    pub sessions: i64,
+    /// While it drains: who still depends on it, and until when at the latest.
+    pub drains: Option<String>,
     /// From being asked for to serving or failing.
     pub took: Option<String>,
     pub plan: Option<Plan>,
@@ -151,6 +156,8 @@ impl Attempt {
             created: Moment::new(it.created_at, now),
             live: it.live_at.map(|at| Moment::new(at, now)),
             finished: it.finished_at.map(|at| Moment::new(at, now)),
+            sessions: it.sessions,
+            drains: drains(&it),
             took: it
                 .live_at
                 .or(it.finished_at)
@@ -198,10 +205,31 @@ fn mark(it: &Deployment, timings: usize) -> String {
         it.diagnosis.is_some(),
     ];
     format!(
-        "{}-{timings}-{}",
+        "{}-{timings}-{}-{}",
         it.state.name(),
-        known.into_iter().filter(|known| *known).count()
+        known.into_iter().filter(|known| *known).count(),
+        it.sessions,
     )
+}
+
+/// `3 MCP sessions`
+pub fn sessions(count: i64) -> String {
+    match count {
+        0 => "no MCP session".to_owned(),
+        1 => "1 MCP session".to_owned(),
+        _ => format!("{count} MCP sessions"),
+    }
+}
+
+fn drains(it: &Deployment) -> Option<String> {
+    let until = it.drain_until.filter(|_| it.state == State::Draining)?;
+    let until = until
+        .format(format_description!("[hour]:[minute]"))
+        .unwrap_or_default();
+    Some(format!(
+        "Serves {}, at the latest until {until} UTC",
+        sessions(it.sessions)
+    ))
 }
 
 fn subject(it: &Deployment, upload: bool) -> String {

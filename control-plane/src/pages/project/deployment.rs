@@ -9,14 +9,14 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, sessions};
 use super::log::Log;
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
 use crate::pages::error::{PageResult, page};
-use crate::pages::view::{People, Shell};
+use crate::pages::view::{People, Shell, took};
 use crate::projects::{self, Membership};
 use crate::signin::SignedIn;
 
@@ -27,6 +27,7 @@ struct Page {
     project: Frame,
     it: Attempt,
     live_number: Option<i32>,
+    stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
     log: Log,
@@ -40,6 +41,8 @@ struct Facts {
     project: Frame,
     it: Attempt,
     live_number: Option<i32>,
+    /// Whom a promotion concerns.
+    stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
 }
@@ -59,12 +62,28 @@ impl Facts {
         Ok(Self {
             shell: Shell::new(person, "projects"),
             project: Frame::new(&app.config, member, ""),
+            stay: live
+                .as_ref()
+                .and_then(|live| stay(live, app.config.drain())),
             live_number: live.map(|live| live.number),
             can_deploy: can_deploy(&member.project, true),
             waits_for_runner: queued && runner_is_away(db, now).await?,
             it: Attempt::new(it, &people, now),
         })
     }
+}
+
+/// What becomes of the MCP sessions of the live one when another takes its place.
+fn stay(live: &Deployment, longest: std::time::Duration) -> Option<String> {
+    let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+    (live.sessions > 0).then(|| {
+        format!(
+            "{} of #{} would stay there until closed, for {} at the most.",
+            sessions(live.sessions),
+            live.number,
+            took(longest)
+        )
+    })
 }
 
 /// `?stream=build` or `?stream=instance`.
@@ -101,6 +120,7 @@ pub async fn show(
         project: facts.project,
         it: facts.it,
         live_number: facts.live_number,
+        stay: facts.stay,
         can_deploy: facts.can_deploy,
         waits_for_runner: facts.waits_for_runner,
         log,

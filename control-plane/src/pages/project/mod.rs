@@ -1,8 +1,10 @@
 //! The pages of one project.
 
+mod access;
 mod actions;
 pub mod attempt;
 mod connect;
+mod connections;
 mod delete;
 mod deployment;
 mod log;
@@ -33,8 +35,10 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/projects/{project}", get(show::show))
         .route("/projects/{project}/status", get(show::status))
+        .route("/projects/{project}/connect", get(connect::show))
         .route("/projects/{project}/deploy", post(actions::deploy))
         .route("/projects/{project}/rollback", post(actions::roll_back))
+        .route("/projects/{project}/connections", get(connections::show))
         .route(
             "/projects/{project}/variables",
             get(variables::show).post(variables::set),
@@ -50,6 +54,10 @@ pub fn router() -> Router<App> {
         .route(
             "/projects/{project}/settings",
             get(settings::show).post(settings::save),
+        )
+        .route(
+            "/projects/{project}/access",
+            get(access::show).post(access::save),
         )
         .route(
             "/projects/{project}/delete",

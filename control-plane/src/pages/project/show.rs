@@ -6,19 +6,22 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use runner::protocol::Surface;
 use sqlx::PgConnection;
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use super::attempt::{Attempt, Standing, read};
-use super::connect::Connect;
+use super::connect::{Choice, Connect};
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
+use crate::access;
 use crate::app::App;
+use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, People, Shell};
 use crate::projects::{self, Project};
 use crate::signin::SignedIn;
+use crate::usage::{self, Usage};
 
 /// Deployments on the page; who looks for older ones asks the API.
 const SHOWN: i64 = 20;
@@ -46,6 +49,8 @@ struct Show {
     deployments: Vec<Attempt>,
     waits_for_runner: bool,
     mark: String,
+    /// How much the server is called.
+    calls: Option<String>,
 }
 
 /// The part of the page that changes while a deployment is under way.
@@ -67,6 +72,7 @@ struct Facts {
     failed: Option<Deployment>,
     all: Vec<Deployment>,
     waits_for_runner: bool,
+    calls: Option<String>,
 }
 
 impl Facts {
@@ -81,6 +87,10 @@ impl Facts {
             live: deployments::find_live(db, project.id).await?,
             failed: newest.filter(|newest| newest.state == deployments::State::Failed),
             waits_for_runner: queued && runner_is_away(db, now).await?,
+            calls: calls(
+                usage::since(db, project.id, now - Duration::HOUR).await?,
+                usage::since(db, project.id, now - Duration::DAY).await?,
+            ),
             pending,
             all,
         })
@@ -99,12 +109,27 @@ impl Facts {
     }
 }
 
+/// How much is called, if anything is.
+fn calls(hour: Usage, day: Usage) -> Option<String> {
+    let errors = match day.errors {
+        0 => String::new(),
+        errors => format!(", {errors} of them failed"),
+    };
+    (day.calls > 0).then(|| {
+        format!(
+            "{} in the last hour, {} in 24 hours{errors}",
+            hour.calls, day.calls
+        )
+    })
+}
+
 /// `GET /projects/{project}`
 pub async fn show(
     State(app): State<App>,
     person: SignedIn,
     Path(name): Path<String>,
     Query(done): Query<Done>,
+    Query(choice): Query<Choice>,
 ) -> PageResult {
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
@@ -113,9 +138,12 @@ pub async fn show(
     let people = People::of(&mut db, member.project.organization_id).await?;
     let frame = Frame::new(&app.config, &member, "overview");
     let shell = Shell::new(&person, "projects").after(&done);
+    let mode = access::mode_of(&mut db, member.project.id).await?;
+    let target = Target::new(&app.config, &frame.name, mode);
+    let connect = Connect::new(&target, &frame.name, mode, &choice);
     page(
         StatusCode::OK,
-        &Show::new(shell, frame, &member.project, facts, &people, now),
+        &Show::new(shell, frame, &member.project, facts, &people, connect, now),
     )
 }
 
@@ -126,6 +154,7 @@ impl Show {
         project: &Project,
         facts: Facts,
         people: &People,
+        connect: Connect,
         now: OffsetDateTime,
     ) -> Self {
         let standing = Standing::of(
@@ -144,7 +173,7 @@ impl Show {
             label: standing.label(),
             can_deploy: can_deploy(project, !facts.all.is_empty()),
             earlier: facts.earlier().filter(|_| facts.live.is_some()),
-            connect: Connect::new(&frame.name, &frame.url),
+            connect,
             upload_command: format!("berth deploy . --project {}", frame.name),
             tools: tools::tools(&frame.name, &surface),
             extras: tools::extras(&surface),
@@ -152,6 +181,7 @@ impl Show {
             protocol: Some(surface.protocol_version).filter(|version| !version.is_empty()),
             mark: facts.mark(),
             waits_for_runner: facts.waits_for_runner,
+            calls: facts.calls,
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
             failed: facts.failed.map(attempt),

@@ -3,16 +3,20 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use edge::protocol::{Callers, HostHeader, Policy, Route, RouteSnapshot, Upstream};
-use edge::{Config, Listeners, TrustedProxies};
+use edge::protocol::{
+    ApiToken, Callers, EdgeReport, HostHeader, Policy, Route, RouteSnapshot, Upstream, User,
+};
+use edge::{Config, Listeners, Threads, Times, TrustedProxies};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
@@ -23,7 +27,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -33,6 +37,16 @@ pub const HOST: &str = "hello.apps.test";
 /// Its second host, for API tokens.
 pub const KEY_HOST: &str = "hello--key.apps.test";
 pub const RESOURCE: &str = "http://hello.apps.test/mcp";
+
+/// A person; tokens are hers unless said otherwise.
+pub const ADA: Uuid = Uuid::from_u128(0xada);
+/// Another.
+pub const EVE: Uuid = Uuid::from_u128(0xe7e);
+/// A service account.
+pub const ROBOT: Uuid = Uuid::from_u128(0x0b07);
+
+/// The organization of the project and of the service account.
+pub const ORGANIZATION: Uuid = Uuid::from_u128(0x0126);
 
 /// How long a test waits for what must happen; generous, for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -156,6 +170,66 @@ impl Server {
 pub struct Control {
     pub server: Server,
     routes: watch::Sender<RouteSnapshot>,
+    pub reports: Reports,
+}
+
+/// What edges reported.
+#[derive(Clone, Default)]
+pub struct Reports {
+    taken: Arc<Mutex<Vec<EdgeReport>>>,
+    /// The status with which reports are refused, 0 for none.
+    refused_with: Arc<AtomicU16>,
+    refused: Arc<AtomicUsize>,
+    came: Arc<Notify>,
+}
+
+impl Reports {
+    /// Waits until `find` finds something in all reports so far.
+    pub async fn until<T>(&self, find: impl Fn(&[EdgeReport]) -> Option<T>) -> T {
+        let look = async {
+            loop {
+                let came = self.came.notified();
+                if let Some(found) = find(&self.taken.lock().unwrap()) {
+                    return found;
+                }
+                came.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look)
+            .await
+            .expect("the edge reports as expected in the end")
+    }
+
+    /// Forgets the reports so far.
+    pub fn clear(&self) {
+        self.taken.lock().unwrap().clear();
+    }
+
+    /// Answers reports with `status` from now on; 0 takes them.
+    pub fn refuse_with(&self, status: u16) {
+        self.refused_with.store(status, Ordering::SeqCst);
+    }
+
+    /// Waits until one more report has been refused.
+    pub async fn until_refused(&self) {
+        let before = self.refused.load(Ordering::SeqCst);
+        self.until(|_| (self.refused.load(Ordering::SeqCst) > before).then_some(()))
+            .await;
+    }
+
+    fn answer(&self, report: &[u8]) -> Response<Body> {
+        let status = self.refused_with.load(Ordering::SeqCst);
+        if status == 0 {
+            let report = serde_json::from_slice(report).unwrap();
+            self.taken.lock().unwrap().push(report);
+        } else {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+        }
+        // One waits at most, and one that comes later finds this.
+        self.came.notify_one();
+        let status = if status == 0 { 204 } else { status };
+        Response::builder().status(status).body(full("")).unwrap()
+    }
 }
 
 impl Control {
@@ -166,12 +240,14 @@ impl Control {
 
     pub fn start_on(listener: TcpListener, routes: RouteSnapshot) -> Self {
         let (sender, receiver) = watch::channel(routes);
+        let reports = Reports::default();
+        let taking = reports.clone();
         let server = Server::on(listener, move |stream| {
-            let receiver = receiver.clone();
+            let (receiver, taking) = (receiver.clone(), taking.clone());
             async move {
                 let service = service_fn(move |request| {
-                    let receiver = receiver.clone();
-                    async move { Ok::<_, Infallible>(control_answer(request, receiver).await) }
+                    let (receiver, taking) = (receiver.clone(), taking.clone());
+                    async move { Ok::<_, Infallible>(control_answer(request, receiver, &taking).await) }
                 });
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
@@ -181,6 +257,7 @@ impl Control {
         Self {
             server,
             routes: sender,
+            reports,
         }
     }
 
@@ -196,6 +273,7 @@ impl Control {
 async fn control_answer(
     request: Request<Incoming>,
     mut routes: watch::Receiver<RouteSnapshot>,
+    reports: &Reports,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if path == "/internal/edge/routes" {
@@ -203,15 +281,22 @@ async fn control_answer(
         let after: i64 = request.uri().query().unwrap()["after=".len()..]
             .parse()
             .unwrap();
-        let routes = routes
+        let Ok(routes) = routes
             .wait_for(|routes| routes.version != after)
             .await
-            .unwrap()
-            .clone();
+            .map(|routes| routes.clone())
+        else {
+            // The test is over.
+            return Response::builder().status(204).body(full("")).unwrap();
+        };
         return Response::new(full(serde_json::to_vec(&routes).unwrap()));
     }
     let headers = request.headers().clone();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if path == "/internal/edge/reports" {
+        assert_eq!(headers["authorization"], "Bearer role-token");
+        return reports.answer(&body);
+    }
     let text = |name: &str| {
         headers
             .get(name)
@@ -257,6 +342,16 @@ impl Edge {
         url: &str,
         proxies: &[&str],
     ) -> Self {
+        Self::start_timed(control, data, url, proxies, Times::default()).await
+    }
+
+    pub async fn start_timed(
+        control: SocketAddr,
+        data: &Path,
+        url: &str,
+        proxies: &[&str],
+        times: Times,
+    ) -> Self {
         let config = Config {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             public_url: url.parse().unwrap(),
@@ -268,11 +363,16 @@ impl Edge {
             proxies: TrustedProxies {
                 trusted_proxies: proxies.iter().map(|net| net.parse().unwrap()).collect(),
             },
+            // Tests count connections to instances, which each thread keeps for itself.
+            threads: Threads {
+                edge_threads: Some(1),
+            },
         };
         let listeners = Listeners::bind(&config.listen).await.unwrap();
         let address = listeners.addresses().unwrap()[0];
         let shutdown = CancellationToken::new();
-        let running = TaskTracker::new().spawn(edge::run_on(listeners, config, shutdown.clone()));
+        let running =
+            TaskTracker::new().spawn(edge::run_with(listeners, config, times, shutdown.clone()));
         Self {
             address,
             shutdown,
@@ -293,12 +393,17 @@ impl Edge {
 
     /// Sends `request` on a connection of its own; the answer's body is still to come.
     pub async fn open(&self, request: Request<Body>) -> Response<Incoming> {
+        self.try_open(request).await.unwrap()
+    }
+
+    /// [`Edge::open`] where no answer may come.
+    pub async fn try_open(&self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
         TaskTracker::new().spawn(connection);
-        sender.send_request(request).await.unwrap()
+        sender.send_request(request).await
     }
 
     /// Opens a connection and writes `text` on it.
@@ -388,6 +493,7 @@ pub fn route(policy: Policy, live: Option<Upstream>) -> Route {
         host: HOST.to_owned(),
         key_host: KEY_HOST.to_owned(),
         project: Uuid::from_u128(100),
+        organization: ORGANIZATION,
         project_name: "hello".to_owned(),
         resource: RESOURCE.to_owned(),
         policy,
@@ -403,9 +509,39 @@ pub fn snapshot(keys: Value, routes: Vec<Route>) -> RouteSnapshot {
         issuer: ISSUER.to_owned(),
         keys,
         revoked_grants: Vec::new(),
-        users: Vec::new(),
+        users: vec![
+            user(ADA, Some("ada@example.com")),
+            user(EVE, Some("eve@example.com")),
+            User {
+                organization: Some(ORGANIZATION),
+                ..user(ROBOT, None)
+            },
+        ],
         api_tokens: Vec::new(),
         routes,
+    }
+}
+
+pub fn user(id: Uuid, email: Option<&str>) -> User {
+    User {
+        id,
+        email: email.map(str::to_owned),
+        organization: None,
+    }
+}
+
+/// Ada's API token `token`, good for every project and without an end.
+pub fn api_token(token: &str) -> ApiToken {
+    let hash = digest(&SHA256, token.as_bytes());
+    ApiToken {
+        id: Uuid::from_u128(0x70),
+        hash: hash
+            .as_ref()
+            .iter()
+            .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")),
+        user: ADA,
+        projects: None,
+        expires_at: None,
     }
 }
 
@@ -427,12 +563,17 @@ pub struct World {
 
 impl World {
     pub async fn new(policy: Policy, live: Option<&Server>) -> Self {
+        Self::timed(policy, live, Times::default()).await
+    }
+
+    pub async fn timed(policy: Policy, live: Option<&Server>, times: Times) -> Self {
         let signer = Arc::new(Signer::new("k1"));
         let live = live.map(|server| upstream(1, server.address));
         let routes = snapshot(signer.keys(), vec![route(policy, live)]);
         let control = Control::start(routes).await;
         let data = tempfile::tempdir().unwrap();
-        let edge = Edge::start(control.server.address, data.path()).await;
+        let (address, url) = (control.server.address, "http://berth.test");
+        let edge = Edge::start_timed(address, data.path(), url, &[], times).await;
         Self {
             edge,
             control,
@@ -487,7 +628,7 @@ impl Signer {
 
     pub fn token_of_type(&self, typ: &str, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = json!({
-            "iss": ISSUER, "aud": RESOURCE, "sub": "ada", "client_id": "claude",
+            "iss": ISSUER, "aud": RESOURCE, "sub": ADA, "client_id": "claude",
             "scope": "mcp offline_access", "gid": Uuid::from_u128(9), "pid": Uuid::from_u128(100), "jti": "1",
             "iat": now(), "exp": now() + 3600,
         });
@@ -512,6 +653,17 @@ pub fn now() -> u64 {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
         .as_secs()
+}
+
+/// The values of a header that [`Server::echo`] was sent.
+pub fn header_values<'a>(said: &'a Value, name: &str) -> Vec<&'a str> {
+    said["headers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pair| pair[0] == name)
+        .map(|pair| pair[1].as_str().unwrap())
+        .collect()
 }
 
 /// [`call`] with a token.
