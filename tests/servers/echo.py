@@ -11,6 +11,7 @@ import os
 import secrets
 
 GATES = {}
+HANGING = []
 DISCONNECTED = []
 SESSIONS = set()
 INSTANCE = secrets.token_hex(8)
@@ -135,6 +136,7 @@ async def open_gate(answer, name):
 async def hang(answer, name):
     """Says nothing until the client is gone."""
     await answer.body()
+    HANGING.append(name)
     await answer.disconnect()
     DISCONNECTED.append(name)
 
@@ -146,6 +148,10 @@ async def stream(answer, name):
     await answer.send(b": here\n\n", more=True)
     await answer.disconnect()
     DISCONNECTED.append(name)
+
+
+async def hanging(answer, _):
+    await answer.json(HANGING)
 
 
 async def disconnected(answer, _):
@@ -207,6 +213,7 @@ BEHAVIOURS = {
     "open": open_gate,
     "hang": hang,
     "stream": stream,
+    "hanging": hanging,
     "disconnected": disconnected,
     "crash": crash,
     "die": die,

@@ -135,12 +135,17 @@ fn r03() -> Result<()> {
 
 fn r05() -> Result<()> {
     let echo = echo()?;
-    let gone = |name: &str| {
-        wait::until("the server to notice that the client left", SOON, || {
-            let left: Vec<String> = echo.post("disconnected").send()?.json()?;
-            Ok(left.iter().any(|known| known == name).then_some(()))
-        })
+    let listed = |list: &str, name: &str| {
+        wait::until(
+            &format!("the server to list {name} as {list}"),
+            SOON,
+            || {
+                let names: Vec<String> = echo.post(list).send()?.json()?;
+                Ok(names.iter().any(|known| known == name).then_some(()))
+            },
+        )
     };
+    let gone = |name: &str| listed("disconnected", name);
     // In the middle of a stream.
     let mut stream = echo
         .request(Method::GET, "/mcp", "stream:r05-stream")
@@ -152,6 +157,7 @@ fn r05() -> Result<()> {
     // Before there was any answer.
     let mut silent = raw(&echo, "hang:r05-silent", "")?;
     silent.flush()?;
+    listed("hanging", "r05-silent")?;
     silent.shutdown(std::net::Shutdown::Both)?;
     drop(silent);
     gone("r05-silent")?;

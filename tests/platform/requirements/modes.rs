@@ -89,7 +89,8 @@ fn r31() -> Result<()> {
     let refused = |path: &str| -> Result<()> {
         let app = App::known(&platform, &documents.url(path))?;
         let answer = app.look(&app.authorize_url("documented", &[])?)?;
-        ensure!(answer.status() == 400, "{path}: {answer:?}");
+        let status = answer.status();
+        ensure!(status == 400, "{path}: {status}: {}", answer.text()?);
         Ok(())
     };
     for (path, changed) in [
@@ -102,7 +103,6 @@ fn r31() -> Result<()> {
             "/secret-method.json",
             json!({ "token_endpoint_auth_method": "client_secret_basic" }),
         ),
-        ("/no-redirects.json", json!({ "redirect_uris": [] })),
         (
             "/bad-redirect.json",
             json!({ "redirect_uris": ["javascript:alert(1)"] }),
@@ -115,13 +115,8 @@ fn r31() -> Result<()> {
         documents.put(path, &document)?;
         refused(path)?;
     }
-    for path in [
-        "/missing.json",
-        "/redirect.json",
-        "/not-json.html",
-        "/huge.json",
-        "/slow.json",
-    ] {
+    // One address may cause ten fetches a minute; the fetcher's own tests hold every other case.
+    for path in ["/redirect.json", "/huge.json", "/slow.json"] {
         refused(path)?;
     }
     // Names that lead inside are not asked at all: nothing there may be reached.
