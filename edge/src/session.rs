@@ -409,11 +409,12 @@ mod tests {
         assert!(before.take_changed());
         assert!(!before.take_changed());
         let now = Instant::now();
-        for kept in before.keep(now + Duration::from_mins(4)) {
+        for kept in before.keep(now + Duration::from_mins(1)) {
             after.restore(kept, now);
         }
         assert_eq!(live(&after, now), HashMap::from([(deployment, 1)]));
-        assert_eq!(live(&after, now + Duration::from_mins(2)), HashMap::new());
+        let late = now + LIVE - Duration::from_secs(30);
+        assert_eq!(live(&after, late), HashMap::new());
         assert_eq!(after.find("s", &None), Owner::Foreign);
         assert_eq!(after.find("s", &ada), Owner::Deployment(deployment));
         assert_eq!(before.keep(now + IDLE + Duration::from_secs(1)), []);
