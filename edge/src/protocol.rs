@@ -140,8 +140,9 @@ pub enum HostHeader {
     /// The public one.
     #[default]
     Public,
-    /// `localhost:<its port>`, and no `Origin`: for a server that refuses unknown hosts itself. The
-    /// edge has checked both. A redirect to that host is given back the public one.
+    /// `localhost:<its port>`, and no `Origin` where the edge has checked it: for a server that
+    /// refuses unknown hosts itself. An `Origin` that nobody has checked stays, for the server to
+    /// judge. A redirect to that host is given back the public one.
     Localhost,
 }
 

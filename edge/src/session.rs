@@ -413,7 +413,7 @@ mod tests {
             after.restore(kept, now);
         }
         assert_eq!(live(&after, now), HashMap::from([(deployment, 1)]));
-        let late = now + LIVE - Duration::from_secs(30);
+        let late = now + LIVE.saturating_sub(Duration::from_secs(30));
         assert_eq!(live(&after, late), HashMap::new());
         assert_eq!(after.find("s", &None), Owner::Foreign);
         assert_eq!(after.find("s", &ada), Owner::Deployment(deployment));

@@ -1,7 +1,7 @@
 //! The calls that were passed to instances, until the next report.
 //!
 //! Writing one down costs a lock that nobody else wants and a slot that is there already: each
-//! worker thread has a shard of its own, and the reporter takes what is in it.
+//! worker thread has a shard, on most machines its own, and the reporter takes what is in it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -41,14 +41,6 @@ pub async fn create(
             .into());
         }
     }
-    if !access::may_call(&mut tx, caller.user.id, project.id).await? {
-        return Err(Error::Forbidden(format!(
-            "You may look at {0} but not call it; ask an owner of the organization to allow you \
-             under Access of {0}.",
-            project.name
-        ))
-        .into());
-    }
     let token = oauth::mint_for_person(&app, &mut tx, caller.user.id, &project).await?;
     tx.commit().await?;
     let body = json!({

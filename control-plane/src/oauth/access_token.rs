@@ -104,7 +104,7 @@ pub async fn mint_for_person(
     }
     if !access::may_call(db, user, project.id).await? {
         return Err(Error::Forbidden(format!(
-            "You may see {} but not call it; ask an owner of its organization to add you to its callers.",
+            "You may look at {0} but not call it; ask an owner of the organization to allow you under Access of {0}.",
             project.name
         )));
     }
