@@ -10,6 +10,7 @@ use crate::access::{Access, Passing, Rules, is_mcp_path, may_mean_mcp_path};
 use crate::auth::{self, Denied, LEEWAY};
 use crate::body::UpstreamBody;
 use crate::caller::{API_TOKEN_PREFIX, Caller, Credential};
+use crate::client::Client;
 use crate::cors;
 use crate::error::Refusal;
 use crate::headers;
@@ -18,10 +19,8 @@ use crate::session::{self, OpenStream, Owner, Principal};
 use crate::site::{Door, Site};
 use crate::target::Target;
 
-const MCP_SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-/// The same for servers that, CGI-like, cannot tell an underscore from a dash.
-const LIKE_MCP_SESSION_ID: [&str; 3] = ["mcp_session_id", "mcp_session-id", "mcp-session_id"];
-
+const SESSION_ID: &str = "mcp-session-id";
+const MCP_SESSION_ID: HeaderName = HeaderName::from_static(SESSION_ID);
 /// What is known of a request before it is passed on.
 pub(crate) struct Call {
     pub(crate) passing: Passing,
@@ -35,7 +34,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// Checks path, origin and token, and finds the session.
-    pub(crate) fn admit(site: &Site, parts: &Parts) -> Result<Self, Refusal> {
+    pub(crate) fn admit(site: &Site, client: &Client, parts: &Parts) -> Result<Self, Refusal> {
         let path = parts.uri.path();
         let Some(passing) = site.passing(path) else {
             return Err(not_served(site));
@@ -45,7 +44,7 @@ impl Call {
         }
         let caller = match &*site.access {
             Access::Platform(rules) if passing == Passing::Checked => {
-                Some(identify(site, rules, parts)?)
+                Some(identify(site, client, rules, parts)?)
             }
             _ => None,
         };
@@ -143,13 +142,25 @@ fn names_one_session(parts: &Parts) -> bool {
     let mut ids = parts.headers.get_all(MCP_SESSION_ID).iter();
     let id = ids.next();
     let is_alone = ids.next().is_none()
-        && !LIKE_MCP_SESSION_ID
-            .iter()
-            .any(|name| parts.headers.contains_key(*name));
+        && !parts
+            .headers
+            .keys()
+            .any(|name| is_underscored_session_id(name.as_str()));
     if !is_alone || id.is_some_and(|id| id.to_str().is_err()) {
         return false;
     }
     !is_post_of_sse(parts) || (id.is_none() && parts.uri.query().is_none_or(session::is_named_once))
+}
+
+/// Whether servers that, CGI-like, cannot tell an underscore from a dash take a header for the one
+/// that names the MCP session; lower-case name.
+fn is_underscored_session_id(name: &str) -> bool {
+    name.len() == SESSION_ID.len()
+        && name.contains('_')
+        && name
+            .bytes()
+            .zip(SESSION_ID.bytes())
+            .all(|(byte, known)| byte == known || (byte, known) == (b'_', b'-'))
 }
 
 /// Whether the edge keeps web pages of unknown origins from a path, and lets those of known ones read
@@ -164,7 +175,12 @@ pub(crate) fn keeps_pages_off(passing: Passing, path: &str) -> bool {
 }
 
 /// Finds out who calls, and whether they may.
-fn identify(site: &Site, rules: &Rules, parts: &Parts) -> Result<Arc<Caller>, Refusal> {
+fn identify(
+    site: &Site,
+    client: &Client,
+    rules: &Rules,
+    parts: &Parts,
+) -> Result<Arc<Caller>, Refusal> {
     let refuse = |denied| challenge(site, parts.uri.path(), denied);
     let bearer = auth::bearer_token(&parts.headers).map_err(refuse)?;
     let directory = &site.directory;
@@ -173,7 +189,7 @@ fn identify(site: &Site, rules: &Rules, parts: &Parts) -> Result<Arc<Caller>, Re
     } else if site.door == Door::Keys {
         None
     } else {
-        directory.verifier.verify(bearer)
+        client.shown.verify(&directory.verifier, bearer)
     };
     let caller = caller.ok_or_else(|| refuse(Denied::Invalid))?;
     match judge(&caller, site, rules) {

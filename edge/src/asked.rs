@@ -51,10 +51,14 @@ impl Asked {
         };
         let headers = &mut parts.headers;
         headers.reserve(MOST_ADDED);
-        headers::forward_request(headers, origin);
+        headers::forward_request(headers, origin, |name| {
+            headers::is_credential(name, call.passing)
+        });
+        if matches!(call.passing, Passing::Public | Passing::Tenant) {
+            headers::strip_api_token(headers);
+        }
         let checked = target.local_host.is_some() && cors::is_allowed(headers, &site.origins);
         headers::tell_host(headers, site, target, checked);
-        headers::strip_credentials(headers, call.passing);
         if let (Some(caller), Access::Platform(rules)) = (&call.caller, &*site.access) {
             edge.identity.introduce(caller, rules, site, headers);
         }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::alarm::Alarm;
+use crate::auth::Shown;
 use crate::headers::{Origin, X_FORWARDED_FOR, X_FORWARDED_PROTO, is_event_stream};
 use crate::limit::Kind;
 
@@ -17,6 +19,10 @@ pub(crate) struct Client {
     is_proxy: bool,
     /// Whether it only listens to a stream of events at the moment.
     listens: AtomicBool,
+    /// The token that came last.
+    pub(crate) shown: Shown,
+    /// Ends the wait for the instance that answers.
+    pub(crate) alarm: Alarm,
 }
 
 impl Client {
@@ -27,6 +33,8 @@ impl Client {
             address: header(peer),
             is_proxy: proxies.iter().any(|network| network.contains(&peer)),
             listens: AtomicBool::new(false),
+            shown: Shown::default(),
+            alarm: Alarm::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use crate::body::ResponseBody;
 use crate::client::Client;
 use crate::error::{self, Refusal};
-use crate::forward::{self, Ready};
+use crate::forward::{self, Limits, Ready};
 use crate::headers;
 use crate::limit::Kind;
 use crate::server::Edge;
@@ -54,7 +54,7 @@ pub(crate) async fn answer(
         ));
     }
     let origin = client.origin(&parts.headers, edge.scheme);
-    headers::forward_request(&mut parts.headers, origin);
+    headers::forward_request(&mut parts.headers, origin, |_| false);
     let ready = match Ready::get(&edge.control).await {
         Ok(ready) => ready,
         Err(error) => {
@@ -66,7 +66,12 @@ pub(crate) async fn answer(
             .retry_after(5));
         }
     };
-    let (answer, _) = forward::send(&edge.control, ready, parts, body, NO_LIMIT, FIRST_BYTE).await;
+    let limits = Limits {
+        body: NO_LIMIT,
+        first_byte: FIRST_BYTE,
+        alarm: &client.alarm,
+    };
+    let (answer, _) = forward::send(&edge.control, ready, parts, body, limits).await;
     match answer {
         Ok(mut response) => {
             headers::strip_hop_by_hop(response.headers_mut());

@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::body::{RequestBody, Seen, UpstreamBody};
 use crate::framing;
 use crate::pool::{Connection, Pool};
@@ -65,15 +65,24 @@ impl Ready {
     }
 }
 
-/// Sends the request and waits at most `first_byte` for the head of the answer. Also gives what
-/// was seen of the request's body, for an error that carries the request's id.
+/// What a request may take.
+#[derive(Debug)]
+pub(crate) struct Limits<'a> {
+    /// Bytes of its body.
+    pub(crate) body: u64,
+    /// How long the head of the answer is waited for, and by which timer.
+    pub(crate) first_byte: Duration,
+    pub(crate) alarm: &'a Alarm,
+}
+
+/// Sends the request and waits for the head of the answer, within `limits`. Also gives what was seen
+/// of the request's body, for an error that carries the request's id.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     ready: Ready,
     mut parts: Parts,
     body: Incoming,
-    limit: u64,
-    first_byte: Duration,
+    limits: Limits<'_>,
 ) -> (Result<Response<UpstreamBody>, Failure>, Arc<Seen>) {
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -83,26 +92,27 @@ pub(crate) async fn send(
         let chunked = HeaderValue::from_static("chunked");
         parts.headers.insert(TRANSFER_ENCODING, chunked);
     }
-    let (body, seen) = RequestBody::new(body, limit);
+    let (body, seen) = RequestBody::new(body, limits.body);
     let request = Request::from_parts(parts, body);
-    let answer = match timeout(first_byte, exchange(pool, ready, request)).await {
-        Ok(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+    let exchanged = exchange(pool, ready, request);
+    let answer = match limits.alarm.within(limits.first_byte, exchanged).await {
+        Some(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Switched)
         }
-        Ok(Ok((response, _))) if framing::is_ambiguous(response.headers()) => {
+        Some(Ok((response, _))) if framing::is_ambiguous(response.headers()) => {
             Err(Failure::Ambiguous)
         }
-        Ok(Ok((response, connection))) => Ok(response.map(|body| {
+        Some(Ok((response, connection))) => Ok(response.map(|body| {
             let mut body = UpstreamBody::new(body, connection);
             if !seen.ended() {
                 body.detach();
             }
             body
         })),
-        Ok(Err(_)) if seen.too_large() => Err(Failure::TooLarge),
-        Ok(Err(_)) if seen.broken() => Err(Failure::Unread),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(Failure::TimedOut(first_byte)),
+        Some(Err(_)) if seen.too_large() => Err(Failure::TooLarge),
+        Some(Err(_)) if seen.broken() => Err(Failure::Unread),
+        Some(Err(failure)) => Err(failure),
+        None => Err(Failure::TimedOut(limits.first_byte)),
     };
     (answer, seen)
 }

@@ -1,9 +1,8 @@
 //! Which headers may pass, and which the edge sets. Header maps are edited in place.
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE,
-    EXPECT, Entry, HOST, LOCATION, ORIGIN, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, Entry, HOST,
+    LOCATION, ORIGIN, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -12,14 +11,7 @@ use crate::caller::API_TOKEN_PREFIX;
 use crate::site::{Door, Site};
 use crate::target::Target;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const ALT_SVC: HeaderName = HeaderName::from_static("alt-svc");
-const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
-const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// With it a server would have an nginx in front answer with the operator's files.
-const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const BERTH_DEPLOYMENT: HeaderName = HeaderName::from_static("berth-deployment");
@@ -34,45 +26,44 @@ pub(crate) struct Origin {
     pub(crate) scheme: &'static str,
 }
 
-/// Removes what must not pass in a request and sets the forwarding headers.
-pub(crate) fn forward_request(headers: &mut HeaderMap, origin: Origin) {
-    // Taken first: a request may name it in Connection.
+/// Removes what must not pass in a request, with the headers whose lower-case names `withheld` picks,
+/// and sets the forwarding headers.
+pub(crate) fn forward_request(
+    headers: &mut HeaderMap,
+    origin: Origin,
+    withheld: impl Fn(&str) -> bool,
+) {
+    // Kept: a request may name it in Connection.
     let host = headers.get(HOST).cloned();
-    strip_hop_by_hop(headers);
-    headers.remove(EXPECT);
-    let forged: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_set_by_proxies(name.as_str()))
-        .cloned()
-        .collect();
-    for name in forged {
-        headers.remove(name);
-    }
+    remove_named_by_connection(headers);
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || name == "expect" || is_set_by_proxies(name) || withheld(name)
+    });
     headers.insert(X_FORWARDED_FOR, origin.address);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     if let Some(host) = host {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-        headers.insert(HOST, host);
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, host.clone());
+        }
+        headers.insert(X_FORWARDED_HOST, host);
     }
 }
 
-/// Removes the credentials that are the platform's and not the project's.
-pub(crate) fn strip_credentials(headers: &mut HeaderMap, passing: Passing) {
+/// Whether a request's header carries what is the platform's to check and not the project's to see;
+/// lower-case name.
+pub(crate) fn is_credential(name: &str, passing: Passing) -> bool {
     match passing {
-        Passing::Checked => {
-            headers.remove(AUTHORIZATION);
-            headers.remove(COOKIE);
-        }
+        Passing::Checked => matches!(name, "authorization" | "cookie"),
         // A client may send its token wherever it goes; cookies here are those that the server set.
-        Passing::PublicPath => {
-            headers.remove(AUTHORIZATION);
-        }
-        Passing::Public | Passing::Tenant => {
-            // It may be good for the whole platform, and came here by mistake.
-            if headers.get_all(AUTHORIZATION).iter().any(is_api_token) {
-                headers.remove(AUTHORIZATION);
-            }
-        }
+        Passing::PublicPath => name == "authorization",
+        Passing::Public | Passing::Tenant => false,
+    }
+}
+
+/// Removes an API token of the platform: it may be good for all of it, and came here by mistake.
+pub(crate) fn strip_api_token(headers: &mut HeaderMap) {
+    if headers.get_all(AUTHORIZATION).iter().any(is_api_token) {
+        headers.remove(AUTHORIZATION);
     }
 }
 
@@ -109,27 +100,49 @@ pub(crate) fn tell_host(headers: &mut HeaderMap, site: &Site, target: &Target, c
 /// Removes the headers of one connection: the fixed ones and those that `Connection` names
 /// (RFC 9110 section 7.6.1).
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
+    remove_named_by_connection(headers);
+    remove_where(headers, is_hop_by_hop);
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
     }
-    for name in [
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ] {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Whether it belongs to one connection whatever `Connection` says; lower-case name.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Removes the headers whose lower-case names `goes` picks. Most messages have none of them: one
+/// look at each name costs less than a search for each that might be there.
+fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    let going: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| goes(name.as_str()))
+        .cloned()
+        .collect();
+    for name in going {
         headers.remove(name);
     }
 }
@@ -154,27 +167,15 @@ fn is_set_by_proxies(name: &str) -> bool {
 /// Edits the head of a project's response: what would reach beyond the project goes, what proves
 /// the served version comes.
 pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, passing: Passing) {
-    strip_hop_by_hop(headers);
-    for name in [
-        STRICT_TRANSPORT_SECURITY,
-        ALT_SVC,
-        CLEAR_SITE_DATA,
-        SERVICE_WORKER_ALLOWED,
-        X_ACCEL_REDIRECT,
-    ] {
-        headers.remove(name);
-    }
-    match passing {
-        Passing::Checked => {
-            headers.remove(SET_COOKIE);
-            confine_page(headers);
-            keep_from_caches(headers);
-        }
-        Passing::PublicPath | Passing::Public | Passing::Tenant => keep_cookies_home(headers),
-    }
-    if matches!(passing, Passing::Checked | Passing::PublicPath) {
-        // Only the platform may send a client to an authorization server.
-        headers.remove(WWW_AUTHENTICATE);
+    remove_named_by_connection(headers);
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || reaches_beyond(name) || is_withheld(name, passing)
+    });
+    if passing == Passing::Checked {
+        confine_page(headers);
+        keep_from_caches(headers);
+    } else {
+        keep_cookies_home(headers);
     }
     if passing != Passing::Tenant {
         if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
@@ -184,6 +185,39 @@ pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, passing
     }
     headers.insert(BERTH_DEPLOYMENT, target.deployment_header.clone());
     headers.insert(BERTH_COMMIT, target.commit_header.clone());
+}
+
+/// Whether an answer's header would have an effect on other hosts, on the whole browser or on a
+/// proxy in front; lower-case name.
+fn reaches_beyond(name: &str) -> bool {
+    matches!(
+        name,
+        "strict-transport-security"
+            | "alt-svc"
+            | "clear-site-data"
+            | "service-worker-allowed"
+            // With these a server would have a proxy in front answer with the operator's files
+            // (nginx, Apache and lighttpd).
+            | "x-accel-redirect"
+            | "x-sendfile"
+    )
+}
+
+/// Whether an answer's header is the platform's to send where the request passed by this right;
+/// lower-case name.
+fn is_withheld(name: &str, passing: Passing) -> bool {
+    match passing {
+        // Headers that some caches put above `Cache-Control` (RFC 9213; nginx, Varnish) go as well.
+        Passing::Checked => {
+            matches!(
+                name,
+                "set-cookie" | "www-authenticate" | "surrogate-control" | "x-accel-expires"
+            ) || name.ends_with("cdn-cache-control")
+        }
+        // Only the platform may send a client to an authorization server.
+        Passing::PublicPath => name == "www-authenticate",
+        Passing::Public | Passing::Tenant => false,
+    }
 }
 
 /// A page in answer to a call is nobody's to open: it may run and submit nothing.
@@ -206,21 +240,8 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Forbids every cache to keep an answer that was given to a token's owner, whatever the server
-/// said: caches serve one URL's answer to all. Headers that some caches put above `Cache-Control`
-/// go (RFC 9213; nginx, Varnish).
+/// said: caches serve one URL's answer to all.
 fn keep_from_caches(headers: &mut HeaderMap) {
-    let overriding: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.ends_with("cdn-cache-control")
-                || matches!(name, "surrogate-control" | "x-accel-expires")
-        })
-        .cloned()
-        .collect();
-    for name in overriding {
-        headers.remove(name);
-    }
     // A proxy that compresses a stream holds its events back.
     let value = if is_event_stream(headers) {
         "no-store, no-transform"
@@ -322,6 +343,7 @@ mod tests {
                 address: HeaderValue::from_static("1.2.3.4"),
                 scheme: "https",
             },
+            |name| is_credential(name, Passing::Tenant),
         );
         let mut left: Vec<String> = headers
             .iter()

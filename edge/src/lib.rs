@@ -17,6 +17,7 @@
 
 mod access;
 mod admit;
+mod alarm;
 mod asked;
 mod auth;
 mod body;

@@ -146,10 +146,11 @@ impl Pool {
     }
 
     fn keep(&self, sender: SendRequest<RequestBody>, driver: Driver) {
+        let now = Instant::now();
         let mut idle = self.lock();
         while idle
             .front()
-            .is_some_and(|oldest| oldest.since.elapsed() > IDLE)
+            .is_some_and(|oldest| now.duration_since(oldest.since) > IDLE)
         {
             idle.pop_front();
         }
@@ -157,7 +158,7 @@ impl Pool {
             idle.push_back(Idle {
                 sender,
                 driver,
-                since: Instant::now(),
+                since: now,
             });
         }
     }

@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::cors;
 use crate::error::{self, Refusal};
-use crate::forward::{self, Failure};
+use crate::forward::{self, Failure, Limits};
 use crate::headers;
 use crate::limit::{Kind, MAX_BODY, Permit};
 use crate::metadata;
@@ -77,7 +77,7 @@ async fn call(
     body: Incoming,
 ) -> Response<ResponseBody> {
     let began = Instant::now();
-    let (permit, reached) = match enter(edge, Arc::clone(&site), &parts, &body).await {
+    let (permit, reached) = match enter(edge, client, Arc::clone(&site), &parts, &body).await {
         Ok(entered) => entered,
         Err(refusal) => {
             if let Some(step) = refusal.step {
@@ -100,9 +100,12 @@ async fn call(
     }
     let kind = kind(&parts);
     let asked = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
-    let first_byte = edge.times.first_byte;
-    let (answer, seen) =
-        forward::send(&target.pool, ready, parts, body, MAX_BODY, first_byte).await;
+    let limits = Limits {
+        body: MAX_BODY,
+        first_byte: edge.times.first_byte,
+        alarm: &client.alarm,
+    };
+    let (answer, seen) = forward::send(&target.pool, ready, parts, body, limits).await;
     let mut response = match answer {
         Ok(response) => response,
         Err(failure) => {
@@ -138,6 +141,7 @@ async fn call(
 /// Lets a request in: its caller, a place among the project's requests, and an instance.
 async fn enter(
     edge: &Edge,
+    client: &Client,
     site: Arc<Site>,
     parts: &Parts,
     body: &Incoming,
@@ -145,7 +149,7 @@ async fn enter(
     if body.size_hint().lower() > MAX_BODY {
         return Err(Refusal::too_large());
     }
-    let call = Call::admit(&site, parts)?;
+    let call = Call::admit(&site, client, parts)?;
     let kind = match call.passing {
         Passing::PublicPath => Kind::Open,
         Passing::Checked | Passing::Public | Passing::Tenant => kind(parts),
@@ -157,7 +161,7 @@ async fn enter(
         )
         .retry_after(1)
     })?;
-    let reached = reach::reach(edge, site, call, parts).await?;
+    let reached = reach::reach(edge, client, site, call, parts).await?;
     Ok((permit, reached))
 }
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::admit::{Call, session_id};
+use crate::client::Client;
 use crate::error::Refusal;
 use crate::forward::Ready;
 use crate::host;
@@ -35,23 +36,15 @@ pub(crate) struct Reached {
 /// be reached. Each attempt goes by the routes of its moment.
 pub(crate) async fn reach(
     edge: &Edge,
+    client: &Client,
     mut site: Arc<Site>,
     mut call: Call,
     parts: &Parts,
 ) -> Result<Reached, Refusal> {
     let began = Instant::now();
     let mut held = None;
+    let mut seen = Some(site.version);
     loop {
-        // Before the lookup: a change between the two is seen once more, rather than missed.
-        let seen = edge.routes.version();
-        if let Some(now) = current(edge, parts)
-            && !Arc::ptr_eq(&now, &site)
-        {
-            // Another policy, a withdrawn grant, another project of this name: who was let in by
-            // the routes before may not be by these.
-            call = Call::admit(&now, parts)?;
-            site = now;
-        }
         let known = |refusal: Refusal| refusal.caller(call.caller.clone());
         let target = Arc::clone(choose(&site, &call.owner, parts).map_err(known)?);
         // Before the connection: who has been sent to an instance depends on it.
@@ -84,6 +77,16 @@ pub(crate) async fn reach(
         }
         if error.is_some() {
             edge.routes.changed(seen, RETRY).await;
+        }
+        // Before the lookup: a change between the two is seen once more, rather than missed.
+        seen = edge.routes.version();
+        if let Some(now) = current(edge, parts)
+            && !Arc::ptr_eq(&now, &site)
+        {
+            // Another policy, a withdrawn grant, another project of this name: who was let in by
+            // the routes before may not be by these.
+            call = Call::admit(&now, client, parts)?;
+            site = now;
         }
     }
 }

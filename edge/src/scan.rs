@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// Longest line of a head, in bytes: as long as a whole head may be (`server::MAX_HEAD`).
 const MAX_LINE: usize = 64 * 1024;
 
@@ -109,7 +111,7 @@ impl Scanner {
     /// Takes a line; `None` where it is longer than `longest` or holds a carriage return that is
     /// not part of its end, or ends without one (RFC 9112 section 2.2).
     fn line<'a>(&mut self, rest: &'a [u8], longest: usize) -> Option<Line<'a>> {
-        let end = rest.iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', rest);
         let here = &rest[..end.unwrap_or(rest.len())];
         if self.line.len() + here.len() > longest {
             return None;
@@ -126,7 +128,9 @@ impl Scanner {
             line.pop_if(|last| *last == b'\r')?;
             Cow::Owned(line)
         };
-        (!text.contains(&b'\r')).then_some(Line::Whole(text, end + 1))
+        memchr(b'\r', &text)
+            .is_none()
+            .then_some(Line::Whole(text, end + 1))
     }
 
     /// Takes one line of a head; gives the bytes used, or `None` if it must not be served.

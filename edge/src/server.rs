@@ -12,13 +12,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::alarm::OneTimer;
 use crate::body::ResponseBody;
 use crate::client::Client;
 use crate::connections::{self, Connections};
@@ -367,7 +368,7 @@ async fn serve(
     let ended = {
         let mut connection = pin!(
             http1::Builder::new()
-                .timer(TokioTimer::new())
+                .timer(OneTimer::default())
                 .header_read_timeout(IDLE)
                 .max_header_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(checked), service)

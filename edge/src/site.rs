@@ -22,6 +22,8 @@ use crate::target::Target;
 /// One of a project's hosts as of one snapshot.
 #[derive(Debug)]
 pub(crate) struct Site {
+    /// The snapshot's.
+    pub(crate) version: i64,
     /// What outlives snapshots.
     pub(crate) project: Arc<Project>,
     pub(crate) door: Door,
@@ -57,9 +59,10 @@ pub(crate) struct Project {
 }
 
 impl Site {
-    /// The site of `route`; project and instances that `before` has are kept. New connections will
-    /// run on `tasks`.
+    /// The site of `route` in the snapshot of this version; project and instances that `before` has
+    /// are kept. New connections will run on `tasks`.
     pub(crate) fn new(
+        version: i64,
         route: &Route,
         directory: &Arc<Directory>,
         before: Option<&Site>,
@@ -94,6 +97,7 @@ impl Site {
             Access::Public | Access::Tenant => None,
         };
         Ok(Self {
+            version,
             project,
             door: Door::Main,
             access: Arc::new(access),
@@ -114,6 +118,7 @@ impl Site {
     /// The same project at its second host, where nothing leads to an authorization server.
     pub(crate) fn for_keys(&self) -> Self {
         Self {
+            version: self.version,
             project: Arc::clone(&self.project),
             door: Door::Keys,
             access: Arc::clone(&self.access),

@@ -121,7 +121,7 @@ impl Table {
         let mut key_sites = Vec::with_capacity(snapshot.routes.len());
         for route in &snapshot.routes {
             let before = kept.get(&route.project).copied();
-            match Site::new(route, &directory, before, tasks) {
+            match Site::new(snapshot.version, route, &directory, before, tasks) {
                 Ok(site) => {
                     key_sites.push((&route.key_host, site.for_keys()));
                     sites.insert(route.host.to_ascii_lowercase().into(), Arc::new(site));
