@@ -33,14 +33,14 @@ impl Alarm {
         Poll::Pending
     }
 
-    /// What `work` gives, unless it takes longer than `limit`.
+    /// What `work` gives, unless it takes longer than `limit`. It is pinned already, since a future
+    /// that is handed on is copied.
     pub(crate) async fn within<T>(
         &self,
         limit: Duration,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
         let deadline = Instant::now() + limit;
-        let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending => self.poll(cx, deadline).map(|()| None),
@@ -98,20 +98,23 @@ impl fmt::Debug for Wait {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[tokio::test]
     async fn one_timer_serves_limits_that_come_sooner_and_later() {
         let alarm = Alarm::default();
-        let never = std::future::pending::<()>;
         let hour = Duration::from_hours(1);
-        assert_eq!(alarm.within(hour, async { 7 }).await, Some(7));
+        assert_eq!(alarm.within(hour, pin!(async { 7 })).await, Some(7));
         // What ends in time leaves its timer behind.
-        assert_eq!(alarm.within(hour, tokio::task::yield_now()).await, Some(()));
+        let quick = pin!(tokio::task::yield_now());
+        assert_eq!(alarm.within(hour, quick).await, Some(()));
         for millis in [10, 40, 20] {
             let limit = Duration::from_millis(millis);
             let began = Instant::now();
-            assert_eq!(alarm.within(limit, never()).await, None);
+            let never = pin!(std::future::pending::<()>());
+            assert_eq!(alarm.within(limit, never).await, None);
             assert!(began.elapsed() >= limit);
         }
     }

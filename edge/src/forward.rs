@@ -1,5 +1,6 @@
 //! Passes one request to one upstream and its answer back, both as streams.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,7 +95,7 @@ pub(crate) async fn send(
     }
     let (body, seen) = RequestBody::new(body, limits.body);
     let request = Request::from_parts(parts, body);
-    let exchanged = exchange(pool, ready, request);
+    let exchanged = pin!(exchange(pool, ready, request));
     let answer = match limits.alarm.within(limits.first_byte, exchanged).await {
         Some(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Switched)
@@ -138,7 +139,8 @@ pub(crate) async fn exchange(
     let closed = used && is_closing(error.error());
     match error.take_message().or_else(|| copy.filter(|_| closed)) {
         Some(request) => {
-            let mut connection = pool.connect().await?;
+            // Boxed: it is large, and needed once in a thousand times.
+            let mut connection = Box::pin(pool.connect()).await?;
             let response = connection
                 .send(request)
                 .await

@@ -83,7 +83,7 @@ async fn call(
             if let Some(step) = refusal.step {
                 note_step(edge, client, &site, &parts, step, refusal.caller.as_deref());
             }
-            return error::refuse(refusal, &parts.headers, body).await;
+            return Box::pin(error::refuse(refusal, &parts.headers, body)).await;
         }
     };
     let Reached {

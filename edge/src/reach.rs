@@ -76,7 +76,7 @@ pub(crate) async fn reach(
             held = Some(place.ok_or_else(|| known(starting()))?);
         }
         if error.is_some() {
-            edge.routes.changed(seen, RETRY).await;
+            Box::pin(edge.routes.changed(seen, RETRY)).await;
         }
         // Before the lookup: a change between the two is seen once more, rather than missed.
         seen = edge.routes.version();

@@ -114,12 +114,13 @@ impl Edge {
             Ok(host) => host,
             Err(sentence) => {
                 let refusal = Refusal::new(StatusCode::BAD_REQUEST, sentence);
-                return error::answer(refusal, &parts, body).await;
+                return Box::pin(error::answer(refusal, &parts, body)).await;
             }
         };
         if host == self.dashboard_host {
             drop(host);
-            return dashboard::answer(self, client, parts, body).await;
+            // Boxed, here and below: a call's future would have to hold the room for it.
+            return Box::pin(dashboard::answer(self, client, parts, body)).await;
         }
         if let Some(site) = self.routes.find(&host) {
             drop(host);
@@ -131,12 +132,12 @@ impl Edge {
                 self.dashboard_url
             );
             let refusal = Refusal::new(StatusCode::MISDIRECTED_REQUEST, sentence);
-            return error::answer(refusal, &parts, body).await;
+            return Box::pin(error::answer(refusal, &parts, body)).await;
         }
-        self.routes.changed_from_nothing(FIRST_ROUTES).await;
+        Box::pin(self.routes.changed_from_nothing(FIRST_ROUTES)).await;
         if let Some(site) = self.routes.find(&host) {
             drop(host);
-            return project::answer(self, client, site, parts, body).await;
+            return Box::pin(project::answer(self, client, site, parts, body)).await;
         }
         let refusal = if self.routes.version().is_none() {
             Refusal::new(
