@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,6 @@ use crate::build::pipeline::elapsed_ms;
 use crate::diagnose;
 use crate::follow::{Said, follow};
 use crate::health::{self, Found, ProbeFailure};
-use crate::logs::LogWriter;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
@@ -305,7 +303,7 @@ async fn diagnose_start<R: Runtime>(
     if let Some(mut failure) = said.failure
         && !out_of_memory
     {
-        mask_all(&log, &mut failure);
+        log.mask_all(&mut failure);
         return verdict::launcher_said(failure, dependencies);
     }
     match unwell {
@@ -320,16 +318,6 @@ async fn diagnose_start<R: Runtime>(
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
         }
-    }
-}
-
-/// Hides secrets in every text of a JSON document.
-fn mask_all(log: &LogWriter, value: &mut Value) {
-    match value {
-        Value::String(text) => *text = log.mask(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| mask_all(log, item)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| mask_all(log, field)),
-        _ => {}
     }
 }
 

@@ -23,11 +23,12 @@ use uuid::Uuid;
 
 use super::{
     Container, ContainerSpec, Detail, Engine, Event, Exit, Image, LABEL_DEPLOYMENT,
-    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Role, Runtime,
+    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Owner, Role, Runtime,
     RuntimeError, State, Stats,
 };
 use crate::network::{self, Subnet};
 
+mod images;
 mod lines;
 mod spec;
 
@@ -486,25 +487,27 @@ impl Runtime for DockerRuntime {
         let options = ListImagesOptionsBuilder::new()
             .filters(&filter("reference", format!("{IMAGE_PREFIX}*")))
             .build();
-        let found = self
-            .docker
-            .list_images(Some(options))
-            .await
-            .map_err(engine)?;
-        let mut images: Vec<Image> = found
-            .into_iter()
-            .flat_map(|image| {
-                let id = image.id;
-                image.repo_tags.into_iter().filter_map(move |tag| {
-                    Some(Image {
-                        name: tag.strip_prefix(IMAGE_PREFIX)?.to_owned(),
-                        id: id.clone(),
-                    })
-                })
-            })
-            .collect();
-        images.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut images = self.tagged(options).await?;
+        images.retain(|image| !image.name.starts_with(images::DERIVED_PREFIX));
         Ok(images)
+    }
+
+    async fn derive(
+        &self,
+        owner: &Owner,
+        base: &str,
+        layer: tokio::fs::File,
+        name: &str,
+    ) -> Result<Image, RuntimeError> {
+        self.derive_image(owner, base, layer, name).await
+    }
+
+    async fn derived(&self, installation: Uuid) -> Result<Vec<Image>, RuntimeError> {
+        self.list_derived(installation).await
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), RuntimeError> {
+        self.remove_derived(name).await
     }
 
     async fn engine(&self) -> Result<Engine, RuntimeError> {

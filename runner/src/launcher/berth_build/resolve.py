@@ -64,7 +64,7 @@ def _compile(plan, places, python):
                 root = copy_source(places.app)
                 path = root / path.relative_to(places.app)
             inputs.append(str(path))
-        elif plan.path:
+        elif plan.path and plan.kind != "poetry":
             inputs.append(str(_existing(places.app, plan.path)))
         if plan.packages:
             extra = Path(scratch, "packages.txt")
