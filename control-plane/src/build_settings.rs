@@ -100,27 +100,4 @@ pub async fn keep(db: &mut PgConnection, deployment: Uuid, earlier: Uuid) -> sql
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blanks_are_nothing_and_problems_name_their_fields() {
-        let settings = BuildSettings {
-            root_directory: Some("  ".into()),
-            dependency_file: Some(" deps.txt ".into()),
-            ..BuildSettings::default()
-        };
-        let checked = check(settings).unwrap();
-        assert_eq!(checked.root_directory, None);
-        assert_eq!(checked.dependency_file.as_deref(), Some("deps.txt"));
-        let bad = BuildSettings {
-            root_directory: Some("../..".into()),
-            system_packages: vec!["-o".into()],
-            ..BuildSettings::default()
-        };
-        let Err(Error::Invalid(problems)) = check(bad) else {
-            panic!("taken");
-        };
-        assert_eq!(problems.len(), 2);
-    }
-}
+mod tests;

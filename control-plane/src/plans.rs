@@ -170,3 +170,6 @@ pub async fn purge(db: &mut PgConnection, now: OffsetDateTime) -> sqlx::Result<(
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,7 +48,10 @@ def main(address, user, password):
             self.send_header("content-type", "text/html" if self.path.startswith("/simple") else "application/octet-stream")
             self.send_header("content-length", str(len(body or b"")))
             self.end_headers()
-            self.wfile.write(body or b"")
+            if self.command != "HEAD":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_GET
 
         def log_message(self, *_):
             pass

@@ -114,8 +114,11 @@ impl Systems {
             name: &name,
         };
         let made = step.make(runtime, host, site).await;
-        // Its layers are the finished one's too.
-        runtime.remove_image(&raw.name).await?;
+        // Its layers are the finished one's too, so only its name goes. The container that ran in it
+        // may still be on its way out; then cleaning takes the name.
+        if let Err(error) = runtime.remove_image(&raw.name).await {
+            tracing::debug!(%error, "an image in between stays for now");
+        }
         let image = made?;
         record::replace(&list, &installed)?;
         say(site, "Installed", &String::from_utf8_lossy(&installed));

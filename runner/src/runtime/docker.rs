@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerStateStatusEnum, ContainerSummaryStateEnum, EndpointSettings};
+use bollard::models::{
+    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, EndpointSettings,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
@@ -70,6 +72,34 @@ impl DockerRuntime {
             creating_network: Arc::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Creates a container under its owner's name, replacing one of that name.
+    async fn create(
+        &self,
+        owner: &Owner,
+        role: Role,
+        body: &ContainerCreateBody,
+    ) -> Result<String, RuntimeError> {
+        let name = container_name(owner, role);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let mut attempts = 0;
+        loop {
+            let created = self
+                .docker
+                .create_container(Some(options.clone()), body.clone());
+            match created.await {
+                Err(Error::DockerResponseServerError {
+                    status_code: 409, ..
+                }) if attempts < NAME_ATTEMPTS => {
+                    // Left by an earlier attempt, or still on its way out.
+                    attempts += 1;
+                    self.remove(&name).await?;
+                    tokio::time::sleep(NAME_INTERVAL).await;
+                }
+                created => return Ok(created.map_err(engine)?.id),
+            }
+        }
     }
 
     async fn taken_subnets(&self) -> Result<Vec<Subnet>, RuntimeError> {
@@ -292,26 +322,9 @@ impl Runtime for DockerRuntime {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
-        let name = container_name(&spec.owner, spec.role);
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let create = || {
-            self.docker
-                .create_container(Some(options.clone()), create_body(spec))
-        };
-        let mut attempts = 0;
-        let id = loop {
-            match create().await {
-                Err(Error::DockerResponseServerError {
-                    status_code: 409, ..
-                }) if attempts < NAME_ATTEMPTS => {
-                    // Left by an earlier attempt, or still on its way out.
-                    attempts += 1;
-                    self.remove(&name).await?;
-                    tokio::time::sleep(NAME_INTERVAL).await;
-                }
-                created => break created.map_err(engine)?.id,
-            }
-        };
+        let id = self
+            .create(&spec.owner, spec.role, &create_body(spec))
+            .await?;
         if let Err(error) = self
             .docker
             .start_container(&id, None::<StartContainerOptions>)

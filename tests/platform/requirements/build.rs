@@ -300,7 +300,7 @@ fn r44_a_start_command_is_the_server() -> Result<()> {
 fn r45_fastmcp_json_is_honoured() -> Result<()> {
     let configuration = json!({
         "source": {"type": "filesystem", "path": "src/tool.py", "entrypoint": "mcp"},
-        "environment": {"type": "uv", "python": ">=3.10", "dependencies": ["fastmcp==4.1.2", "idna==3.10"]},
+        "environment": {"type": "uv", "python": ">=3.10", "dependencies": ["fastmcp==4.1.2", "tabulate==0.9.0"]},
         "deployment": {
             "transport": "stdio", "host": "127.0.0.1", "port": 1234, "path": "/elsewhere",
             "cwd": "data", "args": ["--level", "2"],
@@ -332,7 +332,7 @@ fn r45_fastmcp_json_is_honoured() -> Result<()> {
         variables["MINE"] == "file" && variables["PORT"] == "8080",
         "{variables}"
     );
-    ensure!(told["packages"]["idna"] == "3.10", "{told}");
+    ensure!(told["packages"]["tabulate"] == "0.9.0", "{told}");
     let reasons = project.reasons(&done)?;
     ensure!(
         reasons.contains("fastmcp.json: it is authoritative"),
@@ -351,7 +351,7 @@ fn r46_every_declaration_of_dependencies_is_installed() -> Result<()> {
         "declared",
         &[
             ("main.py", &about("declared")),
-            ("requirements.txt", "-r base.txt\nidna==3.9\n"),
+            ("requirements.txt", "-r base.txt\ntabulate==0.9.0\n"),
             ("base.txt", REQUIREMENTS),
         ],
     )?;
@@ -359,7 +359,7 @@ fn r46_every_declaration_of_dependencies_is_installed() -> Result<()> {
         let done = project.deploy(more)?;
         let told = project.tells()?;
         ensure!(
-            told["packages"]["idna"] == version,
+            told["packages"]["tabulate"] == version,
             "{dependencies}: {told}"
         );
         ensure!(
@@ -370,13 +370,13 @@ fn r46_every_declaration_of_dependencies_is_installed() -> Result<()> {
         ensure!(plan["dependencies"] == dependencies, "{plan}");
         Ok(())
     };
-    installed("3.9", "requirements.txt", &[])?;
+    installed("0.9.0", "requirements.txt", &[])?;
     // A file that is set comes first.
     project
         .repository
-        .commit(&[("deps/more.in", "fastmcp==4.1.2\nidna==3.8\n")])?;
+        .commit(&[("deps/more.in", "fastmcp==4.1.2\ntabulate==0.8.10\n")])?;
     installed(
-        "3.8",
+        "0.8.10",
         "deps/more.in",
         &["--dependency-file", "deps/more.in"],
     )?;
@@ -386,25 +386,19 @@ fn r46_every_declaration_of_dependencies_is_installed() -> Result<()> {
         &json!({"dependency_file": null}),
     )?;
     // Beside the entrypoint comes before above it.
-    let pyproject = "[project]\nname = 'x'\nversion = '1'\nrequires-python = '>=3.10'\ndependencies = ['fastmcp==4.1.2', 'idna==3.7']\n";
+    let pyproject = "[project]\nname = 'x'\nversion = '1'\nrequires-python = '>=3.10'\ndependencies = ['fastmcp==4.1.2', 'tabulate==0.8.9']\n";
     project.repository.commit(&[
         ("service/main.py", &about("declared")),
         ("service/pyproject.toml", pyproject),
     ])?;
     installed(
-        "3.7",
+        "0.8.9",
         "service/pyproject.toml",
         &["--root-directory", "service"],
     )?;
     let uv = tests::cache().join("uv/bin/uv");
     let locked = Command::new(uv)
-        .args([
-            "lock",
-            "--quiet",
-            "--upgrade-package",
-            "idna==3.7",
-            "--project",
-        ])
+        .args(["lock", "--quiet", "--project"])
         .arg(project.repository.path().join("service"))
         .env("UV_SYSTEM_CERTS", "1")
         .output()?;
@@ -415,14 +409,14 @@ fn r46_every_declaration_of_dependencies_is_installed() -> Result<()> {
     );
     let lock = std::fs::read_to_string(project.repository.path().join("service/uv.lock"))?;
     project.repository.commit(&[("service/uv.lock", &lock)])?;
-    installed("3.7", "service/uv.lock", &[])?;
-    let poetry = "[tool.poetry]\nname = 'x'\npackage-mode = false\n[tool.poetry.dependencies]\npython = '^3.10'\nfastmcp = '4.1.2'\nidna = '~3.6'\n";
+    installed("0.8.9", "service/uv.lock", &[])?;
+    let poetry = "[tool.poetry]\nname = 'x'\npackage-mode = false\n[tool.poetry.dependencies]\npython = '^3.10'\nfastmcp = '4.1.2'\ntabulate = '~0.7.6'\n";
     project.repository.commit(&[
         ("poetry/main.py", &about("declared")),
         ("poetry/pyproject.toml", poetry),
     ])?;
     installed(
-        "3.6",
+        "0.7.7",
         "poetry/pyproject.toml",
         &["--root-directory", "poetry"],
     )
@@ -469,7 +463,7 @@ fn r46_what_was_resolved_is_offered_as_a_lock() -> Result<()> {
         "resolved",
         &[
             ("main.py", &about("x")),
-            ("requirements.txt", "fastmcp==4.1.2\nidna\n"),
+            ("requirements.txt", "fastmcp==4.1.2\ntabulate\n"),
         ],
     )?;
     let done = project.deploy(&[])?;
@@ -528,7 +522,7 @@ def about() -> dict:
     return {"type": magic.magic_buffer(cookie, data, len(data)).decode(), "sum": jq.stdout.strip()}
 "#;
     let project = Project::new(
-        "system",
+        "debian",
         &[
             ("main.py", server),
             ("requirements.txt", REQUIREMENTS),
@@ -687,8 +681,8 @@ fn r46_a_private_index_is_read_by_builds_alone() -> Result<()> {
     const PASSWORD: &str = "canary/of the index";
     const ENCODED: &str = "canary%2Fof%20the%20index";
     let index = Index::start("builder", PASSWORD)?;
-    let server = "import private_thing\n".to_owned()
-        + &about("private").replace("\"NAME\"", "private_thing.VALUE");
+    let about = ABOUT.replace("\"NAME\"", "private_thing.VALUE");
+    let server = format!("import private_thing\n{about}");
     let project = Project::new(
         "private",
         &[

@@ -2,14 +2,14 @@
 
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
-    CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    CommitContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+    UploadToContainerOptionsBuilder,
 };
 use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
-use super::spec::{IMAGE_PREFIX, bare_body, container_name};
+use super::spec::{IMAGE_PREFIX, bare_body};
 use super::{DockerRuntime, engine, of_installation};
 use crate::runtime::{Image, LABEL_INSTALLATION, Owner, Role, Runtime, RuntimeError};
 
@@ -25,19 +25,10 @@ impl DockerRuntime {
         layer: File,
         name: &str,
     ) -> Result<Image, RuntimeError> {
-        let container = container_name(owner, Role::Build);
-        // What an earlier attempt left.
+        let body = bare_body(owner, base);
+        let container = self.create(owner, Role::Build, &body).await?;
+        let made = self.commit(owner, &container, layer, name).await;
         self.remove(&container).await?;
-        let options = CreateContainerOptionsBuilder::new()
-            .name(&container)
-            .build();
-        let created = self
-            .docker
-            .create_container(Some(options), bare_body(owner, base))
-            .await
-            .map_err(engine)?;
-        let made = self.commit(owner, &created.id, layer, name).await;
-        self.remove(&created.id).await?;
         made
     }
 
