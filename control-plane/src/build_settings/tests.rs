@@ -103,7 +103,7 @@ async fn settings_are_merged_checked_and_kept_with_each_deployment() {
 async fn only_who_may_change_changes_and_strangers_see_nothing() {
     let app = app().await;
     project(&app, "hello").await;
-    let viewer = member(&app, crate::members::Role::Viewer).await;
+    let viewer = member(&app, crate::organizations::Role::Viewer).await;
     let mut looks = Browser::with_token(&app, &viewer).await;
     let mut other = Browser::with_token(&app, &stranger(&app).await).await;
     for path in ["/projects/hello/build", "/projects/hello/build-variables"] {

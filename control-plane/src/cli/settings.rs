@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::client::{Client, ClientArguments, path};
 use super::exit::Failure;
-use super::output::{Output, table, text};
+use super::output::{Output, table};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -155,6 +155,7 @@ fn show(settings: &Value) -> String {
         let items = settings[name].as_array().map_or(&[][..], Vec::as_slice);
         items.iter().filter_map(Value::as_str).collect()
     };
+    let one = |name: &str| settings[name].as_str().unwrap_or_default().to_owned();
     let or = |value: String, otherwise: &str| {
         if value.is_empty() {
             otherwise.to_owned()
@@ -167,14 +168,10 @@ fn show(settings: &Value) -> String {
     table(&[
         row(
             "Root directory",
-            text(settings, "root_directory").to_owned(),
+            one("root_directory"),
             "(the whole source)",
         ),
-        row(
-            "Dependency file",
-            text(settings, "dependency_file").to_owned(),
-            "(looked for)",
-        ),
+        row("Dependency file", one("dependency_file"), "(looked for)"),
         row(
             "System packages",
             list("system_packages").join(", "),
