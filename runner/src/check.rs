@@ -149,11 +149,13 @@ pub async fn check<R: Runtime>(
         }
     };
     match outcome {
-        Ok(answer) => {
-            let said = running.said.borrow();
+        Ok(mut answer) => {
+            // What the launcher noticed stands in the plan beside what the probe did.
+            let notice = running.said.borrow().notice.clone();
+            answer.found.notices.splice(0..0, notice);
             let log = agent.log(spec.deployment, LogStream::Build);
             let surface = &answer.found.surface;
-            for notice in said.notice.iter().chain(&answer.found.notices) {
+            for notice in &answer.found.notices {
                 log.line(notice.clone());
             }
             log.line(format!(
