@@ -226,6 +226,11 @@ pub fn diagnose(account: &Value) -> Option<Diagnosis> {
             ),
             "Correct it in apt.txt or in the project's settings; names and versions are those of the runtime's Debian release.",
         ),
+        "system_unavailable" => diagnosis(
+            Code::PlatformFailure,
+            format!("System packages cannot be installed here: {message}."),
+            "Ask the operator to make the runtime image again with deploy/images/build.",
+        ),
         "system_network" => diagnosis(
             Code::RegistryUnreachable,
             format!("The Debian repository could not be read: {message}."),
@@ -253,6 +258,7 @@ mod tests {
     fn every_code_has_its_diagnosis() {
         for (code, expected) in [
             ("system_not_found", "dependency_not_found"),
+            ("system_unavailable", "platform_failure"),
             ("system_network", "registry_unreachable"),
             ("system_too_large", "dependencies_unresolvable"),
             ("system_failed", "dependencies_unresolvable"),

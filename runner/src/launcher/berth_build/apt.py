@@ -45,6 +45,9 @@ def download(packages, work):
     """Downloads the packages with what they depend on and the image has not; returns the archives, and writes their list."""
     options = _options(work.out / "apt")
     _apt(["apt-get", *options, "update"])
+    # It lists what was read.
+    if not _apt(["apt-get", *options, "indextargets"], shown=False).strip():
+        raise BuildFailure("system", "system_unavailable", "The runtime image names no Debian repository.")
     known = set(_apt(["apt-cache", *options, "pkgnames"], shown=False).split())
     for package in packages:
         # What apt does not know by this very name it would take for a pattern.
