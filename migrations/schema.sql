@@ -69,6 +69,20 @@ CREATE TABLE public.authorization_codes (
 
 COMMENT ON TABLE public.authorization_codes IS 'RFC 6749 section 4.1.2: one use, short-lived, only the SHA-256 kept.';
 
+CREATE TABLE public.build_variables (
+    project_id uuid NOT NULL,
+    name text NOT NULL,
+    secret boolean NOT NULL,
+    value text NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    updated_by text NOT NULL,
+    CONSTRAINT build_variables_name_check CHECK ((name ~ '^[A-Za-z_][A-Za-z0-9_]*$'::text))
+);
+
+COMMENT ON TABLE public.build_variables IS 'Variables that a project''s builds get and its server does not, for example credentials of a package index.';
+
+COMMENT ON COLUMN public.build_variables.value IS 'As in variables: the value, or a sealed box for each runner.';
+
 CREATE TABLE public.client_assertions (
     client_id text NOT NULL,
     jti_hash bytea NOT NULL,
@@ -201,6 +215,8 @@ CREATE TABLE public.deployments (
     draining_at timestamp with time zone,
     host_header text DEFAULT 'public'::text NOT NULL,
     route_version bigint,
+    build jsonb DEFAULT '{}'::jsonb NOT NULL,
+    lock_sha256 text,
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
@@ -219,6 +235,10 @@ COMMENT ON COLUMN public.deployments.draining_at IS 'When another took its place
 COMMENT ON COLUMN public.deployments.host_header IS 'What edges tell the instance as Host: the public one, or localhost with its port, as the probe at deploy found.';
 
 COMMENT ON COLUMN public.deployments.route_version IS 'Of the first route snapshot with it as the live one: edges with this or a later one send it their calls.';
+
+COMMENT ON COLUMN public.deployments.build IS 'The project''s column of that name when the deployment was asked for, so that a rollback builds as before.';
+
+COMMENT ON COLUMN public.deployments.lock_sha256 IS 'The lock that its environment was installed from; its text is in locks once the runner has sent it.';
 
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
@@ -274,6 +294,15 @@ CREATE TABLE public.installation (
 );
 
 COMMENT ON TABLE public.installation IS 'One row: names this platform. The label on everything its runners create.';
+
+CREATE TABLE public.locks (
+    sha256 text NOT NULL,
+    text text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT locks_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+);
+
+COMMENT ON TABLE public.locks IS 'What builds resolved: requirements with hashes, by their SHA-256. Reached through a deployment of the project only.';
 
 CREATE TABLE public.log_lines (
     deployment_id uuid NOT NULL,
@@ -335,6 +364,23 @@ COMMENT ON COLUMN public.pending_authorizations.browser_hash IS 'SHA-256 of the 
 
 COMMENT ON COLUMN public.pending_authorizations.request IS 'What is asked, as the consent page wrote it. Holds no code and no token.';
 
+CREATE TABLE public.plans (
+    id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    source jsonb NOT NULL,
+    entrypoint text,
+    build jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    runner_id uuid,
+    claimed_at timestamp with time zone,
+    answer jsonb,
+    answered_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.plans IS 'Asked by a person, answered by a runner, shown to that person, and gone after an hour.';
+
+COMMENT ON COLUMN public.plans.answer IS 'A PlanAnswer of the runner protocol.';
+
 CREATE TABLE public.project_callers (
     project_id uuid NOT NULL,
     user_id uuid NOT NULL
@@ -355,6 +401,7 @@ CREATE TABLE public.projects (
     callers text DEFAULT 'organization'::text NOT NULL,
     public_paths text[] DEFAULT '{}'::text[] NOT NULL,
     allowed_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    build jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -371,6 +418,8 @@ COMMENT ON COLUMN public.projects.callers IS 'In platform mode: owners of the or
 COMMENT ON COLUMN public.projects.public_paths IS 'In platform mode: paths that need no token.';
 
 COMMENT ON COLUMN public.projects.allowed_origins IS 'Further origins whose web pages may call.';
+
+COMMENT ON COLUMN public.projects.build IS 'How it is built and started, as far as its owner said: root directory, dependency file, system packages, commands. Applies from the next deployment.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -497,6 +546,9 @@ ALTER TABLE ONLY public.audit_log
 ALTER TABLE ONLY public.authorization_codes
     ADD CONSTRAINT authorization_codes_pkey PRIMARY KEY (code_hash);
 
+ALTER TABLE ONLY public.build_variables
+    ADD CONSTRAINT build_variables_pkey PRIMARY KEY (project_id, name);
+
 ALTER TABLE ONLY public.client_assertions
     ADD CONSTRAINT client_assertions_pkey PRIMARY KEY (client_id, jti_hash);
 
@@ -527,6 +579,9 @@ ALTER TABLE ONLY public.grants
 ALTER TABLE ONLY public.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
 
+ALTER TABLE ONLY public.locks
+    ADD CONSTRAINT locks_pkey PRIMARY KEY (sha256);
+
 ALTER TABLE ONLY public.log_lines
     ADD CONSTRAINT log_lines_pkey PRIMARY KEY (deployment_id, stream, sequence);
 
@@ -544,6 +599,9 @@ ALTER TABLE ONLY public.organizations
 
 ALTER TABLE ONLY public.pending_authorizations
     ADD CONSTRAINT pending_authorizations_pkey PRIMARY KEY (id_hash);
+
+ALTER TABLE ONLY public.plans
+    ADD CONSTRAINT plans_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_pkey PRIMARY KEY (project_id, user_id);
@@ -606,6 +664,8 @@ CREATE INDEX connection_steps_user ON public.connection_steps USING btree (user_
 
 CREATE INDEX consents_client ON public.consents USING btree (client_id);
 
+CREATE INDEX deployments_lock ON public.deployments USING btree (lock_sha256) WHERE (lock_sha256 IS NOT NULL);
+
 CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id) WHERE (state = 'live'::text);
 
 CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WHERE (state <> ALL (ARRAY['stopped'::text, 'failed'::text, 'canceled'::text]));
@@ -625,6 +685,10 @@ CREATE INDEX members_user ON public.members USING btree (user_id);
 CREATE INDEX pending_authorizations_expiry ON public.pending_authorizations USING btree (expires_at);
 
 CREATE INDEX pending_authorizations_user ON public.pending_authorizations USING btree (user_id, created_at);
+
+CREATE INDEX plans_unanswered ON public.plans USING btree (created_at) WHERE (answered_at IS NULL);
+
+CREATE INDEX plans_user ON public.plans USING btree (user_id);
 
 CREATE INDEX project_callers_user ON public.project_callers USING btree (user_id);
 
@@ -647,6 +711,9 @@ ALTER TABLE ONLY public.api_tokens
 
 ALTER TABLE ONLY public.authorization_codes
     ADD CONSTRAINT authorization_codes_grant_id_fkey FOREIGN KEY (grant_id) REFERENCES public.grants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.build_variables
+    ADD CONSTRAINT build_variables_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.client_assertions
     ADD CONSTRAINT client_assertions_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;
@@ -707,6 +774,12 @@ ALTER TABLE ONLY public.members
 
 ALTER TABLE ONLY public.pending_authorizations
     ADD CONSTRAINT pending_authorizations_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.plans
+    ADD CONSTRAINT plans_runner_id_fkey FOREIGN KEY (runner_id) REFERENCES public.runners(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.plans
+    ADD CONSTRAINT plans_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;

@@ -15,7 +15,7 @@ use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
 use crate::error::{Error, Result, invalid};
 use crate::projects::Project;
-use crate::{ids, logs, uploads};
+use crate::{build_settings, ids, logs, uploads};
 
 mod leases;
 mod reports;
@@ -257,8 +257,8 @@ async fn insert(
     .await?;
     sqlx::query!(
         "insert into deployments
-             (id, project_id, number, state, source, entrypoint, origin, created_by, created_at, updated_at)
-         values ($1, $2, $3, 'queued', $4, $5, $6, $7, $8, $8)",
+             (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at)
+         values ($1, $2, $3, 'queued', $4, $5, (select build from projects where id = $2), $6, $7, $8, $8)",
         id,
         project.id,
         number,
@@ -328,7 +328,7 @@ pub async fn redeploy(
             )));
         }
     }
-    insert(
+    let new = insert(
         db,
         project,
         &source,
@@ -337,7 +337,9 @@ pub async fn redeploy(
         actor,
         now,
     )
-    .await
+    .await?;
+    build_settings::keep(db, new.id, earlier.id).await?;
+    Ok(new)
 }
 
 /// Promotes an earlier deployment. The live one needs no promoting, and a pending one promotes

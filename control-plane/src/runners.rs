@@ -85,6 +85,15 @@ pub async fn public_keys(db: &mut PgConnection) -> sqlx::Result<Vec<(Uuid, Strin
         .collect())
 }
 
+/// The runtime images that runners have, by name.
+pub async fn list_images(db: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select distinct image as "image!" from runners, unnest(images) as image order by 1"#
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Whether a runner has been heard of since `since`.
 pub async fn any_since(db: &mut PgConnection, since: OffsetDateTime) -> sqlx::Result<bool> {
     sqlx::query_scalar!(

@@ -111,7 +111,8 @@ pub fn parse_lines(text: &str) -> Result<Vec<NewVariable>> {
     Ok(variables)
 }
 
-fn check(variable: &NewVariable) -> Result<(), String> {
+/// Whether a variable can be set; the error is the sentence that says why not.
+pub(crate) fn check(variable: &NewVariable) -> Result<(), String> {
     let name = &variable.name;
     let mut bytes = name.bytes();
     let shaped = name.len() <= MAX_NAME
@@ -249,7 +250,7 @@ async fn refuse_too_many(db: &mut PgConnection, project: Uuid) -> Result<()> {
     Ok(())
 }
 
-fn seal(keys: &[(Uuid, String)], value: &str) -> Result<String> {
+pub(crate) fn seal(keys: &[(Uuid, String)], value: &str) -> Result<String> {
     if keys.is_empty() {
         return Err(Error::Unavailable(
             "No runner has connected yet, so there is no key to seal secrets to; start one and try again.".into(),

@@ -172,6 +172,53 @@ class Succeeds(Build):
         self.assertEqual(self.imports("import idna, libx; print(libx.VALUE)"), "3")
 
 
+    def test_poetrys_dependencies_come_as_packages(self):
+        self.write_file("pyproject.toml", "[tool.poetry]\nname = 'x'\n[tool.poetry.dependencies]\nidna = '~3.10'\n")
+        self.built("poetry", "pyproject.toml", packages=["idna>=3.10,<3.11"])
+        self.assertEqual(self.imports("import idna; print(idna.__version__)"), "3.10")
+
+    def test_a_member_of_a_workspace_is_installed_by_its_lock(self):
+        self.write_file("pyproject.toml", """
+            [project]
+            name = "all"
+            version = "1"
+            requires-python = ">=3.10"
+            [tool.uv.workspace]
+            members = ["services/*", "libs/*"]
+        """)
+        self.write_file("services/web/pyproject.toml", """
+            [project]
+            name = "web"
+            version = "1"
+            requires-python = ">=3.10"
+            dependencies = ["idna==3.10", "libx"]
+            [tool.uv.sources]
+            libx = {workspace = true}
+        """)
+        self.write_file("libs/x/pyproject.toml", """
+            [project]
+            name = "libx"
+            version = "1"
+            requires-python = ">=3.10"
+            [build-system]
+            requires = ["hatchling"]
+            build-backend = "hatchling.build"
+            [tool.hatch.build.targets.wheel]
+            packages = ["libx"]
+        """)
+        self.write_file("libs/x/libx/__init__.py", "VALUE = 4\n")
+        subprocess.run([uv(), "lock", "--quiet", "--project", self.app], check=True)
+        self.built("uv-lock", "services/web/pyproject.toml")
+        self.assertIn("idna==3.10", self.lock)
+        self.assertEqual(self.imports("import idna, libx; print(libx.VALUE)"), "4")
+
+    def test_variables_of_builds_come_before_the_machines_own(self):
+        variables = self.work / "variables.json"
+        variables.write_text(json.dumps({"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "UV_HTTP_RETRIES": "0"}))
+        self.failed("network", "none", packages=["not-cached-either"], BERTH_VARIABLES_FILE=str(variables))
+        self.assertIn("127.0.0.1:1", self.log)
+
+
 class Fails(Build):
     def test_conflict(self):
         line = self.failed("no_solution", "none", packages=["fastmcp==4.1.2", "mcp<2"])

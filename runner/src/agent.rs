@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::build::command;
+use crate::build::container::BuildHost;
 use crate::build::environment::Environments;
 use crate::build::source::{SourceSettings, SourceStore};
+use crate::build::system::{self, Systems};
 use crate::config::{Config, Settings};
 use crate::health::Prober;
 use crate::keys::{self, Keys};
@@ -54,6 +57,10 @@ pub struct Agent<R> {
     pub sources: SourceStore,
     /// Environments on this machine.
     pub environments: Environments,
+    /// Images with system packages on this machine.
+    pub systems: Systems,
+    /// What build containers have on this machine.
+    pub build_host: BuildHost,
     /// Asks instances what they offer.
     pub prober: Prober,
     /// Where variables are kept in memory.
@@ -119,6 +126,7 @@ impl<R: Runtime> Agent<R> {
             .into_iter()
             .map(|(id, record)| (id, Entry::new(record)))
             .collect();
+        command::open(&directory)?;
         let source_settings = SourceSettings {
             allow_file: settings.allow_file_sources,
             allow_private_addresses: settings.build_allow.clone(),
@@ -130,7 +138,9 @@ impl<R: Runtime> Agent<R> {
             logs: LogQueue::new(),
             positions: Positions::load(directory.join("log-positions.json")),
             sources: SourceStore::new(directory.join("sources"), source_settings)?,
-            environments: Environments::open(&directory, &settings)?,
+            environments: Environments::open(&directory)?,
+            systems: Systems::open(&directory)?,
+            build_host: BuildHost::new(&settings),
             prober: Prober::new()?,
             memory: Memory::find()?,
             programs: launcher::install(&directory).context("writing the launcher")?,
@@ -226,6 +236,16 @@ impl<R: Runtime> Agent<R> {
     pub fn record(&self, deployment: Uuid) -> Option<Record> {
         let entries = lock(&self.entries);
         entries.get(&deployment).map(|entry| entry.record.clone())
+    }
+
+    /// A deployment that was installed from a lock, and where that lies.
+    pub fn lock_of(&self, sha256: &str) -> Option<(Uuid, PathBuf)> {
+        let entries = lock(&self.entries);
+        entries.iter().find_map(|(id, entry)| {
+            let built = entry.record.built.as_ref()?;
+            let path = built.environment.with_extension("lock");
+            (built.lock == sha256).then_some((*id, path))
+        })
     }
 
     /// Changes what is remembered of a deployment, saves it, and tells everyone.
@@ -365,7 +385,12 @@ impl<R: Runtime> Agent<R> {
         let built = entries.values().filter_map(|e| e.record.built.as_ref());
         Some(
             built
-                .flat_map(|built| [built.source.clone(), built.environment.clone()])
+                .flat_map(|built| {
+                    let system = system::list_of(&self.directory, &built.image);
+                    [built.source.clone(), built.environment.clone()]
+                        .into_iter()
+                        .chain(system)
+                })
                 .collect(),
         )
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,6 @@ use crate::build::pipeline::elapsed_ms;
 use crate::diagnose;
 use crate::follow::{Said, follow};
 use crate::health::{self, Found, ProbeFailure};
-use crate::logs::LogWriter;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
@@ -151,11 +149,13 @@ pub async fn check<R: Runtime>(
         }
     };
     match outcome {
-        Ok(answer) => {
-            let said = running.said.borrow();
+        Ok(mut answer) => {
+            // What the launcher noticed stands in the plan beside what the probe did.
+            let notice = running.said.borrow().notice.clone();
+            answer.found.notices.splice(0..0, notice);
             let log = agent.log(spec.deployment, LogStream::Build);
             let surface = &answer.found.surface;
-            for notice in said.notice.iter().chain(&answer.found.notices) {
+            for notice in &answer.found.notices {
                 log.line(notice.clone());
             }
             log.line(format!(
@@ -305,7 +305,7 @@ async fn diagnose_start<R: Runtime>(
     if let Some(mut failure) = said.failure
         && !out_of_memory
     {
-        mask_all(&log, &mut failure);
+        log.mask_all(&mut failure);
         return verdict::launcher_said(failure, dependencies);
     }
     match unwell {
@@ -320,16 +320,6 @@ async fn diagnose_start<R: Runtime>(
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
         }
-    }
-}
-
-/// Hides secrets in every text of a JSON document.
-fn mask_all(log: &LogWriter, value: &mut Value) {
-    match value {
-        Value::String(text) => *text = log.mask(text),
-        Value::Array(items) => items.iter_mut().for_each(|item| mask_all(log, item)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| mask_all(log, field)),
-        _ => {}
     }
 }
 

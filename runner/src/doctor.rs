@@ -171,7 +171,7 @@ fn is_fixed(version: &str) -> bool {
             .any(|fixed| (major, minor) == (fixed.0, fixed.1) && patch >= fixed.2)
 }
 
-/// Removes every container and network of an installation, and the variables of its instances.
+/// Removes every container, network and image of an installation, and the variables of its instances.
 /// `None` means the installation this runner last worked for; a runner that never worked for any
 /// has nothing to remove. The runner must not be running: it would bring everything back.
 pub async fn remove_all(config: &Config, installation: Option<Uuid>) -> anyhow::Result<Removed> {
@@ -205,6 +205,9 @@ async fn remove_from<R: Runtime>(runtime: &R, installation: Uuid) -> anyhow::Res
     for network in runtime.networks(installation).await? {
         runtime.remove_network(&network.id).await?;
         removed.networks += 1;
+    }
+    for image in runtime.derived(installation).await? {
+        runtime.remove_image(&image.name).await?;
     }
     Ok(removed)
 }

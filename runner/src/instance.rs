@@ -20,7 +20,7 @@ use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::record::Record;
 use crate::runtime::docker::CONTAINER_USER;
 use crate::runtime::{Container, ContainerSpec, Mount, Owner, Role, Runtime, State};
-use crate::variables::{self, Opened, VARIABLES_FILE};
+use crate::variables::{self, OF_INSTANCE, Opened, VARIABLES_FILE};
 
 /// From SIGTERM to SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -150,7 +150,7 @@ async fn bring_up<R: Runtime>(
 }
 
 /// A value that this runner cannot open: its key was lost with its data directory.
-fn sealed_for_another(name: &str) -> Diagnosis {
+pub fn sealed_for_another(name: &str) -> Diagnosis {
     diagnose::diagnosis(
         Code::MissingVariable,
         format!(
@@ -173,7 +173,7 @@ async fn create<R: Runtime>(
     agent.learn_secrets(spec.deployment, &opened.secrets);
     let file = agent
         .memory
-        .write(installation, spec.deployment, &opened.all)?;
+        .write(installation, spec.deployment, OF_INSTANCE, &opened.all)?;
     let network = agent
         .runtime
         .ensure_network(installation, spec.project)

@@ -28,6 +28,7 @@ pub mod logs;
 #[cfg(test)]
 mod loop_tests;
 pub mod network;
+mod planning;
 pub mod protocol;
 mod reconcile;
 mod record;
@@ -40,6 +41,7 @@ mod work;
 
 pub use config::{Config, Settings};
 pub use doctor::{Finding, Health, Removed, check, remove_all};
+pub use planning::plan_archive;
 
 use agent::Agent;
 use runtime::docker::DockerRuntime;
@@ -65,6 +67,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     tokio::join!(
         sync::sync(&control, &agent),
         sync::send_logs(&control, &agent),
+        planning::answer(&control, &agent),
         work::work(&agent, Arc::new(control.clone())),
     );
     Ok(())

@@ -23,8 +23,8 @@ use crate::build::source::{UploadSource, UploadStream};
 use crate::config::{Config, Settings};
 use crate::hash::sha256;
 use crate::protocol::{
-    DeploymentSpec, Goal, Limits, LogStream, Phase, Report, Source, SyncResponse, Variable,
-    VariableValue,
+    BuildSettings, DeploymentSpec, Goal, Limits, LogStream, Phase, Report, Source, SyncResponse,
+    Variable, VariableValue,
 };
 use crate::runtime::fake::{FakeRuntime, Script};
 use crate::runtime::{Exit, Role, State};
@@ -142,6 +142,8 @@ impl Runner {
             installation: self.installation,
             version: self.version,
             desired: desired.to_vec(),
+            plans: Vec::new(),
+            wanted_locks: Vec::new(),
         });
     }
 
@@ -182,6 +184,8 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
         goal,
         source,
         entrypoint: None,
+        build: BuildSettings::default(),
+        build_variables: Vec::new(),
         public_url: "http://hello.localhost:8080/mcp".into(),
         variables: Vec::new(),
         limits: Limits {
@@ -610,6 +614,8 @@ impl Control {
             installation: self.installation,
             version,
             desired,
+            plans: Vec::new(),
+            wanted_locks: Vec::new(),
         };
         self.answers.send_replace(Some(answer));
     }

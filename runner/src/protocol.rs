@@ -9,12 +9,18 @@
 //! | `POST /internal/runner/sync` [`SyncRequest`] | runner | [`SyncResponse`], held up to `wait_ms` while nothing changed |
 //! | `POST /internal/runner/logs` `Vec<`[`LogLine`]`>` | runner | 204 |
 //! | `GET /internal/runner/uploads/{sha256}` | runner | the archive, gzip-compressed tar |
+//! | `PUT /internal/runner/locks/{sha256}` text | runner | 204 |
+//! | `POST /internal/runner/plans` [`PlanAnswer`] | runner | 204 |
 //!
 //! All carry `Authorization: Bearer <runner's role token>`.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+mod build_settings;
+
+pub use build_settings::{BuildSettings, MAX_PACKAGES, check_package};
 
 /// Raised when a message changes in a way the other side cannot ignore.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -59,6 +65,39 @@ pub struct SyncResponse {
     pub version: i64,
     /// Every deployment this runner is to have. What it has beyond that, it removes.
     pub desired: Vec<DeploymentSpec>,
+    /// Sources to plan without building them, until they are answered.
+    #[serde(default)]
+    pub plans: Vec<PlanRequest>,
+    /// Locks that were reported and are to be sent, by their SHA-256.
+    #[serde(default)]
+    pub wanted_locks: Vec<String>,
+}
+
+/// A source that somebody wants to see the plan of before it is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// Names the question.
+    pub id: Uuid,
+    /// Where the code comes from.
+    pub source: Source,
+    /// As in [`DeploymentSpec`].
+    pub entrypoint: Option<String>,
+    /// As in [`DeploymentSpec`].
+    #[serde(default)]
+    pub build: BuildSettings,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanAnswer {
+    /// The question's.
+    pub id: Uuid,
+    /// What exactly was planned, if it could be fetched.
+    pub commit: Option<Commit>,
+    /// The plan.
+    pub plan: Option<Plan>,
+    /// Why there is none.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 /// One deployment as the runner is to bring it about.
@@ -78,10 +117,16 @@ pub struct DeploymentSpec {
     pub source: Source,
     /// As the user wrote it: `file.py`, `file.py:object`, `module:object`; `None` means detect.
     pub entrypoint: Option<String>,
+    /// How else it is to be built and started.
+    #[serde(default)]
+    pub build: BuildSettings,
     /// `https://project.domain/mcp`.
     pub public_url: String,
     /// What the server finds in its environment. Replaced whole on every change.
     pub variables: Vec<Variable>,
+    /// What its build finds in its environment, and the server does not.
+    #[serde(default)]
+    pub build_variables: Vec<Variable>,
     /// Bounds of the instance.
     pub limits: Limits,
 }
@@ -184,6 +229,9 @@ pub struct Report {
     pub host_header: HostHeader,
     /// What the build decided and why, one entry a choice.
     pub plan: Option<Plan>,
+    /// The SHA-256 of the lock that its environment was installed from, lower-case hex.
+    #[serde(default)]
+    pub lock: Option<String>,
     /// What the server says of itself, from the probe.
     pub surface: Option<Surface>,
     /// Why it failed.
@@ -223,6 +271,15 @@ pub struct Plan {
     pub entrypoint: String,
     /// Where the dependencies come from, for example `requirements.txt`.
     pub dependencies: String,
+    /// The Debian packages that are added to the runtime, as they were asked for.
+    #[serde(default)]
+    pub system_packages: Vec<String>,
+    /// The build command, if there is one.
+    #[serde(default)]
+    pub build_command: Vec<String>,
+    /// The start command, if there is one.
+    #[serde(default)]
+    pub start_command: Vec<String>,
     /// One sentence for each choice: what, and why.
     pub reasons: Vec<String>,
 }

@@ -248,6 +248,8 @@ mod tests {
             goal,
             source: Source::Upload { sha256: "0".into() },
             entrypoint: None,
+            build: crate::protocol::BuildSettings::default(),
+            build_variables: Vec::new(),
             public_url: "http://p.localhost/mcp".into(),
             variables: Vec::new(),
             limits: Limits {

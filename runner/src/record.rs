@@ -18,12 +18,21 @@ pub struct Built {
     pub source: PathBuf,
     /// The environment.
     pub environment: PathBuf,
-    /// The runtime image, for example `python:3.11`.
+    /// The SHA-256 of the environment's lock, lower-case hex.
+    #[serde(default)]
+    pub lock: String,
+    /// The image, for example `python:3.11`, or one with system packages.
     pub image: String,
     /// Environment variables the plan asks for.
     pub variables: BTreeMap<String, String>,
     /// The entrypoint the launcher is given.
     pub entrypoint: String,
+    /// The root directory, relative to the source.
+    #[serde(default)]
+    pub root: String,
+    /// What is run in place of an entrypoint.
+    #[serde(default)]
+    pub start_command: Vec<String>,
 }
 
 impl Built {
@@ -58,6 +67,7 @@ impl Record {
                 upstream: None,
                 host_header: HostHeader::Public,
                 plan: None,
+                lock: None,
                 surface: None,
                 diagnosis: None,
                 timings: Vec::new(),

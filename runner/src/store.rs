@@ -43,7 +43,14 @@ pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
             say(&entry.path(), &remove_tree(&entry.path()));
         }
     }
-    for store in ["sources", "environments", "locks", "cache"] {
+    for store in [
+        "sources",
+        "environments",
+        "locks",
+        "cache",
+        "commands",
+        "systems",
+    ] {
         for entry in fs::read_dir(directory.join(store))? {
             let path = entry?.path();
             // A kept source is the tree inside its entry; an environment's lock goes with it.
@@ -131,7 +138,9 @@ mod tests {
         ] {
             fs::create_dir_all(at(path)).unwrap();
         }
-        fs::create_dir_all(at("locks")).unwrap();
+        for store in ["locks", "commands", "systems"] {
+            fs::create_dir_all(at(store)).unwrap();
+        }
         for path in [
             "environments/used.lock",
             "environments/old.lock",

@@ -15,7 +15,9 @@ use crate::build::source::{UploadSource, UploadStream};
 use crate::client;
 use crate::clock;
 use crate::config::Config;
-use crate::protocol::{LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse};
+use crate::protocol::{
+    LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report, SyncRequest, SyncResponse,
+};
 use crate::runtime::Runtime;
 
 /// How long an answer may take beyond the time it may be held.
@@ -74,6 +76,32 @@ impl Control {
             .bearer_auth(&self.token)
             .timeout(GRACE)
             .json(lines)
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
+    /// Sends the text of a lock.
+    pub async fn lock(&self, sha256: &str, text: String) -> anyhow::Result<()> {
+        self.client
+            .put(self.url(&format!("/internal/runner/locks/{sha256}"))?)
+            .bearer_auth(&self.token)
+            .timeout(GRACE)
+            .body(text)
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
+    /// Sends a plan that was asked for.
+    pub async fn planned(&self, answer: &PlanAnswer) -> anyhow::Result<()> {
+        self.client
+            .post(self.url("/internal/runner/plans")?)
+            .bearer_auth(&self.token)
+            .timeout(GRACE)
+            .json(answer)
             .send()
             .await?
             .error_for_status()?;

@@ -11,10 +11,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use percent_encoding::percent_decode_str;
+use url::Url;
 use uuid::Uuid;
 
 use crate::keys::Keys;
-use crate::protocol::{DeploymentSpec, Source, VariableValue};
+use crate::protocol::{DeploymentSpec, Source, Variable, VariableValue};
 use crate::record::Built;
 use crate::runtime::docker::CONTAINER_USER;
 
@@ -23,39 +25,78 @@ pub const PORT: u16 = 8080;
 /// Where an instance finds its variables.
 pub const VARIABLES_FILE: &str = "/run/berth/variables.json";
 
+/// What the file of an instance's variables is called in memory.
+pub const OF_INSTANCE: &str = "variables.json";
+/// What that of a build's is called.
+pub const OF_BUILD: &str = "build-variables.json";
+
 /// Directories in memory, in order of preference.
 const PLACES: &[&str] = &["/run/berth", "/dev/shm/berth"];
 
 /// The variables of a deployment, opened. Never logged, never written to a disk.
 pub struct Opened {
-    /// Name and value of each.
+    /// Name and value of each that the instance gets.
     pub all: BTreeMap<String, String>,
-    /// The values that were sealed.
+    /// Name and value of each that its build gets, and the instance does not.
+    pub build: BTreeMap<String, String>,
+    /// The values that were sealed, and what in them opens a door by itself.
     pub secrets: Vec<String>,
 }
 
 /// Opens the sealed variables of a deployment. The error is the name of the one that cannot be
 /// opened; nothing is ever said of a value.
 pub fn open(keys: &Keys, spec: &DeploymentSpec) -> Result<Opened, String> {
-    let mut opened = Opened {
-        all: BTreeMap::new(),
-        secrets: Vec::new(),
+    let mut secrets = Vec::new();
+    let mut open_all = |variables: &[Variable]| {
+        let opened = variables.iter().map(|variable| {
+            let value = match &variable.value {
+                VariableValue::Plain(value) => value.clone(),
+                VariableValue::Sealed(sealed) => {
+                    let value = keys.open(sealed).map_err(|error| {
+                        tracing::warn!(deployment.id = %spec.deployment, variable.name, %error, "a variable cannot be opened");
+                        variable.name.clone()
+                    })?;
+                    secrets.extend(credentials(&value));
+                    secrets.push(value.clone());
+                    value
+                }
+            };
+            Ok((variable.name.clone(), value))
+        });
+        opened.collect::<Result<BTreeMap<String, String>, String>>()
     };
-    for variable in &spec.variables {
-        let value = match &variable.value {
-            VariableValue::Plain(value) => value.clone(),
-            VariableValue::Sealed(sealed) => {
-                let value = keys.open(sealed).map_err(|error| {
-                    tracing::warn!(deployment.id = %spec.deployment, variable.name, %error, "a variable cannot be opened");
-                    variable.name.clone()
-                })?;
-                opened.secrets.push(value.clone());
-                value
-            }
-        };
-        opened.all.insert(variable.name.clone(), value);
+    let (all, build) = (open_all(&spec.variables)?, open_all(&spec.build_variables)?);
+    Ok(Opened {
+        all,
+        build,
+        secrets,
+    })
+}
+
+/// User and password of each address in a value, as they stand and decoded: programs print an
+/// address in other forms than it was given.
+fn credentials(value: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for url in value
+        .split_whitespace()
+        .filter_map(|word| Url::parse(word).ok())
+    {
+        for part in [url.username(), url.password().unwrap_or_default()] {
+            let decoded = percent_decode_str(part).decode_utf8_lossy().into_owned();
+            found.extend([part.to_owned(), decoded]);
+        }
     }
-    Ok(opened)
+    found.retain(|part| !part.is_empty());
+    found
+}
+
+/// Tells the variables of one build from another's, by how they were sealed and not by their
+/// values: a value that is set again counts as changed.
+pub fn mark(spec: &DeploymentSpec) -> Vec<u8> {
+    if spec.build_variables.is_empty() {
+        return Vec::new();
+    }
+    serde_json::to_vec(&spec.build_variables).unwrap_or_default()
 }
 
 /// What every instance is told beside its variables.
@@ -80,11 +121,18 @@ pub fn platform(spec: &DeploymentSpec, commit: &str, built: &Built) -> BTreeMap<
         ("FASTMCP_CLOUD_GIT_REPO", repository),
         // For the launcher.
         ("BERTH_ENTRYPOINT", &built.entrypoint),
-        ("BERTH_APP_DIR", "/app"),
+        (
+            "BERTH_APP_DIR",
+            format!("/app/{}", built.root).trim_end_matches('/'),
+        ),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
+    if !built.start_command.is_empty() {
+        let command = serde_json::Value::from(built.start_command.as_slice());
+        environment.insert("BERTH_START_COMMAND".to_owned(), command.to_string());
+    }
     for (name, value) in &built.variables {
         environment
             .entry(name.clone())
@@ -115,16 +163,17 @@ impl Memory {
         })
     }
 
-    /// Writes the variables of a deployment; returns the file to mount.
+    /// Writes the variables of a deployment that `file` is for; returns the file to mount.
     pub fn write(
         &self,
         installation: Uuid,
         deployment: Uuid,
+        file: &str,
         variables: &BTreeMap<String, String>,
     ) -> anyhow::Result<PathBuf> {
         let directory = self.directory(installation, deployment);
         private_directory(&directory)?;
-        let path = directory.join("variables.json");
+        let path = directory.join(file);
         // A new file each time: the old one may be mounted in an instance that is ending.
         let _ = fs::remove_file(&path);
         let mut file = fs::OpenOptions::new()
@@ -136,6 +185,16 @@ impl Memory {
         chown(&path, Some(CONTAINER_USER), Some(CONTAINER_USER))
             .context("giving the variables to the instance's user (the runner must be root)")?;
         Ok(path)
+    }
+
+    /// Removes the variables of a deployment's build, which has ended.
+    pub fn remove_build(&self, installation: Uuid, deployment: Uuid) {
+        let path = self.directory(installation, deployment).join(OF_BUILD);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "variables could not be removed");
+        }
     }
 
     /// Removes the variables of a deployment that has no instance any more.
@@ -201,6 +260,15 @@ fn is_memory(mounts: &str, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_of_addresses_are_secrets_of_their_own() {
+        assert_eq!(
+            credentials("https://__token__:p%40ss@index.example/simple https://key@other.example"),
+            ["__token__", "__token__", "p%40ss", "p@ss", "key", "key"]
+        );
+        assert!(credentials("not an address, https://plain.example").is_empty());
+    }
 
     #[test]
     fn memory_is_told_from_disks() {

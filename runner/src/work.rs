@@ -238,7 +238,11 @@ async fn clean<R: Runtime>(agent: &Agent<R>) {
         return;
     };
     let directory = agent.directory.clone();
-    match tokio::task::spawn_blocking(move || store::clean(&directory, &keep)).await {
+    let cleaned = tokio::task::spawn_blocking(move || store::clean(&directory, &keep)).await;
+    if let Ok(installation) = agent.installation() {
+        agent.systems.clean(&agent.runtime, installation).await;
+    }
+    match cleaned {
         Ok(Ok(0)) => {}
         Ok(Ok(removed)) => tracing::info!(removed, "unused sources and environments removed"),
         Ok(Err(error)) => tracing::warn!(%error, "unused sources could not be removed"),

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use runner::limits::{Bounds, MIB};
 use runner::protocol::{
-    DeploymentSpec, Goal, Limits, LogLine, LogStream, Phase, Report, Source, SyncRequest,
-    SyncResponse, Variable, VariableValue,
+    BuildSettings, DeploymentSpec, Goal, Limits, LogLine, LogStream, Phase, Report, Source,
+    SyncRequest, SyncResponse, Variable, VariableValue,
 };
 use runner::runtime::docker::DockerRuntime;
 use runner::runtime::{
@@ -60,6 +60,8 @@ impl Control {
             installation: Uuid::now_v7(),
             version: 1,
             desired: Vec::new(),
+            plans: Vec::new(),
+            wanted_locks: Vec::new(),
         });
         let (observe, observed) = watch::channel(BTreeMap::new());
         let (say_key, public_key) = watch::channel(String::new());
@@ -235,6 +237,8 @@ fn spec(project: Uuid, source: Source, public_key: &str) -> DeploymentSpec {
         goal: Goal::Run,
         source,
         entrypoint: None,
+        build: BuildSettings::default(),
+        build_variables: Vec::new(),
         public_url: "http://hello.localhost:8080/mcp".into(),
         variables: vec![Variable {
             name: "KEY".into(),

@@ -5,6 +5,7 @@ mod access;
 mod access_tokens;
 mod apps;
 mod audit;
+mod build;
 mod caller;
 mod connect;
 mod connections;
@@ -14,6 +15,7 @@ mod login;
 mod logs;
 mod members;
 mod openapi;
+mod plans;
 mod problem;
 mod projects;
 mod service_accounts;
@@ -120,6 +122,21 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             "/projects/{project}/deployments/{deployment}/promote",
             post(deployments::promote),
         ),
+        (
+            "/projects/{project}/deployments/{deployment}/lock",
+            get(build::lock),
+        ),
+        (
+            "/projects/{project}/build",
+            get(build::show).patch(build::change),
+        ),
+        (
+            "/projects/{project}/build-variables",
+            get(build::list_variables).patch(build::change_variables),
+        ),
+        ("/plans", post(plans::create)),
+        ("/plans/{plan}", get(plans::show)),
+        ("/runtimes", get(plans::runtimes)),
         (
             "/projects/{project}/deployments/{deployment}/logs",
             get(logs::list),

@@ -107,6 +107,12 @@ impl Client {
         document(self.answer(self.request(Method::GET, path)?).await?).await
     }
 
+    /// Asks for a text.
+    pub async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.answer(self.request(Method::GET, path)?).await?;
+        answer.text().await.context("the answer broke off")
+    }
+
     /// Asks for a document that may be missing.
     pub async fn find(&self, path: &str) -> anyhow::Result<Option<Value>> {
         match self.get(path).await {

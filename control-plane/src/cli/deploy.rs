@@ -12,6 +12,7 @@ use super::exit::Failure;
 use super::follow::{follow, report};
 use super::output::{Output, note, text};
 use super::pack::pack;
+use super::settings::BuildArguments;
 use crate::projects::MAX_NAME;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,9 @@ pub struct Arguments {
     #[arg(long)]
     entrypoint: Option<String>,
 
+    #[command(flatten)]
+    build: BuildArguments,
+
     /// Wait until it is live or has failed, and show the build.
     #[arg(long)]
     wait: bool,
@@ -50,10 +54,15 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Some(name) => name.clone(),
         None => default_name(&arguments)?,
     };
+    let build = arguments.build.change()?;
     let new = match &arguments.git {
         Some(url) => from_git(&client, &name, url, &arguments).await?,
         None => from_directory(&client, &name, &arguments).await?,
     };
+    if !build.is_empty() {
+        let address = path(&["projects", &name, "build"]);
+        client.send(Method::PATCH, &address, &build.into()).await?;
+    }
     let address = path(&["projects", &name, "deployments"]);
     let deployment = client.send(Method::POST, &address, &new).await?;
     let deployment = settle(&client, deployment, arguments.wait).await?;

@@ -19,6 +19,11 @@ pub struct Arguments {
     /// The project.
     project: String,
 
+    /// Those of the project's builds, which its server does not get: for example UV_INDEX_URL or
+    /// PIP_INDEX_URL with the credentials of a private package index.
+    #[arg(long, global = true)]
+    build: bool,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +61,12 @@ enum Command {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let address = path(&["projects", &arguments.project, "variables"]);
+    let which = if arguments.build {
+        "build-variables"
+    } else {
+        "variables"
+    };
+    let address = path(&["projects", &arguments.project, which]);
     let (change, done) = match arguments.command {
         Command::List => {
             let answer = client.get(&address).await?;

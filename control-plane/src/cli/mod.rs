@@ -18,6 +18,7 @@ mod edge;
 mod env;
 mod exit;
 mod follow;
+mod lock;
 mod login;
 mod logs;
 mod mcp;
@@ -26,12 +27,14 @@ mod migrate;
 mod open;
 mod output;
 mod pack;
+mod plan;
 mod projects;
 mod promote;
 mod rollback;
 mod runner;
 mod serve;
 mod service_accounts;
+mod settings;
 mod tokens;
 mod tools;
 
@@ -88,8 +91,14 @@ enum Command {
     Members(members::Arguments),
     /// List, create and delete service accounts: callers that are no person.
     ServiceAccounts(service_accounts::Arguments),
+    /// Show what would be built of a directory or a Git repository, and why; builds nothing.
+    Plan(plan::Arguments),
     /// Deploy a directory or a Git repository.
     Deploy(deploy::Arguments),
+    /// Show and change how a project is built and started.
+    Settings(settings::Arguments),
+    /// Print the lock file of what a deployment's build resolved.
+    Lock(lock::Arguments),
     /// List a project's deployments.
     Deployments(deployments::Arguments),
     /// Show what a server, or its build, has written.
@@ -157,6 +166,9 @@ impl Program {
             Command::Access(arguments) => access::run(arguments, output).await,
             Command::Members(arguments) => members::run(arguments, output).await,
             Command::ServiceAccounts(arguments) => service_accounts::run(arguments, output).await,
+            Command::Plan(arguments) => plan::run(arguments, output).await,
+            Command::Settings(arguments) => settings::run(arguments, output).await,
+            Command::Lock(arguments) => lock::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
             Command::Logs(arguments) => logs::run(arguments, output).await,

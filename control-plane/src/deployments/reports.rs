@@ -13,6 +13,7 @@ use super::state::{State, transition};
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, version};
 use crate::error::Result;
+use crate::locks;
 
 /// Takes over what a runner says of one deployment. `drain` is how long a replaced instance keeps
 /// serving at the most. Reports on deployments of other runners are ignored: their lease was lost.
@@ -37,6 +38,9 @@ pub async fn take_report(
     };
     keep_facts(db, report, now).await?;
     keep_upstream(db, report).await?;
+    if let Some(lock) = &report.lock {
+        locks::note(db, report.deployment, lock).await?;
+    }
     let moved = match report.phase {
         Phase::Building => set_state(db, report.deployment, State::Building, now).await?,
         Phase::Starting => set_state(db, report.deployment, State::Starting, now).await?,

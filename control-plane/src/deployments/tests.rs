@@ -83,6 +83,7 @@ impl<'a> Runner<'a> {
             }),
             upstream: upstream.map(str::to_owned),
             host_header,
+            lock: None,
             plan: None,
             surface: None,
             diagnosis: None,

@@ -10,10 +10,11 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::app::App;
 use crate::error::Error;
+use crate::locks;
 
 /// Everything under `/internal`.
 pub fn router(app: &App) -> Router<App> {
@@ -21,6 +22,11 @@ pub fn router(app: &App) -> Router<App> {
         .route("/internal/runner/sync", post(runner::sync))
         .route("/internal/runner/logs", post(runner::logs))
         .route("/internal/runner/uploads/{sha256}", get(runner::upload))
+        .route(
+            "/internal/runner/locks/{sha256}",
+            put(runner::lock).layer(DefaultBodyLimit::max(locks::MAX_LOCK_BYTES)),
+        )
+        .route("/internal/runner/plans", post(runner::planned))
         .route_layer(from_fn_with_state(app.clone(), runner_only));
     let edge = Router::new()
         .route("/internal/edge/routes", get(edge::routes))

@@ -9,7 +9,8 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner::protocol::{
-    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, Report, SyncRequest, SyncResponse,
+    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report, SyncRequest,
+    SyncResponse,
 };
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
@@ -21,7 +22,7 @@ use crate::db::{Changed, version};
 use crate::deployments::{self, LEASE};
 use crate::error::{Error, Result};
 use crate::runners::{self, Before, Presence};
-use crate::{logs as lines, uploads, variables};
+use crate::{build_settings, build_variables, locks, logs as lines, plans, uploads, variables};
 
 /// Takes over what the runner observed and answers what it should have, held while that is what
 /// it knows already.
@@ -103,11 +104,15 @@ async fn desired(app: &App, request: &SyncRequest, present: bool) -> Result<Sync
     for row in rows {
         specs.push(spec(app, &mut tx, request.runner, row).await?);
     }
+    let plans = plans::claim(&mut tx, request.runner, app.clock.now()).await?;
+    let wanted_locks = locks::list_wanted(&mut tx, request.runner).await?;
     tx.commit().await?;
     Ok(SyncResponse {
         installation: app.installation,
         version,
         desired: specs,
+        plans,
+        wanted_locks,
     })
 }
 
@@ -125,6 +130,8 @@ async fn spec(
         goal: if row.stop { Goal::Stop } else { Goal::Run },
         source: row.source,
         entrypoint: row.entrypoint,
+        build: build_settings::of_deployment(db, row.id).await?,
+        build_variables: build_variables::for_runner(db, row.project_id, runner).await?,
         public_url: config.project_url(&row.project_name),
         variables: variables::for_runner(db, row.project_id, runner).await?,
         limits: config.limits(),
@@ -139,6 +146,28 @@ pub async fn logs(
 ) -> Result<StatusCode, InternalError> {
     let mut tx = app.db.begin().await?;
     lines::append(&mut tx, &batch).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Keeps the text of a lock.
+pub async fn lock(
+    State(app): State<App>,
+    Path(sha256): Path<String>,
+    text: String,
+) -> Result<StatusCode, InternalError> {
+    let mut db = app.db.acquire().await?;
+    locks::keep(&mut db, &sha256, &text, app.clock.now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a plan that was asked for.
+pub async fn planned(
+    State(app): State<App>,
+    Json(answer): Json<PlanAnswer>,
+) -> Result<StatusCode, InternalError> {
+    let mut tx = app.db.begin().await?;
+    plans::answer(&mut tx, &answer, app.clock.now()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

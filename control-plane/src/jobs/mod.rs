@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::error::Result;
 use crate::{
-    connections, deployments, edges, grants, login_codes, logs, pending_authorizations, signin,
-    uploads, usage,
+    connections, deployments, edges, grants, locks, login_codes, logs, pending_authorizations,
+    plans, signin, uploads, usage,
 };
 
 /// Drains end within this long of their time.
@@ -57,6 +57,8 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
         login_codes::purge_expired(&mut db, now).await?;
         logs::trim(&mut db, now).await?;
         uploads::sweep(&mut db, &app.config.data, now).await?;
+        locks::sweep(&mut db).await?;
+        plans::purge(&mut db, now).await?;
         usage::purge(&mut db, now).await?;
         connections::purge(&mut db, now).await?;
     }

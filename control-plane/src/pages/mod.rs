@@ -26,6 +26,7 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/", get(home::show))
         .route("/new", get(new::show).post(new::create))
+        .route("/new/plan", post(new::plan))
         .route("/docs/errors", get(docs::errors))
         .route("/docs/connections", get(docs::connections))
         .route("/apps", get(apps::show))

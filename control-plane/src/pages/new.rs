@@ -1,11 +1,15 @@
 //! A new project: its repository, its name, its variables; one form, one transaction.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
+use runner::protocol::{BuildSettings, Diagnosis, Plan, PlanAnswer};
 use serde::Deserialize;
 use sqlx::PgConnection;
+use tokio::time::Instant;
 
 use super::error::{PageResult, page};
 use super::view::{Problems, Shell};
@@ -15,6 +19,7 @@ use crate::error::{Error, Result, invalid};
 use crate::projects::{self, Settings};
 use crate::signin::{CsrfForm, SignedIn};
 use crate::variables::{self, NewVariable};
+use crate::{build_settings, plans};
 
 #[derive(Template)]
 #[template(path = "new.html")]
@@ -24,6 +29,8 @@ struct New {
     problems: Problems,
     domain: String,
     allow_file: bool,
+    plan: Option<Plan>,
+    diagnosis: Option<Diagnosis>,
 }
 
 impl New {
@@ -34,14 +41,19 @@ impl New {
         problems: Problems,
         status: StatusCode,
     ) -> PageResult {
-        let template = Self {
+        page(status, &Self::new(app, person, form, problems))
+    }
+
+    fn new(app: &App, person: &SignedIn, form: Form, problems: Problems) -> Self {
+        Self {
             shell: Shell::new(person, "projects"),
             form,
             problems,
             domain: app.config.apps_domain.clone(),
             allow_file: app.config.allow_file_sources,
-        };
-        page(status, &template)
+            plan: None,
+            diagnosis: None,
+        }
     }
 }
 
@@ -53,7 +65,26 @@ pub struct Form {
     source_url: String,
     source_branch: String,
     entrypoint: String,
+    root_directory: String,
     variables: String,
+}
+
+impl Form {
+    fn settings(&self, allow_file: bool) -> Result<Settings> {
+        let given = Settings {
+            source_url: Some(self.source_url.clone()),
+            source_branch: Some(self.source_branch.clone()),
+            entrypoint: Some(self.entrypoint.clone()),
+        };
+        given.check(allow_file)
+    }
+
+    fn build(&self) -> Result<BuildSettings> {
+        build_settings::check(BuildSettings {
+            root_directory: Some(self.root_directory.clone()),
+            ..BuildSettings::default()
+        })
+    }
 }
 
 /// `GET /new`; `?source_url=` fills the form in and suggests a name.
@@ -100,8 +131,57 @@ pub async fn create(
     )
 }
 
+/// How long the page waits for a plan: a small repository is there in seconds, and a large one is
+/// better deployed, where its progress is shown.
+const PLAN_WAIT: Duration = Duration::from_secs(25);
+
+/// `POST /new/plan`: the same form, and what would be built.
+pub async fn plan(
+    State(app): State<App>,
+    person: SignedIn,
+    CsrfForm(form): CsrfForm<Form>,
+) -> PageResult {
+    let mut problems = Problems::default();
+    let answer = match plan_of(&app, &person, &form).await {
+        Ok(Some(answer)) => Some(answer),
+        Ok(None) => {
+            problems.general = Some("The plan takes longer than usual; check with `berth doctor` that a runner is connected, or deploy and follow it there.".into());
+            None
+        }
+        Err(error) => {
+            problems.add(error)?;
+            None
+        }
+    };
+    let status = if problems.any() {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
+    let mut template = New::new(&app, &person, form, problems);
+    if template.form.name.is_empty() {
+        template.form.name = name_of(&template.form.source_url);
+    }
+    if let Some(answer) = answer {
+        template.plan = answer.plan;
+        template.diagnosis = answer.diagnosis;
+    }
+    page(status, &template)
+}
+
+async fn plan_of(app: &App, person: &SignedIn, form: &Form) -> Result<Option<PlanAnswer>> {
+    let settings = form.settings(app.config.allow_file_sources)?;
+    let (source, build) = (plans::source_of(&settings)?, form.build()?);
+    let (user, entrypoint) = (person.user.id, settings.entrypoint.as_deref());
+    let mut tx = app.db.begin().await?;
+    let id = plans::ask(&mut tx, user, &source, entrypoint, &build, app.clock.now()).await?;
+    tx.commit().await?;
+    plans::wait(&app.db, &app.changes, user, id, Instant::now() + PLAN_WAIT).await
+}
+
 struct Checked {
     name: String,
+    build: BuildSettings,
     settings: Settings,
     variables: Vec<NewVariable>,
 }
@@ -112,12 +192,14 @@ fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Optio
     if let Err(error) = projects::check_name(&name) {
         problems.add(error)?;
     }
-    let given = Settings {
-        source_url: Some(form.source_url.clone()),
-        source_branch: Some(form.source_branch.clone()),
-        entrypoint: Some(form.entrypoint.clone()),
+    let build = match form.build() {
+        Ok(build) => Some(build),
+        Err(error) => {
+            problems.add(error)?;
+            None
+        }
     };
-    let settings = match given.check(allow_file) {
+    let settings = match form.settings(allow_file) {
         Ok(settings) if settings.source_url.is_none() => {
             problems.add(invalid(
                 "source_url",
@@ -138,9 +220,10 @@ fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Optio
             None
         }
     };
-    Ok(match (settings, variables) {
-        (Some(settings), Some(variables)) if !problems.any() => Some(Checked {
+    Ok(match (settings, build, variables) {
+        (Some(settings), Some(build), Some(variables)) if !problems.any() => Some(Checked {
             name,
+            build,
             settings,
             variables,
         }),
@@ -165,6 +248,9 @@ async fn create_in(
                 other => other,
             },
         )?;
+    if new.build != BuildSettings::default() {
+        build_settings::set(db, &project, &new.build, &actor, now).await?;
+    }
     if !new.variables.is_empty() {
         variables::change(db, &project, &new.variables, &[], &actor, now).await?;
     }

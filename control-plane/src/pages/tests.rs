@@ -67,6 +67,7 @@ async fn report(app: &App, runner: Uuid, deployment: Uuid, change: impl FnOnce(&
         }),
         upstream: None,
         host_header: runner::protocol::HostHeader::Public,
+        lock: None,
         plan: None,
         surface: None,
         diagnosis: None,
@@ -472,6 +473,9 @@ async fn what_tenants_write_is_shown_as_text() {
             runtime: bad.into(),
             entrypoint: bad.into(),
             dependencies: bad.into(),
+            system_packages: vec![bad.into()],
+            build_command: vec![bad.into()],
+            start_command: Vec::new(),
             reasons: vec![bad.into()],
         });
         report.surface = Some(Surface {

@@ -119,6 +119,11 @@ pub fn took(ms: u64) -> String {
     }
 }
 
+/// Words as they would be typed for a shell.
+pub fn words(words: &[String]) -> String {
+    shell_words::join(words)
+}
+
 /// Who did things in an organization, by the actor's name in the database.
 #[derive(Debug, Default)]
 pub struct People(HashMap<String, String>);

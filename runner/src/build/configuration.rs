@@ -65,6 +65,16 @@ struct Source {
     entrypoint: Option<String>,
 }
 
+impl Configuration {
+    /// The same with its own path from the top of the source, when it was read in `root`.
+    pub fn within(self, root: &str) -> Self {
+        Self {
+            path: join(root, &self.path).unwrap_or_default(),
+            ..self
+        }
+    }
+}
+
 /// Reads the file at `path`, which exists.
 pub fn read(tree: &FileTree, path: &str) -> Result<Configuration, Diagnosis> {
     let invalid = |why: String, fix: &str| {

@@ -1,4 +1,4 @@
-//! Where a source says what it needs, in the order in which it is believed:
+//! Where a source says what it needs, in the order in which it is believed: the file that was set,
 //! `fastmcp.json`, then from the entrypoint's directory upwards `requirements.txt`,
 //! `uv.lock` beside `pyproject.toml`, `pyproject.toml`; otherwise FastMCP or the SDK alone.
 
@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::configuration::Configuration;
+use super::configuration::{self, Configuration};
 use super::entrypoint::is_python;
-use super::requirements::{bytes, has_entries, missing, readable, requirement_files};
+use super::pyproject;
+use super::requirements::{has_entries, is_hashed, missing, requirement_files};
 use super::tree::{FileTree, directory_of, join, upwards};
 use crate::diagnose::{Code, diagnosis};
 use crate::protocol::Diagnosis;
@@ -25,6 +26,9 @@ pub struct Dependencies {
     pub path: Option<String>,
     /// Requirements beside or instead of the file.
     pub packages: Vec<String>,
+    /// The file that fixes every version, where there is one.
+    #[serde(skip)]
+    pub lock: Option<String>,
     /// Contents of every file that decides the result, by name: the same inputs and the same
     /// `packages` resolve to the same set, at one time.
     #[serde(skip)]
@@ -41,6 +45,8 @@ pub enum Kind {
     UvLock,
     /// A `pyproject.toml` alone.
     Pyproject,
+    /// A `pyproject.toml` in Poetry's own form; its dependencies stand in `packages`.
+    Poetry,
     /// The lists of `fastmcp.json`.
     FastmcpJson,
     /// Nothing declared.
@@ -69,7 +75,7 @@ impl Dependencies {
     /// For people: `requirements.txt`, `uv.lock`, `fastmcp (nothing declared)`.
     pub fn describe(&self) -> String {
         match (self.kind, &self.path) {
-            (Kind::UvLock, Some(path)) => join(directory_of(path), "uv.lock").unwrap_or_default(),
+            (Kind::UvLock, _) => self.lock.clone().unwrap_or_default(),
             (Kind::None, _) => format!("{} (nothing declared)", self.packages.join(", ")),
             (Kind::FastmcpJson, None) => "fastmcp.json".to_owned(),
             (Kind::FastmcpJson, Some(path)) => format!("fastmcp.json and {path}"),
@@ -89,12 +95,20 @@ pub struct Found {
     pub requires_python: Option<(String, String)>,
 }
 
-/// Looks from `directory` (the entrypoint's) upwards.
+/// Looks at `set`, the file that was set, or from `directory` (the entrypoint's) upwards.
 pub fn find(
     tree: &FileTree,
+    set: Option<&str>,
     configuration: Option<&Configuration>,
     directory: &str,
 ) -> Result<Found, Diagnosis> {
+    if let Some(path) = set {
+        let mut found = of_file(tree, path)?;
+        found.reasons.push(format!(
+            "{path} was set as the file that declares the dependencies."
+        ));
+        return Ok(found);
+    }
     if let Some(configuration) = configuration
         && let Some(found) = configured(tree, configuration)?
     {
@@ -113,7 +127,7 @@ pub fn find(
         }
         let pyproject = at("pyproject.toml");
         if tree.has(&pyproject) {
-            match of_project(tree, &pyproject)? {
+            match pyproject::find(tree, &pyproject)? {
                 Some(mut found) => {
                     found.reasons.splice(0..0, notes);
                     return Ok(found);
@@ -125,6 +139,46 @@ pub fn find(
         }
     }
     Ok(assumed(tree, notes))
+}
+
+/// The file that was set, by what it is.
+fn of_file(tree: &FileTree, path: &str) -> Result<Found, Diagnosis> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let unusable = |why: &str| {
+        diagnosis(
+            Code::ConfigurationInvalid,
+            format!("The dependency file {path} cannot be used: {why}."),
+            "Set it to a requirements file (.txt or .in), a pyproject.toml, a uv.lock or a fastmcp.json.",
+        )
+    };
+    if !tree.has(path) {
+        return Err(diagnosis(
+            Code::DependencyFileNotFound,
+            format!("The dependency file {path}, which was set, is not in the source."),
+            "Correct the setting, or clear it so that the file is looked for.",
+        ));
+    }
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    match (name, ending) {
+        ("uv.lock" | "pyproject.toml", _) => {
+            let project = join(directory_of(path), "pyproject.toml").unwrap_or_default();
+            let found = tree
+                .has(&project)
+                .then(|| pyproject::find(tree, &project))
+                .transpose()?
+                .flatten();
+            found.ok_or_else(|| unusable("no pyproject.toml beside it declares a project"))
+        }
+        (_, Some("json")) => configured(tree, &configuration::read(tree, path)?)?
+            .ok_or_else(|| unusable("its environment lists no dependencies")),
+        (_, Some("txt" | "in")) => {
+            let inputs = requirement_files(tree, path)?;
+            Ok(of_requirements(tree, path.to_owned(), inputs, Vec::new()))
+        }
+        _ => Err(unusable(
+            "it is none of the files that declare dependencies",
+        )),
+    }
 }
 
 /// `environment` of `fastmcp.json`; `None` when it lists nothing.
@@ -148,7 +202,7 @@ fn configured(tree: &FileTree, configuration: &Configuration) -> Result<Option<F
         let pyproject = place(&format!("{project}/pyproject.toml"))?;
         let Some(mut found) = tree
             .has(&pyproject)
-            .then(|| of_project(tree, &pyproject))
+            .then(|| pyproject::find(tree, &pyproject))
             .transpose()?
             .flatten()
         else {
@@ -177,6 +231,7 @@ fn configured(tree: &FileTree, configuration: &Configuration) -> Result<Option<F
             kind: Kind::FastmcpJson,
             path,
             packages,
+            lock: None,
             inputs,
         },
         reasons,
@@ -190,120 +245,29 @@ fn of_requirements(
     inputs: BTreeMap<String, Vec<u8>>,
     mut reasons: Vec<String>,
 ) -> Found {
-    reasons.push(format!("Dependencies from {path}."));
+    let is_locked = inputs.values().any(|contents| is_hashed(contents));
+    let locked = if is_locked {
+        ": it pins every package with its hash"
+    } else {
+        ""
+    };
+    reasons.push(format!("Dependencies from {path}{locked}."));
     let pyproject = join(directory_of(&path), "pyproject.toml").unwrap_or_default();
     let requires_python = tree
         .text(&pyproject)
         .and_then(|text| text.parse::<toml::Table>().ok())
-        .and_then(|table| requires_python(&table))
+        .and_then(|table| pyproject::requires_python(&table))
         .map(|text| (text, pyproject));
     Found {
         dependencies: Dependencies {
             kind: Kind::Requirements,
+            lock: is_locked.then(|| path.clone()),
             path: Some(path),
             packages: Vec::new(),
             inputs,
         },
         reasons,
         requires_python,
-    }
-}
-
-/// A `pyproject.toml` that declares a project; `None` for one that only configures tools.
-fn of_project(tree: &FileTree, path: &str) -> Result<Option<Found>, Diagnosis> {
-    let text = readable(tree, path)?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error
-            .span()
-            .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let mut found = diagnosis(
-            Code::ConfigurationInvalid,
-            format!(
-                "{path} is not valid TOML: {}.",
-                error.message().trim_end_matches('.')
-            ),
-            "Correct the file and deploy again.",
-        );
-        found.location = line.map(|line| format!("{path}:{line}"));
-        found
-    })?;
-    let poetry = table.get("tool").and_then(|tool| tool.get("poetry"));
-    if !table.contains_key("project") && poetry.is_none() {
-        return Ok(None);
-    }
-    let directory = directory_of(path);
-    let at = |name: &str| join(directory, name).filter(|name| tree.has(name));
-    let mut inputs = BTreeMap::new();
-    let lock = at("uv.lock");
-    let beside = ["uv.lock", "uv.toml", "setup.py", "setup.cfg"]
-        .iter()
-        .filter_map(|name| at(name));
-    let dynamic = dynamic_files(&table)
-        .into_iter()
-        .filter_map(|name| at(&name));
-    for name in beside.chain(dynamic).chain([path.to_owned()]) {
-        inputs.insert(name.clone(), bytes(tree, &name)?);
-    }
-    let (kind, reason) = if lock.is_some() {
-        (
-            Kind::UvLock,
-            format!(
-                "Dependencies from {}: they are locked.",
-                at("uv.lock").unwrap_or_default()
-            ),
-        )
-    } else {
-        (
-            Kind::Pyproject,
-            format!(
-                "Dependencies from {path}; there is no uv.lock beside it, so what was resolved is kept with the build."
-            ),
-        )
-    };
-    let requires_python = requires_python(&table).map(|text| (text, path.to_owned()));
-    Ok(Some(Found {
-        dependencies: Dependencies {
-            kind,
-            path: Some(path.to_owned()),
-            packages: Vec::new(),
-            inputs,
-        },
-        reasons: vec![reason],
-        requires_python,
-    }))
-}
-
-fn requires_python(table: &toml::Table) -> Option<String> {
-    let standard = table
-        .get("project")
-        .and_then(|project| project.get("requires-python"));
-    let poetry = || {
-        table
-            .get("tool")?
-            .get("poetry")?
-            .get("dependencies")?
-            .get("python")
-    };
-    standard.or_else(poetry)?.as_str().map(str::to_owned)
-}
-
-/// Files that setuptools reads dependencies from (`tool.setuptools.dynamic`).
-fn dynamic_files(table: &toml::Table) -> Vec<String> {
-    let dynamic = || {
-        table
-            .get("tool")?
-            .get("setuptools")?
-            .get("dynamic")?
-            .get("dependencies")?
-            .get("file")
-    };
-    match dynamic() {
-        Some(toml::Value::String(name)) => vec![name.clone()],
-        Some(toml::Value::Array(names)) => names
-            .iter()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect(),
-        _ => Vec::new(),
     }
 }
 
@@ -321,6 +285,7 @@ fn assumed(tree: &FileTree, mut reasons: Vec<String>) -> Found {
             kind: Kind::None,
             path: None,
             packages: vec![package.to_owned()],
+            lock: None,
             inputs: BTreeMap::new(),
         },
         reasons,

@@ -1,8 +1,11 @@
 //! From a source to something that can be started: obtain it, plan it, install what it needs.
 
 pub mod archive;
+pub mod command;
 mod commit;
 mod configuration;
+pub mod container;
+mod debian;
 mod dependencies;
 mod entrypoint;
 pub mod environment;
@@ -13,9 +16,12 @@ mod git_url;
 mod names;
 pub mod pipeline;
 pub mod plan;
+mod poetry;
+mod pyproject;
 mod python;
 mod requirements;
 pub mod source;
+pub mod system;
 pub mod transport;
 mod tree;
 mod upload;

@@ -1,22 +1,31 @@
-//! One build: fetch, plan, environment. What it finds is reported as it goes.
+//! One build: fetch, plan, system packages, environment, build command. What it finds is reported as
+//! it goes.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::environment::{Failure, Request};
+use super::command;
+use super::container::{Failure, Site};
+use super::environment::Request;
 use super::plan::{BuildPlan, FileTree, plan};
 use super::source::{SourceTree, UploadSource};
+use super::system;
 use crate::agent::Agent;
 use crate::diagnose;
+use crate::instance;
 use crate::logs::LogWriter;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::record::Built;
-use crate::runtime::{Owner, Runtime};
+use crate::runtime::{Exit, Owner, Runtime};
 use crate::store;
+use crate::variables::{self, OF_BUILD};
 use crate::verdict;
 
 /// Why a build has no result.
@@ -42,6 +51,15 @@ pub async fn build<R: Runtime>(
     canceled: &CancellationToken,
 ) -> bool {
     let deployment = spec.deployment;
+    let opened = match variables::open(&agent.keys, spec) {
+        Ok(opened) => opened,
+        Err(name) => {
+            agent.fail(deployment, instance::sealed_for_another(&name));
+            return false;
+        }
+    };
+    // Before the first line of the log.
+    agent.learn_secrets(deployment, &opened.secrets);
     let log = agent.log(deployment, LogStream::Build);
     agent.update(deployment, |record| {
         record.report.phase = Phase::Building;
@@ -49,9 +67,21 @@ pub async fn build<R: Runtime>(
         record.report.timings.clear();
     });
     let deadline = Instant::now() + Duration::from_secs(spec.limits.build_seconds);
-    match steps(agent, spec, uploads, canceled, &log, deadline).await {
+    let begun = Begun {
+        agent,
+        spec,
+        canceled,
+        log: &log,
+        deadline,
+    };
+    let done = begun.steps(uploads, &opened.build).await;
+    if let Ok(installation) = agent.installation() {
+        agent.memory.remove_build(installation, deployment);
+    }
+    match done {
         Ok((built, timings)) => {
             agent.update(deployment, |record| {
+                record.report.lock = Some(built.lock.clone());
                 record.built = Some(built);
                 record.report.phase = Phase::Starting;
                 for (stage, ms) in &timings {
@@ -68,64 +98,177 @@ pub async fn build<R: Runtime>(
     false
 }
 
-async fn steps<R: Runtime>(
-    agent: &Agent<R>,
-    spec: &DeploymentSpec,
-    uploads: &dyn UploadSource,
-    canceled: &CancellationToken,
-    log: &LogWriter,
+/// A build at work.
+struct Begun<'a, R: Runtime> {
+    agent: &'a Agent<R>,
+    spec: &'a DeploymentSpec,
+    canceled: &'a CancellationToken,
+    log: &'a LogWriter,
     deadline: Instant,
-) -> Result<(Built, Vec<(String, u64)>), Stop> {
-    let installation = agent.installation().map_err(|error| platform(&error))?;
-    // Making a network takes a fifth of a second: it is made while the source is fetched.
-    let (source, network) = tokio::join!(
-        fetch(agent, spec, uploads, canceled, log, deadline),
-        agent.runtime.ensure_network(installation, spec.project),
-    );
-    let source = source?;
-    let network = network.map_err(|error| platform(&error.into()))?;
-    let plan = make_plan(agent, spec, &source.path, log).await?;
-    let image = agent
-        .images()
-        .await
-        .into_iter()
-        .find(|image| image.name == plan.plan.runtime)
-        .with_context(|| format!("the runtime image {} is gone", plan.plan.runtime))
-        .map_err(|error| platform(&error))?;
-    let request = Request {
-        owner: Owner {
-            installation,
-            project: spec.project,
-            deployment: spec.deployment,
-        },
-        image: &image,
-        python: &plan.python,
-        declared: plan.dependencies.to_json(),
-        inputs: plan.dependencies.inputs(),
-        source: &source.path,
-        network: &network,
-        programs: &agent.programs,
-    };
-    let both = canceled.child_token();
-    let called_off = async {
-        agent.shutdown.cancelled().await;
-        both.cancel();
-        std::future::pending::<()>().await;
-    };
-    let obtained = tokio::select! {
-        obtained = agent.environments.obtain(&agent.runtime, &request, log, deadline, &both) => obtained,
-        () = called_off => unreachable!("it never resolves"),
-    };
-    let obtained =
-        obtained.map_err(|failure| environment_failed(failure, spec, &plan.plan.dependencies))?;
-    let built = Built {
-        source: source.path,
-        environment: obtained.path,
-        image: image.name.clone(),
-        variables: plan.environment,
-        entrypoint: plan.entrypoint,
-    };
-    Ok((built, obtained.timings))
+}
+
+impl<R: Runtime> Begun<'_, R> {
+    async fn steps(
+        &self,
+        uploads: &dyn UploadSource,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(Built, Vec<(String, u64)>), Stop> {
+        let (agent, spec, log) = (self.agent, self.spec, self.log);
+        let installation = agent.installation().map_err(|error| platform(&error))?;
+        // Making a network takes a fifth of a second: it is made while the source is fetched.
+        let (source, network) = tokio::join!(
+            fetch(agent, spec, uploads, self.canceled, log, self.deadline),
+            agent.runtime.ensure_network(installation, spec.project),
+        );
+        let source = source?;
+        let network = network.map_err(|error| platform(&error.into()))?;
+        let plan = make_plan(agent, spec, &source.path, log).await?;
+        let file = self.variables_file(installation, variables)?;
+        let mark = variables::mark(spec);
+        let both = self.canceled.child_token();
+        let site = Site {
+            owner: Owner {
+                installation,
+                project: spec.project,
+                deployment: spec.deployment,
+            },
+            network: &network,
+            programs: &agent.programs,
+            variables_file: file.as_deref(),
+            variables_mark: &mark,
+            deadline: self.deadline,
+            canceled: &both,
+            log,
+        };
+        let called_off = async {
+            agent.shutdown.cancelled().await;
+            both.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            made = self.make(&site, &source.path, plan) => made,
+            () = called_off => unreachable!("it never resolves"),
+        }
+    }
+
+    /// The file with the variables of builds, in memory.
+    fn variables_file(
+        &self,
+        installation: Uuid,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Option<PathBuf>, Stop> {
+        if variables.is_empty() {
+            return Ok(None);
+        }
+        let memory = &self.agent.memory;
+        let written = memory.write(installation, self.spec.deployment, OF_BUILD, variables);
+        written.map(Some).map_err(|error| platform(&error))
+    }
+
+    /// What runs in containers.
+    async fn make(
+        &self,
+        site: &Site<'_>,
+        source: &Path,
+        plan: BuildPlan,
+    ) -> Result<(Built, Vec<(String, u64)>), Stop> {
+        let (agent, host) = (self.agent, &self.agent.build_host);
+        let images = agent.images().await;
+        let image = images
+            .into_iter()
+            .find(|image| image.name == plan.plan.runtime)
+            .with_context(|| format!("the runtime image {} is gone", plan.plan.runtime))
+            .map_err(|error| platform(&error))?;
+        let packages = plan.plan.system_packages.as_slice();
+        let mut timings = Vec::new();
+        let image = if packages.is_empty() {
+            image
+        } else {
+            let made = agent
+                .systems
+                .obtain(&agent.runtime, host, site, &image, packages)
+                .await;
+            let made = made.map_err(|failure| self.system_failed(failure))?;
+            timings.extend(made.timings);
+            made.image
+        };
+        let request = Request {
+            image: &image,
+            python: &plan.python,
+            declared: plan.dependencies.to_json(),
+            inputs: plan.dependencies.inputs(),
+            source,
+        };
+        let obtained = agent
+            .environments
+            .obtain(&agent.runtime, host, site, &request)
+            .await
+            .map_err(|failure| self.environment_failed(failure, &plan.plan.dependencies))?;
+        timings.extend(obtained.timings);
+        let mut source = source.to_owned();
+        if !self.spec.build.build_command.is_empty() {
+            let work = command::Work {
+                command: &self.spec.build.build_command,
+                source: &source,
+                root: &plan.root,
+                environment: &obtained.path,
+                image: &image.name,
+            };
+            let made = command::obtain(&agent.directory, &agent.runtime, host, site, &work).await;
+            let made = made.map_err(|failure| self.command_failed(failure))?;
+            timings.extend(made.timings);
+            source = made.tree;
+        }
+        let built = Built {
+            source,
+            environment: obtained.path,
+            lock: obtained.lock,
+            image: image.name,
+            variables: plan.environment,
+            entrypoint: plan.entrypoint,
+            root: plan.root,
+            start_command: self.spec.build.start_command.clone(),
+        };
+        Ok((built, timings))
+    }
+
+    fn environment_failed(&self, failure: Failure, dependencies: &str) -> Stop {
+        self.stop(failure, |failed| match failed {
+            Ok(account) => verdict::environment_said(account, Some(dependencies.to_owned())),
+            Err((exit, tail)) => verdict::environment_ended(exit, &tail),
+        })
+    }
+
+    fn system_failed(&self, failure: Failure) -> Stop {
+        self.stop(failure, |failed| match failed {
+            Ok(account) => system::diagnose(&account)
+                .unwrap_or_else(|| verdict::environment_said(account, None)),
+            Err((exit, tail)) => verdict::environment_ended(exit, &tail),
+        })
+    }
+
+    fn command_failed(&self, failure: Failure) -> Stop {
+        self.stop(failure, |failed| match failed {
+            Ok(account) => command::said(&account, &self.spec.build.build_command),
+            Err((exit, tail)) => command::ended(exit, &tail),
+        })
+    }
+
+    /// A failure that a build container ended in; `diagnose` knows the program's account, or how
+    /// it ended without one.
+    fn stop(
+        &self,
+        failure: Failure,
+        diagnose: impl FnOnce(Result<Value, (Exit, Vec<String>)>) -> Diagnosis,
+    ) -> Stop {
+        Stop::Failed(match failure {
+            Failure::Canceled => return Stop::Canceled,
+            Failure::TimedOut => diagnose::build_timeout(self.spec.limits.build_seconds),
+            Failure::Said(account) => diagnose(Ok(account)),
+            Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
+            Failure::Platform(error) => return platform(&error),
+        })
+    }
 }
 
 async fn fetch<R: Runtime>(
@@ -167,11 +310,12 @@ async fn make_plan<R: Runtime>(
     let images = agent.image_names().await;
     let path = source.to_owned();
     let entrypoint = spec.entrypoint.clone();
+    let settings = spec.build.clone();
     let planned = tokio::task::spawn_blocking(move || {
         let tree = FileTree::open(&path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan(&tree, entrypoint.as_deref(), &images)
+        plan(&tree, entrypoint.as_deref(), &settings, &images)
     })
     .await
     .map_err(|error| platform(&error.into()))??;
@@ -183,16 +327,6 @@ async fn make_plan<R: Runtime>(
         record.timing("plan", elapsed_ms(begun));
     });
     Ok(planned)
-}
-
-fn environment_failed(failure: Failure, spec: &DeploymentSpec, dependencies: &str) -> Stop {
-    Stop::Failed(match failure {
-        Failure::Canceled => return Stop::Canceled,
-        Failure::TimedOut => diagnose::build_timeout(spec.limits.build_seconds),
-        Failure::Said(account) => verdict::environment_said(account, Some(dependencies.to_owned())),
-        Failure::Ended(exit, tail) => verdict::environment_ended(exit, &tail),
-        Failure::Platform(error) => return platform(&error),
-    })
 }
 
 /// The details are for the runner's log; the user can do nothing with them.

@@ -114,6 +114,11 @@ pub fn has_entries(contents: &[u8]) -> bool {
     })
 }
 
+/// Whether it is a lock: pip takes one hash as the word that every package has one.
+pub fn is_hashed(contents: &[u8]) -> bool {
+    String::from_utf8_lossy(contents).contains("--hash=")
+}
+
 /// A file's bytes, or why they cannot be had.
 pub fn bytes(tree: &FileTree, path: &str) -> Result<Vec<u8>, Diagnosis> {
     tree.read(path).ok_or_else(|| {

@@ -112,7 +112,8 @@ impl SourceStore {
         self.obtain_saying(source, uploads, say, deadline).await
     }
 
-    async fn obtain_saying(
+    /// The same; `say` hears what happens.
+    pub(crate) async fn obtain_saying(
         &self,
         source: &Source,
         uploads: &dyn UploadSource,
@@ -426,3 +427,7 @@ fn disk(error: io::Error) -> Diagnosis {
 #[cfg(test)]
 #[path = "source_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile;

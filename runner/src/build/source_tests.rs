@@ -37,7 +37,7 @@ impl Uploads {
     }
 }
 
-fn store(root: &Path) -> SourceStore {
+pub(super) fn store(root: &Path) -> SourceStore {
     let settings = SourceSettings {
         allow_file: true,
         allow_private_addresses: vec!["127.0.0.1".parse().unwrap()],
@@ -45,7 +45,7 @@ fn store(root: &Path) -> SourceStore {
     SourceStore::new(root.to_owned(), settings).unwrap()
 }
 
-fn git(url: &Url, reference: Option<&str>, commit: Option<&str>) -> fetch::Request {
+pub(super) fn git(url: &Url, reference: Option<&str>, commit: Option<&str>) -> fetch::Request {
     fetch::Request {
         url: url.clone(),
         reference: reference.map(str::to_owned),
@@ -58,11 +58,14 @@ fn soon() -> Instant {
 }
 
 /// Over HTTP, past the check of the scheme only.
-async fn over_http(store: &SourceStore, request: fetch::Request) -> Result<SourceTree, Diagnosis> {
+pub(super) async fn over_http(
+    store: &SourceStore,
+    request: fetch::Request,
+) -> Result<SourceTree, Diagnosis> {
     store.obtain_git(request, log().0, soon()).await
 }
 
-async fn from_file(
+pub(super) async fn from_file(
     store: &SourceStore,
     path: &Path,
     reference: Option<&str>,
@@ -77,7 +80,7 @@ async fn from_file(
         .await
 }
 
-fn text(tree: &SourceTree, name: &str) -> String {
+pub(super) fn text(tree: &SourceTree, name: &str) -> String {
     fs::read_to_string(tree.path.join(name)).unwrap()
 }
 

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest file that planning reads. Lock files of large projects are a few MiB.
 const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Files of a source by their path relative to its root, `/` between components.
+#[derive(Clone)]
 pub struct FileTree {
     files: BTreeMap<String, u64>,
     contents: Contents,
+    /// What stands before each name in `contents`: empty, or a directory with its slash.
+    prefix: String,
 }
 
+#[derive(Clone)]
 enum Contents {
     Disk(PathBuf),
-    Memory(BTreeMap<String, Vec<u8>>),
+    Memory(Arc<BTreeMap<String, Vec<u8>>>),
 }
 
 impl FileTree {
@@ -42,6 +47,7 @@ impl FileTree {
         Ok(Self {
             files,
             contents: Contents::Disk(root),
+            prefix: String::new(),
         })
     }
 
@@ -56,8 +62,28 @@ impl FileTree {
                 .iter()
                 .map(|(name, bytes)| (name.clone(), bytes.len() as u64))
                 .collect(),
-            contents: Contents::Memory(contents),
+            contents: Contents::Memory(Arc::new(contents)),
+            prefix: String::new(),
         }
+    }
+
+    /// The part of the tree in one directory, with names relative to it; `None` when there is no
+    /// file below it.
+    pub fn below(&self, directory: &str) -> Option<Self> {
+        if directory.is_empty() {
+            return Some(self.clone());
+        }
+        let within = format!("{directory}/");
+        let files: BTreeMap<String, u64> = self
+            .files
+            .iter()
+            .filter_map(|(name, size)| Some((name.strip_prefix(&within)?.to_owned(), *size)))
+            .collect();
+        (!files.is_empty()).then(|| Self {
+            files,
+            contents: self.contents.clone(),
+            prefix: format!("{}{within}", self.prefix),
+        })
     }
 
     /// Whether there is a file of this name.
@@ -80,8 +106,9 @@ impl FileTree {
         if self.size(name)? > MAX_READ_BYTES {
             return None;
         }
+        let name = format!("{}{name}", self.prefix);
         match &self.contents {
-            Contents::Memory(contents) => contents.get(name).cloned(),
+            Contents::Memory(contents) => contents.get(&name).cloned(),
             Contents::Disk(root) => {
                 let path = root.join(name);
                 size_within(root, &path)?;

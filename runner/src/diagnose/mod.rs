@@ -77,6 +77,7 @@ codes! {
     DependencyBuildFailed "dependency_build_failed" "A dependency could not be built"
     LockOutdated "lock_outdated" "The lock file does not match the project"
     RegistryUnreachable "registry_unreachable" "The package index does not answer"
+    BuildCommandFailed "build_command_failed" "The build command failed"
     BuildTimeout "build_timeout" "The build took too long"
     SyntaxError "syntax_error" "The code is not valid Python"
     ImportError "import_error" "A module cannot be imported"

@@ -14,7 +14,7 @@ import traceback
 # The programs are mounted read-only; writing bytecode would only fail.
 sys.dont_write_bytecode = True
 
-from berth_build import bytecode, install, plan, resolve  # noqa: E402
+from berth_build import bytecode, install, plan, resolve, variables  # noqa: E402
 from berth_build.tool import BuildFailure  # noqa: E402
 from berth_launcher.report import Stopwatch, emit  # noqa: E402
 
@@ -24,6 +24,7 @@ def main():
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     step = ["resolve"]
     try:
+        variables.load(os.environ)
         build(plan.Places.from_environment(), step)
     except BuildFailure as failure:
         fail(failure.step, failure.code, str(failure), failure.package)

@@ -1,5 +1,6 @@
 //! The programs that run inside containers: `serve.py` starts a project's server, `environment.py`
-//! installs its dependencies. They are part of this binary, written once to the data directory
+//! installs its dependencies, `system.py` and `loader.py` make an image with its system packages,
+//! `command.py` runs its build command. They are part of this binary, written once to the data directory
 //! and mounted read-only at `/berth`.
 
 use std::fs;
@@ -19,12 +20,16 @@ macro_rules! programs {
 
 programs! {
     "berth_build/__init__.py"
+    "berth_build/apt.py"
     "berth_build/bytecode.py"
     "berth_build/install.py"
+    "berth_build/layer.py"
     "berth_build/plan.py"
     "berth_build/resolve.py"
     "berth_build/tool.py"
+    "berth_build/variables.py"
     "berth_launcher/__init__.py"
+    "berth_launcher/command.py"
     "berth_launcher/entrypoint.py"
     "berth_launcher/failure.py"
     "berth_launcher/intercept.py"
@@ -33,8 +38,11 @@ programs! {
     "berth_launcher/report.py"
     "berth_launcher/servers.py"
     "berth_launcher/settings.py"
+    "command.py"
     "environment.py"
+    "loader.py"
     "serve.py"
+    "system.py"
 }
 
 /// Where the programs are in a container.

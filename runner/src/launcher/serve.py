@@ -4,7 +4,8 @@ Two steps, so that an instance can be prepared before its code is there: `prepar
 packages in, `load` the project's code.
 
 Run as `/env/bin/python /berth/serve.py`. Environment: BERTH_ENTRYPOINT, BERTH_APP_DIR (/app), PORT (8080),
-BERTH_VARIABLES_FILE (a JSON object of the project's variables) and BERTH_FASTMCP_JSON (whose `deployment` applies).
+BERTH_VARIABLES_FILE (a JSON object of the project's variables), BERTH_FASTMCP_JSON (whose `deployment` applies) and
+BERTH_START_COMMAND (a JSON array: what is run in this process's place instead of an entrypoint).
 Ends with 0 after SIGTERM and with 1 after a `fail` line.
 """
 
@@ -38,6 +39,9 @@ def main():
         chosen = settings.load()
         app_dir = chosen.app_dir
         os.chdir(chosen.working_dir)
+        if chosen.command:
+            progress.step = "serve"
+            launch.replace(chosen)
         launch.prepare()
         launch.run(chosen, progress)
     except BaseException as error:

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -265,6 +266,16 @@ impl LogWriter {
     /// Hides the deployment's secrets in text that goes elsewhere than the log.
     pub fn mask(&self, text: &str) -> String {
         self.masker.mask(text)
+    }
+
+    /// Hides them in every text of a JSON document.
+    pub fn mask_all(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.mask(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.mask_all(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.mask_all(field)),
+            _ => {}
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerStateStatusEnum, ContainerSummaryStateEnum, EndpointSettings};
+use bollard::models::{
+    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, EndpointSettings,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
@@ -23,11 +25,12 @@ use uuid::Uuid;
 
 use super::{
     Container, ContainerSpec, Detail, Engine, Event, Exit, Image, LABEL_DEPLOYMENT,
-    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Role, Runtime,
+    LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Owner, Role, Runtime,
     RuntimeError, State, Stats,
 };
 use crate::network::{self, Subnet};
 
+mod images;
 mod lines;
 mod spec;
 
@@ -69,6 +72,34 @@ impl DockerRuntime {
             creating_network: Arc::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Creates a container under its owner's name, replacing one of that name.
+    async fn create(
+        &self,
+        owner: &Owner,
+        role: Role,
+        body: &ContainerCreateBody,
+    ) -> Result<String, RuntimeError> {
+        let name = container_name(owner, role);
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let mut attempts = 0;
+        loop {
+            let created = self
+                .docker
+                .create_container(Some(options.clone()), body.clone());
+            match created.await {
+                Err(Error::DockerResponseServerError {
+                    status_code: 409, ..
+                }) if attempts < NAME_ATTEMPTS => {
+                    // Left by an earlier attempt, or still on its way out.
+                    attempts += 1;
+                    self.remove(&name).await?;
+                    tokio::time::sleep(NAME_INTERVAL).await;
+                }
+                created => return Ok(created.map_err(engine)?.id),
+            }
+        }
     }
 
     async fn taken_subnets(&self) -> Result<Vec<Subnet>, RuntimeError> {
@@ -291,26 +322,9 @@ impl Runtime for DockerRuntime {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<String, RuntimeError> {
-        let name = container_name(&spec.owner, spec.role);
-        let options = CreateContainerOptionsBuilder::new().name(&name).build();
-        let create = || {
-            self.docker
-                .create_container(Some(options.clone()), create_body(spec))
-        };
-        let mut attempts = 0;
-        let id = loop {
-            match create().await {
-                Err(Error::DockerResponseServerError {
-                    status_code: 409, ..
-                }) if attempts < NAME_ATTEMPTS => {
-                    // Left by an earlier attempt, or still on its way out.
-                    attempts += 1;
-                    self.remove(&name).await?;
-                    tokio::time::sleep(NAME_INTERVAL).await;
-                }
-                created => break created.map_err(engine)?.id,
-            }
-        };
+        let id = self
+            .create(&spec.owner, spec.role, &create_body(spec))
+            .await?;
         if let Err(error) = self
             .docker
             .start_container(&id, None::<StartContainerOptions>)
@@ -486,25 +500,27 @@ impl Runtime for DockerRuntime {
         let options = ListImagesOptionsBuilder::new()
             .filters(&filter("reference", format!("{IMAGE_PREFIX}*")))
             .build();
-        let found = self
-            .docker
-            .list_images(Some(options))
-            .await
-            .map_err(engine)?;
-        let mut images: Vec<Image> = found
-            .into_iter()
-            .flat_map(|image| {
-                let id = image.id;
-                image.repo_tags.into_iter().filter_map(move |tag| {
-                    Some(Image {
-                        name: tag.strip_prefix(IMAGE_PREFIX)?.to_owned(),
-                        id: id.clone(),
-                    })
-                })
-            })
-            .collect();
-        images.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut images = self.tagged(options).await?;
+        images.retain(|image| !image.name.starts_with(images::DERIVED_PREFIX));
         Ok(images)
+    }
+
+    async fn derive(
+        &self,
+        owner: &Owner,
+        base: &str,
+        layer: tokio::fs::File,
+        name: &str,
+    ) -> Result<Image, RuntimeError> {
+        self.derive_image(owner, base, layer, name).await
+    }
+
+    async fn derived(&self, installation: Uuid) -> Result<Vec<Image>, RuntimeError> {
+        self.list_derived(installation).await
+    }
+
+    async fn remove_image(&self, name: &str) -> Result<(), RuntimeError> {
+        self.remove_derived(name).await
     }
 
     async fn engine(&self) -> Result<Engine, RuntimeError> {

@@ -291,6 +291,25 @@ pub trait Runtime: Send + Sync + 'static {
     /// The runtime images that are there.
     fn images(&self) -> impl Future<Output = Result<Vec<Image>, RuntimeError>> + Send;
 
+    /// Makes an image: another one with the files of a tar archive above its own. Nothing of it
+    /// is run.
+    fn derive(
+        &self,
+        owner: &Owner,
+        base: &str,
+        layer: tokio::fs::File,
+        name: &str,
+    ) -> impl Future<Output = Result<Image, RuntimeError>> + Send;
+
+    /// The images that were made so for an installation.
+    fn derived(
+        &self,
+        installation: Uuid,
+    ) -> impl Future<Output = Result<Vec<Image>, RuntimeError>> + Send;
+
+    /// Removes such an image. One that is gone is no error; one in use is.
+    fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
+
     /// What the engine says of itself.
     fn engine(&self) -> impl Future<Output = Result<Engine, RuntimeError>> + Send;
 }

@@ -2,6 +2,7 @@
 //! (docs/requirements.md), through the real edge, authorization server and instances.
 
 mod authorization;
+mod build;
 mod gateway;
 mod modes;
 mod sessions;
@@ -27,6 +28,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         sessions::TESTS,
         authorization::TESTS,
         modes::TESTS,
+        build::TESTS,
     ]
     .into_iter()
     .flatten()

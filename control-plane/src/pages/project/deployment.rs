@@ -14,7 +14,8 @@ use super::log::Log;
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
 use crate::deployments::{self, Deployment};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::locks;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{People, Shell, took};
 use crate::projects::{self, Membership};
@@ -30,6 +31,7 @@ struct Page {
     stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
+    has_lock: bool,
     log: Log,
 }
 
@@ -45,6 +47,8 @@ struct Facts {
     stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
+    /// What its build resolved can be downloaded.
+    has_lock: bool,
 }
 
 impl Facts {
@@ -68,6 +72,7 @@ impl Facts {
             live_number: live.map(|live| live.number),
             can_deploy: can_deploy(&member.project, true),
             waits_for_runner: queued && runner_is_away(db, now).await?,
+            has_lock: locks::exists(db, it.id).await?,
             it: Attempt::new(it, &people, now),
         })
     }
@@ -123,9 +128,25 @@ pub async fn show(
         stay: facts.stay,
         can_deploy: facts.can_deploy,
         waits_for_runner: facts.waits_for_runner,
+        has_lock: facts.has_lock,
         log,
     };
     page(StatusCode::OK, &template)
+}
+
+/// `GET /projects/{project}/deployments/{deployment}/lock.txt`
+pub async fn lock(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, deployment)): Path<(String, String)>,
+) -> PageResult {
+    let mut db = app.db.acquire().await?;
+    let member = projects::get_for(&mut db, person.user.id, &name).await?;
+    let it = deployments::get(&mut db, member.project.id, &deployment).await?;
+    let text = locks::find(&mut db, it.id)
+        .await?
+        .ok_or(Error::NotFound("lock"))?;
+    Ok((locks::FILE_HEADERS, text).into_response())
 }
 
 /// `GET /projects/{project}/deployments/{deployment}/facts?seen=`: nothing while nothing changed.

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 pub mod attempt;
+mod build;
 mod connect;
 mod connections;
 mod delete;
@@ -56,6 +57,18 @@ pub fn router() -> Router<App> {
             get(settings::show).post(settings::save),
         )
         .route(
+            "/projects/{project}/build",
+            get(build::show).post(build::save),
+        )
+        .route(
+            "/projects/{project}/build/variables",
+            post(build::set_variables),
+        )
+        .route(
+            "/projects/{project}/build/variables/remove",
+            post(build::remove_variable),
+        )
+        .route(
             "/projects/{project}/access",
             get(access::show).post(access::save),
         )
@@ -74,6 +87,10 @@ pub fn router() -> Router<App> {
         .route(
             "/projects/{project}/deployments/{deployment}/log.txt",
             get(log::raw),
+        )
+        .route(
+            "/projects/{project}/deployments/{deployment}/lock.txt",
+            get(deployment::lock),
         )
         .route(
             "/projects/{project}/deployments/{deployment}/cancel",

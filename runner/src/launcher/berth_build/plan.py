@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .tool import BuildFailure
 
-KINDS = ("requirements", "uv-lock", "pyproject", "fastmcp-json", "none")
+KINDS = ("requirements", "uv-lock", "pyproject", "poetry", "fastmcp-json", "none")
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,10 @@ def resolve(plan, places, python):
         raw, root = _export(plan, places, python), places.app
     else:
         raw, root = _compile(plan, places, python)
-    # uv writes paths relative to where it ran: beside the declaring file.
+    # uv writes paths relative to where it ran: beside the declaring file; those of a lock, beside the lock.
     base = (root / plan.path).parent if plan.path else root
+    if plan.kind == "uv-lock":
+        base = next((above for above in [base, *base.parents] if (above / "uv.lock").is_file()), base)
     return _with_notes(raw, root, base, _project_file(plan, places))
 
 
@@ -64,7 +66,7 @@ def _compile(plan, places, python):
                 root = copy_source(places.app)
                 path = root / path.relative_to(places.app)
             inputs.append(str(path))
-        elif plan.path:
+        elif plan.path and plan.kind != "poetry":
             inputs.append(str(_existing(places.app, plan.path)))
         if plan.packages:
             extra = Path(scratch, "packages.txt")

@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import dataclass
 
-from . import entrypoint, intercept, listen, servers
+from . import command, entrypoint, intercept, listen, servers
 from .failure import LaunchFailure
 from .report import Stopwatch, emit
 
@@ -69,6 +69,23 @@ def prepare():
             if not (isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name)):
                 skipped[name] = f"{type(error).__name__}: {error}"
     emit("prepare", ms=clock.lap(), python=platform.python_version(), packages=packages, skipped=skipped)
+
+
+def replace(settings):
+    """Becomes the start command; SIGTERM reaches it then as it would reach us."""
+    values = {"PORT": str(settings.port), "HOST": os.environ.get("HOST", "0.0.0.0")}
+    arguments = command.expand(settings.command, values)
+    environment = command.environment(os.environ)
+    program = command.find(arguments[0], environment, settings.working_dir)
+    if program is None:
+        raise LaunchFailure(
+            "serve",
+            f"The start command's program {arguments[0]!r} is not there. Name one of the environment, of the image or, "
+            "with its path, of the source; a shell's own words are no programs.",
+        )
+    emit("import", ms=0, file=arguments[0], module=None)
+    sys.stdout.flush()
+    os.execve(program, arguments, environment)
 
 
 def run(settings, progress):

@@ -48,6 +48,8 @@ class Settings:
     """Where the server runs, absolute."""
     arguments: tuple[str, ...] = ()
     """What the server finds in sys.argv after its own name."""
+    command: tuple[str, ...] = ()
+    """Program and arguments that are the server instead; fastmcp.json's arguments are not theirs."""
 
 
 def load():
@@ -67,7 +69,9 @@ def load():
     if not working_dir.is_dir():
         raise LaunchFailure("entrypoint", f"fastmcp.json names the directory {deployment['cwd']!r}, which does not exist.")
     arguments = tuple(str(item) for item in deployment.get("args") or ())
-    return Settings(os.environ.get("BERTH_ENTRYPOINT", "").strip(), app_dir, int(port), working_dir, arguments)
+    command = tuple(json.loads(os.environ.pop("BERTH_START_COMMAND", "[]")))
+    entrypoint = os.environ.get("BERTH_ENTRYPOINT", "").strip()
+    return Settings(entrypoint, app_dir, int(port), working_dir, arguments, command)
 
 
 def _deployment(app_dir):

@@ -72,6 +72,19 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
     }
 }
 
+/// The create request of a container that is never started: only its files are looked at.
+pub fn bare_body(owner: &Owner, image: &str) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(format!("{IMAGE_PREFIX}{image}")),
+        labels: Some(labels(owner, Role::Build)),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let bounds = &spec.bounds;
     let ulimit = |name: &str, value: i64| ResourcesUlimits {
