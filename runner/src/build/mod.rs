@@ -17,5 +17,5 @@ mod python;
 mod requirements;
 pub mod source;
 pub mod transport;
-mod tree;
+pub(crate) mod tree;
 mod upload;

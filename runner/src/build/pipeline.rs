@@ -11,7 +11,7 @@ use super::environment::{Failure, Request};
 use super::plan::{BuildPlan, FileTree, plan};
 use super::source::{SourceTree, UploadSource};
 use crate::agent::Agent;
-use crate::diagnose;
+use crate::diagnose::{self, Code, Evidence};
 use crate::logs::LogWriter;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::record::Built;
@@ -116,8 +116,9 @@ async fn steps<R: Runtime>(
         obtained = agent.environments.obtain(&agent.runtime, &request, log, deadline, &both) => obtained,
         () = called_off => unreachable!("it never resolves"),
     };
-    let obtained =
-        obtained.map_err(|failure| environment_failed(failure, spec, &plan.plan.dependencies))?;
+    let obtained = obtained.map_err(|failure| {
+        environment_failed(failure, spec, &plan.plan.dependencies, &source.path)
+    })?;
     let built = Built {
         source: source.path,
         environment: obtained.path,
@@ -171,7 +172,13 @@ async fn make_plan<R: Runtime>(
         let tree = FileTree::open(&path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan(&tree, entrypoint.as_deref(), &images)
+        plan(&tree, entrypoint.as_deref(), &images).map_err(|found| {
+            let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
+                .iter()
+                .any(|code| found.code == code.as_str());
+            let left_out = diagnose::excluded(&tree, entrypoint.as_deref());
+            left_out.filter(|_| is_missing).unwrap_or(found)
+        })
     })
     .await
     .map_err(|error| platform(&error.into()))??;
@@ -185,11 +192,26 @@ async fn make_plan<R: Runtime>(
     Ok(planned)
 }
 
-fn environment_failed(failure: Failure, spec: &DeploymentSpec, dependencies: &str) -> Stop {
+fn environment_failed(
+    failure: Failure,
+    spec: &DeploymentSpec,
+    dependencies: &str,
+    source: &Path,
+) -> Stop {
     Stop::Failed(match failure {
         Failure::Canceled => return Stop::Canceled,
         Failure::TimedOut => diagnose::build_timeout(spec.limits.build_seconds),
-        Failure::Said(account) => verdict::environment_said(account, Some(dependencies.to_owned())),
+        Failure::Said(account) => {
+            let source = FileTree::open(source).ok();
+            verdict::environment_said(
+                account,
+                &Evidence {
+                    source: source.as_ref(),
+                    dependencies: Some(dependencies),
+                    ..Evidence::default()
+                },
+            )
+        }
         Failure::Ended(exit, tail) => verdict::environment_ended(exit, &tail),
         Failure::Platform(error) => return platform(&error),
     })

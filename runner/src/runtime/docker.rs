@@ -1,7 +1,7 @@
 //! The Docker API.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use super::{
 use crate::network::{self, Subnet};
 
 mod lines;
+mod sockets;
 mod spec;
 
 pub use spec::CONTAINER_USER;
@@ -480,6 +481,10 @@ impl Runtime for DockerRuntime {
                 .and_then(|pids| pids.current)
                 .unwrap_or_default(),
         })
+    }
+
+    async fn listening(&self, id: &str) -> Result<Vec<SocketAddr>, RuntimeError> {
+        sockets::listening(&self.docker, id).await
     }
 
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
