@@ -51,13 +51,15 @@ pub async fn restart<R: Runtime>(
     let restarts = agent.count_restart(spec.deployment, SETTLED);
     let delay = restart_delay(restarts);
     let log = agent.log(spec.deployment, LogStream::Instance);
-    if let Some(exit) = remove_remains(agent, spec).await {
+    let ended = remove_remains(agent, spec).await;
+    if let Some(exit) = ended {
         let tail = agent.last_output(spec.deployment);
         let found = verdict::live_ended(exit, &tail, &spec.limits, restarts + 1);
         agent.note(spec.deployment, found);
     }
+    let how = ended.map_or_else(String::new, |exit| format!(" with status {}", exit.code));
     log.line(format!(
-        "The instance is started again in {} s.",
+        "The instance ended{how}; it is started again in {} s.",
         delay.as_secs()
     ));
     agent.update(spec.deployment, |record| {

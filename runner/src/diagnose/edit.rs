@@ -35,6 +35,12 @@ pub fn edits(change: &Change, evidence: &Evidence<'_>, values: &Values) -> Vec<E
             .and_then(|package| requirement::unpin(tree, evidence.dependencies, &package)),
         Change::Forgo(package) => filled(package)
             .and_then(|package| requirement::forgo(tree, evidence.dependencies, &package)),
+        Change::Swap(pairs) => pairs
+            .iter()
+            .find(|(package, _)| values.get("package").is_some_and(|found| found == package))
+            .and_then(|(package, other)| {
+                requirement::swap(tree, evidence.dependencies, package, other)
+            }),
         Change::PathInSource => path_in_source(tree, evidence, values),
         Change::PathInData => path_in_data(tree, evidence, values),
     };

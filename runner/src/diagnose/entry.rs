@@ -130,6 +130,8 @@ pub enum Change {
     Unpin(&'static str),
     /// The dependency file does not ask for this package.
     Forgo(&'static str),
+    /// The dependency file asks for the second package of the pair whose first one `{package}` is.
+    Swap(&'static [(&'static str, &'static str)]),
     /// In the failing statement: the missing `{path}` is written as it is in the source.
     PathInSource,
     /// In the failing statement: `{path}` is below `/data`.

@@ -43,6 +43,9 @@ fn next_hole(text: &str) -> Option<(usize, usize)> {
 /// Finds a pattern in a text.
 pub fn find(pattern: &str, text: &str) -> Option<Values> {
     let parts = parts(pattern);
+    if parts.is_empty() {
+        return Some(Values::new());
+    }
     let Some(Part::Text(first)) = parts.first() else {
         // A hole at the beginning begins with the text's last line that fits.
         return text.lines().rev().find_map(|line| fits(&parts, line));

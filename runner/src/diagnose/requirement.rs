@@ -87,6 +87,20 @@ pub fn unpin(tree: &FileTree, dependencies: Option<&str>, package: &str) -> Opti
     )?])
 }
 
+/// Asks for another package in the place of one.
+pub fn swap(
+    tree: &FileTree,
+    dependencies: Option<&str>,
+    package: &str,
+    other: &str,
+) -> Option<Vec<Edit>> {
+    let file = file(dependencies);
+    let text = tree.text(file)?;
+    let (index, line, old) = find(file, &text, package)?;
+    let new = line.replacen(old, other, 1);
+    Some(vec![at(file, index, line, Some(new))?])
+}
+
 /// Takes the requirement of a package away.
 pub fn forgo(tree: &FileTree, dependencies: Option<&str>, package: &str) -> Option<Vec<Edit>> {
     let file = file(dependencies);

@@ -21,7 +21,7 @@ const QUICK: &[&str] = &[
     "dependency_version_not_found",
     "mcp_too_new",
     "server_in_function",
-    "wrong_port",
+    "stdio_transport",
     "mcp_elsewhere",
 ];
 

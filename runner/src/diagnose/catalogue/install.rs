@@ -111,7 +111,7 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        change: Change::Require("{package}-binary"),
+        change: Change::Swap(&[("psycopg2", "psycopg2-binary")]),
         ..installed(
             Code::BuildLibraryMissing,
             "A dependency needs a system library to be built",
