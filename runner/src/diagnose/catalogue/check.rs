@@ -1,6 +1,5 @@
 //! Asking the server what a client would ask: structured answers, no texts.
 
-use super::ALL_FASTMCP;
 use crate::diagnose::code::Code;
 use crate::diagnose::entry::{Change, Entry, Match, Phase};
 
@@ -48,7 +47,6 @@ pub const ENTRIES: &[Entry] = &[
         "Remove the server's own authentication, since the platform protects it, and deploy again.",
     ),
     Entry {
-        verified: ALL_FASTMCP,
         rows: &["E29"],
         ..asked(
             Code::McpElsewhere,

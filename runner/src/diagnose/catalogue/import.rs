@@ -24,7 +24,7 @@ const fn imported(
         cause,
         fix,
         change: Change::None,
-        verified: &[],
+        verified: &[FASTMCP_4],
         rows: &[],
     }
 }
@@ -237,7 +237,6 @@ pub const ENTRIES: &[Entry] = &[
     ),
     Entry {
         change: Change::Require("{package}"),
-        verified: &[FASTMCP_4],
         rows: &["E8", "E16"],
         ..imported(
             Code::PackageMissing,
@@ -248,7 +247,6 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        verified: &[FASTMCP_4],
         rows: &["E13"],
         ..imported(
             Code::CircularImport,
@@ -265,7 +263,6 @@ pub const ENTRIES: &[Entry] = &[
     },
     Entry {
         change: Change::Replace(&[("from .", "from ")]),
-        verified: &[FASTMCP_4],
         rows: &["E8"],
         ..imported(
             Code::RelativeImport,
@@ -300,7 +297,6 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        verified: &[FASTMCP_4],
         ..imported(
             Code::SystemLibraryMissing,
             "A system library is not there",
@@ -313,7 +309,6 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
-        verified: &[FASTMCP_4],
         ..imported(
             Code::NameNotInModule,
             "A module has no such name",
