@@ -235,10 +235,12 @@ fn beginning(text: &str) -> String {
     text.trim().chars().take(MAX_EXCERPT_CHARS).collect()
 }
 
-/// FastMCP's and the SDKs' own words at the start of a stdio server.
+/// FastMCP's own line at the start of a stdio server. FastMCP 2 adds the place in its code.
 fn speaks_stdio(tail: &[String]) -> bool {
-    tail.iter()
-        .any(|line| line.contains("with transport 'stdio'"))
+    tail.iter().any(|line| {
+        line.split_once("with transport 'stdio'")
+            .is_some_and(|(_, rest)| rest.trim().is_empty() || rest.contains(".py:"))
+    })
 }
 
 #[cfg(test)]
@@ -267,6 +269,8 @@ mod tests {
     #[test]
     fn r51_closed_ports_are_told_apart() {
         let stdio = lines(&["INFO Starting MCP server 'x' with transport 'stdio'"]);
+        let placed =
+            lines(&["INFO Starting MCP server 'x' with transport 'stdio'  server.py:2502"]);
         for (imported, listening, tail, code) in [
             (true, &[][..], &[][..], "port_not_opened"),
             (false, &[], &[], "start_timeout"),
@@ -279,6 +283,7 @@ mod tests {
             assert_eq!(late(imported, listening, tail).code, code, "{listening:?}");
         }
         assert_eq!(ends(0, &stdio).code, "stdio_transport");
+        assert_eq!(ends(0, &placed).code, "stdio_transport");
         assert_eq!(ends(0, &[]).code, "exited");
         assert!(
             late(false, &["127.0.0.1:8000"], &[])

@@ -42,7 +42,7 @@ pub fn platform() -> Result<Arc<Platform>> {
 
 fn platform_for(fixture: &Fixture) -> Result<Arc<Platform>> {
     if fixture.code() == "build_timeout" {
-        return one(&HASTY, &[("BERTH_BUILD_TIMEOUT_SECONDS", "45")]);
+        return one(&HASTY, &[("BERTH_BUILD_TIMEOUT_SECONDS", "120")]);
     }
     platform()
 }

@@ -296,30 +296,26 @@ pub const ENTRIES: &[Entry] = &[
             "Ask for `fastmcp[tasks]` in {file}.",
         )
     },
-    Entry {
-        ..imported(
-            Code::SystemLibraryMissing,
-            "A system library is not there",
-            &[raised(
-                &["ImportError", "OSError"],
-                &["{library}: cannot open shared object file"],
-            )],
-            "A package needs the system library {library}, which the runtime does not have.",
-            "Use a package whose wheel brings it along, often one that ends in -binary or -headless.",
-        )
-    },
-    Entry {
-        ..imported(
-            Code::NameNotInModule,
-            "A module has no such name",
-            &[raised(
-                IMPORT,
-                &["cannot import name '{name}' from '{module}'"],
-            )],
-            "There is no {name} in {module} as it is installed.",
-            "Correct the name, or ask in {file} for a release of {top} that has it.",
-        )
-    },
+    imported(
+        Code::SystemLibraryMissing,
+        "A system library is not there",
+        &[raised(
+            &["ImportError", "OSError"],
+            &["{library}: cannot open shared object file"],
+        )],
+        "A package needs the system library {library}, which the runtime does not have.",
+        "Use a package whose wheel brings it along, often one that ends in -binary or -headless.",
+    ),
+    imported(
+        Code::NameNotInModule,
+        "A module has no such name",
+        &[raised(
+            IMPORT,
+            &["cannot import name '{name}' from '{module}'"],
+        )],
+        "There is no {name} in {module} as it is installed.",
+        "Correct the name, or ask in {file} for a release of {top} that has it.",
+    ),
     imported(
         Code::ImportError,
         "A module cannot be imported",
