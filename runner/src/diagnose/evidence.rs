@@ -191,3 +191,65 @@ pub fn first_line(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default().trim();
     line.trim_end_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(class: &str, message: &str, evidence: &Evidence<'_>) -> Option<Diagnosis> {
+        explain(Event::Exception(class, message), evidence)
+    }
+
+    #[test]
+    fn places_that_cannot_be_written_lead_to_data() {
+        let tree = FileTree::from_files([("main.py", "open('cache/notes.db', 'w')\n")]);
+        let evidence = Evidence {
+            source: Some(&tree),
+            file: Some("main.py"),
+            line: Some(1),
+            ..Evidence::default()
+        };
+        for (class, text) in [
+            (
+                "PermissionError",
+                "[Errno 13] Permission denied: 'cache/notes.db'",
+            ),
+            (
+                "OSError",
+                "[Errno 30] Read-only file system: 'cache/notes.db'",
+            ),
+        ] {
+            let found = explained(class, text, &evidence).unwrap();
+            assert_eq!(found.code, "path_not_writable");
+            let new = found.edits[0].new.as_deref();
+            assert_eq!(new, Some("open('/data/notes.db', 'w')"));
+            assert!(found.fix.ends_with("In main.py line 1, write `open('/data/notes.db', 'w')` instead of `open('cache/notes.db', 'w')`."), "{}", found.fix);
+        }
+    }
+
+    #[test]
+    fn what_no_entry_matches_is_not_explained() {
+        assert!(explained("ValueError", "x", &Evidence::default()).is_none());
+    }
+
+    #[test]
+    fn packages_are_declared_where_the_project_declares_them() {
+        let fix = |dependencies| {
+            let evidence = Evidence {
+                dependencies,
+                ..Evidence::default()
+            };
+            explained("ModuleNotFoundError", "No module named 'yaml'", &evidence)
+                .unwrap()
+                .fix
+        };
+        assert!(fix(Some("requirements.txt")).starts_with("Add `pyyaml` to requirements.txt;"));
+        assert!(
+            fix(Some("uv.lock")).starts_with("Add `pyyaml` to pyproject.toml (and run `uv lock`);")
+        );
+        assert!(
+            fix(Some("fastmcp (nothing declared)"))
+                .starts_with("Add `pyyaml` to a requirements.txt;")
+        );
+    }
+}

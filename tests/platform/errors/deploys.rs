@@ -16,7 +16,7 @@ use super::fixture::{Files, Fixture, apply, write};
 /// and a hung one is asked for a minute.
 const FALL: Duration = Duration::from_mins(3);
 
-/// A platform for these tests: its starts time out soon.
+/// A platform for these tests: it has nothing of other tests to start.
 static PLATFORM: Mutex<Option<Arc<Platform>>> = Mutex::new(None);
 
 /// The platform whose builds time out soon.
@@ -36,8 +36,7 @@ fn one(place: &Mutex<Option<Arc<Platform>>>, settings: &[(&str, &str)]) -> Resul
 
 /// The platform of these tests.
 pub fn platform() -> Result<Arc<Platform>> {
-    // FastMCP alone takes up to 10 s to import on two busy cores.
-    one(&PLATFORM, &[("BERTH_START_TIMEOUT_SECONDS", "40")])
+    one(&PLATFORM, &[])
 }
 
 fn platform_for(fixture: &Fixture) -> Result<Arc<Platform>> {
