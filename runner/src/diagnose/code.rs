@@ -4,9 +4,8 @@ macro_rules! codes {
     ($($variant:ident $code:literal)+) => {
         /// What went wrong, as a stable name. The text of [`Code::as_str`] never changes meaning.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "each one's title is in its entry of the catalogue")]
         pub enum Code {
-            $($variant,)+
+            $(#[doc = $code] $variant,)+
         }
 
         impl Code {

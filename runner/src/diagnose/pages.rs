@@ -181,21 +181,19 @@ fn marked_up(text: &str) -> String {
         };
         let _ = write!(out, "{open}{part}{close}");
     }
-    let mut parts = out.split('*').enumerate().collect::<Vec<_>>();
+    let parts: Vec<&str> = out.split('*').collect();
     // An asterisk without its partner is text: *args.
     if parts.len() % 2 == 0 {
         return out;
     }
-    parts
-        .iter_mut()
-        .map(|(index, part)| {
-            if *index % 2 == 1 {
-                format!("<var>{part}</var>")
-            } else {
-                (*part).to_owned()
-            }
-        })
-        .collect()
+    let marked = parts.iter().enumerate().map(|(index, part)| {
+        if index % 2 == 1 {
+            format!("<var>{part}</var>")
+        } else {
+            (*part).to_owned()
+        }
+    });
+    marked.collect()
 }
 
 fn escaped(text: &str) -> String {

@@ -37,9 +37,9 @@ pub fn require(tree: &FileTree, dependencies: Option<&str>, wanted: &str) -> Opt
             line,
             Some(line.replacen(old, wanted, 1)),
         )?]),
-        None if file.ends_with(".txt") => Some(vec![append(file, wanted)]),
+        None if is_a(file, "txt") => Some(vec![append(file, wanted)]),
         None => {
-            let list = if file.ends_with(".json") {
+            let list = if is_a(file, "json") {
                 "\"dependencies\": ["
             } else {
                 "dependencies = ["
@@ -106,10 +106,16 @@ pub fn forgo(tree: &FileTree, dependencies: Option<&str>, package: &str) -> Opti
     let file = file(dependencies);
     let text = tree.text(file)?;
     let (index, line, _) = find(file, &text, package)?;
-    file.ends_with(".txt")
+    is_a(file, "txt")
         .then(|| at(file, index, line, None))
         .flatten()
         .map(|edit| vec![edit])
+}
+
+/// Whether a file's name has this ending.
+fn is_a(file: &str, ending: &str) -> bool {
+    file.rsplit_once('.')
+        .is_some_and(|(_, found)| found == ending)
 }
 
 fn append(file: &str, line: &str) -> Edit {
@@ -124,7 +130,7 @@ fn append(file: &str, line: &str) -> Edit {
 /// The line that asks for a package: its index, the line, and the requirement on it.
 fn find<'a>(file: &str, text: &'a str, package: &str) -> Option<(usize, &'a str, &'a str)> {
     text.lines().enumerate().find_map(|(index, line)| {
-        let old = if file.ends_with(".txt") {
+        let old = if is_a(file, "txt") {
             line.split(['#', ';']).next().unwrap_or_default().trim()
         } else {
             // One per line or the first of a list; a second one on the same line stays unfound.
