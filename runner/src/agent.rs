@@ -19,11 +19,12 @@ use crate::build::environment::Environments;
 use crate::build::source::{SourceSettings, SourceStore};
 use crate::build::system::{self, Systems};
 use crate::config::{Config, Settings};
+use crate::follow::Said;
 use crate::health::Prober;
 use crate::keys::{self, Keys};
 use crate::launcher;
 use crate::logs::{LogQueue, LogWriter, Masker, Positions};
-use crate::protocol::{Diagnosis, LogLine, LogStream, Phase, Report, SyncResponse};
+use crate::protocol::{Diagnosis, Edit, LogLine, LogStream, Phase, Report, SyncResponse};
 use crate::reconcile::{Seen, Work};
 use crate::record::{self, Built, Record, Records};
 use crate::runtime::{Image, Runtime};
@@ -93,6 +94,8 @@ struct Entry {
     /// Restarts in a row.
     restarts: u32,
     healthy_since: Option<Instant>,
+    /// What its instance has said since it was healthy.
+    output: Option<(String, watch::Receiver<Said>)>,
     masker: Arc<Masker>,
 }
 
@@ -105,6 +108,7 @@ impl Entry {
             checked: None,
             restarts: 0,
             healthy_since: None,
+            output: None,
             masker: Arc::default(),
         }
     }
@@ -271,11 +275,7 @@ impl<R: Runtime> Agent<R> {
     /// Ends a deployment: says why in its log, and reports it.
     pub fn fail(&self, deployment: Uuid, diagnosis: Diagnosis) {
         let log = self.log(deployment, LogStream::Build);
-        let diagnosis = Diagnosis {
-            cause: log.mask(&diagnosis.cause),
-            fix: log.mask(&diagnosis.fix),
-            ..diagnosis
-        };
+        let diagnosis = masked(&log, diagnosis);
         let place = diagnosis
             .location
             .as_ref()
@@ -296,6 +296,7 @@ impl<R: Runtime> Agent<R> {
     pub fn mark_stopped(&self, deployment: Uuid, project: Uuid) {
         if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
             entry.checked = None;
+            entry.output = None;
         } else {
             let entry = Entry::new(Record::new(deployment, project));
             lock(&self.entries).insert(deployment, entry);
@@ -315,6 +316,52 @@ impl<R: Runtime> Agent<R> {
             entry.checked = Some(address);
             entry.healthy_since = Some(Instant::now());
         }
+    }
+
+    /// Keeps hold of what a healthy instance says, for the day it ends.
+    pub fn keep_output(&self, deployment: Uuid, container: &str, said: watch::Receiver<Said>) {
+        if let Some(entry) = lock(&self.entries).get_mut(&deployment) {
+            entry.output = Some((container.to_owned(), said));
+        }
+    }
+
+    /// Whether this is the healthy instance of a deployment.
+    pub fn is_healthy_instance(&self, deployment: Uuid, container: &str) -> bool {
+        let entries = lock(&self.entries);
+        let output = entries
+            .get(&deployment)
+            .and_then(|entry| entry.output.as_ref());
+        output.is_some_and(|(of, _)| of == container)
+    }
+
+    /// The last lines of an instance that was healthy, without secrets.
+    pub fn last_output(&self, deployment: Uuid) -> Vec<String> {
+        let said = lock(&self.entries)
+            .get_mut(&deployment)
+            .and_then(|entry| entry.output.take());
+        let Some((_, said)) = said else {
+            return Vec::new();
+        };
+        let log = self.log(deployment, LogStream::Instance);
+        let said = said.borrow();
+        // One that was taken over began to serve before anyone listened.
+        let lines = if said.serving {
+            &said.tail_serving
+        } else {
+            &said.tail
+        };
+        lines.iter().map(|line| log.mask(line)).collect()
+    }
+
+    /// Something went wrong with a live deployment: says it in its log and reports it.
+    pub fn note(&self, deployment: Uuid, diagnosis: Diagnosis) {
+        let log = self.log(deployment, LogStream::Instance);
+        let diagnosis = masked(&log, diagnosis);
+        log.line(diagnosis.cause.clone());
+        tracing::info!(deployment.id = %deployment, diagnosis.code = %diagnosis.code, "a live deployment has trouble");
+        self.update(deployment, |record| {
+            record.report.diagnosis = Some(diagnosis)
+        });
     }
 
     /// How many restarts in a row this one follows; one that was healthy for longer than
@@ -406,6 +453,22 @@ impl<R: Runtime> Agent<R> {
         self.positions.forget(deployment);
         self.board
             .send_if_modified(|board| board.remove(&deployment).is_some());
+    }
+}
+
+/// A diagnosis without the secrets that a quoted line may hold.
+fn masked(log: &LogWriter, diagnosis: Diagnosis) -> Diagnosis {
+    let mask = |text: Option<String>| text.map(|text| log.mask(&text));
+    let edits = diagnosis.edits.into_iter().map(|edit| Edit {
+        old: mask(edit.old),
+        new: mask(edit.new),
+        ..edit
+    });
+    Diagnosis {
+        cause: log.mask(&diagnosis.cause),
+        fix: log.mask(&diagnosis.fix),
+        edits: edits.collect(),
+        ..diagnosis
     }
 }
 

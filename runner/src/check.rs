@@ -1,6 +1,7 @@
 //! Whether an instance that was started or found is healthy, and if not, why.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,9 +14,11 @@ use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::build::pipeline::elapsed_ms;
-use crate::diagnose;
+use crate::build::tree::FileTree;
+use crate::diagnose::{self, Evidence};
 use crate::follow::{Said, follow};
 use crate::health::{self, Found, ProbeFailure};
+use crate::liveness;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
@@ -23,6 +26,8 @@ use crate::verdict;
 
 /// How long the last output of an ended instance may take to arrive.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long an engine may take to tell where a container's processes listen.
+const LISTENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to take over an instance that was healthy and is slow to answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Between probes of a server whose port is open but whose connection broke.
@@ -165,6 +170,9 @@ pub async fn check<R: Runtime>(
                 surface.prompts.len(),
                 surface.resources.len() + surface.resource_templates.len(),
             ));
+            drop(said);
+            agent.keep_output(spec.deployment, &running.id, running.said.clone());
+            liveness::watch(agent, spec.deployment, running.id, answer.address);
             Outcome::Healthy(Box::new(answer))
         }
         Err(unwell) => {
@@ -297,7 +305,18 @@ async fn diagnose_start<R: Runtime>(
     let log = agent.log(spec.deployment, LogStream::Instance);
     let tail: Vec<String> = said.tail.iter().map(|line| log.mask(line)).collect();
     let record = agent.record(spec.deployment);
-    let dependencies = record.and_then(|record| Some(record.report.plan?.dependencies));
+    let dependencies = record
+        .as_ref()
+        .and_then(|record| Some(record.report.plan.as_ref()?.dependencies.clone()));
+    let source = match record.and_then(|record| record.built) {
+        Some(built) => read_source(built.source).await,
+        None => None,
+    };
+    let known = Evidence {
+        source: source.as_ref(),
+        dependencies: dependencies.as_deref(),
+        ..Evidence::default()
+    };
     let out_of_memory = match &unwell {
         Unwell::Ended(exit) => exit.out_of_memory,
         _ => false,
@@ -306,20 +325,42 @@ async fn diagnose_start<R: Runtime>(
         && !out_of_memory
     {
         log.mask_all(&mut failure);
-        return verdict::launcher_said(failure, dependencies);
+        return verdict::launcher_said(failure, &known);
     }
     match unwell {
-        Unwell::Ended(exit) => verdict::instance_ended(exit, &tail, &spec.limits),
+        Unwell::Ended(exit) => verdict::instance_ended(exit, &tail, &spec.limits, &known),
         Unwell::Probe(failure) => {
-            verdict::probe_said(&failure, &public_host(&spec.public_url), &tail)
+            let since = said.tail_serving.iter();
+            let since: Vec<String> = since.map(|line| log.mask(line)).collect();
+            verdict::probe_said(&failure, &public_host(&spec.public_url), &since, &known)
         }
         Unwell::Late => {
-            verdict::too_late(spec.limits.start_seconds, said.import_ms.is_some(), &tail)
+            let listening = listening(agent, &running.id).await;
+            let imported = said.import_ms.is_some();
+            verdict::too_late(spec.limits.start_seconds, imported, &listening, &tail)
         }
         Unwell::Said | Unwell::NoAddress => {
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
         }
+    }
+}
+
+/// The project's files, which a fix may name lines of.
+async fn read_source(path: PathBuf) -> Option<FileTree> {
+    let opened = tokio::task::spawn_blocking(move || FileTree::open(&path)).await;
+    opened.ok()?.ok()
+}
+
+/// Where the instance's processes listen; nothing where the engine does not tell.
+async fn listening<R: Runtime>(agent: &Agent<R>, id: &str) -> Vec<SocketAddr> {
+    match timeout(LISTENING_TIMEOUT, agent.runtime.listening(id)).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "an instance's sockets could not be read");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 

@@ -27,10 +27,14 @@ pub struct Said {
     pub serving: bool,
     /// One sentence for the owner, from the launcher.
     pub notice: Option<String>,
+    /// Versions of the packages that matter.
+    pub packages: Value,
     /// The launcher's account of a failure.
     pub failure: Option<Value>,
     /// The last lines of its log.
     pub tail: VecDeque<String>,
+    /// Those of them since it serves. What was logged before has not kept it from serving.
+    pub tail_serving: VecDeque<String>,
     /// There will be no more.
     pub ended: bool,
 }
@@ -39,7 +43,10 @@ impl Said {
     fn event(&mut self, event: Value) {
         let ms = event["ms"].as_u64();
         match event["phase"].as_str() {
-            Some("prepare") if self.prepare_ms.is_none() => self.prepare_ms = ms,
+            Some("prepare") if self.prepare_ms.is_none() => {
+                self.prepare_ms = ms;
+                self.packages = event["packages"].clone();
+            }
             Some("import") if self.import_ms.is_none() => self.import_ms = ms,
             Some("serve") if self.failure.is_none() => {
                 self.serving = true;
@@ -47,6 +54,10 @@ impl Said {
             }
             // A server's own code could print one too; once it serves it is no start failure.
             Some("fail") if self.failure.is_none() && !self.serving => {
+                let mut event = event;
+                if self.packages.is_object() {
+                    event["packages"] = self.packages.clone();
+                }
                 self.failure = Some(event);
             }
             _ => {}
@@ -54,12 +65,19 @@ impl Said {
     }
 
     fn line(&mut self, line: &[u8]) {
-        if self.tail.len() == TAIL_LINES {
-            self.tail.pop_front();
+        let line = String::from_utf8_lossy(line).into_owned();
+        if self.serving {
+            push(&mut self.tail_serving, line.clone());
         }
-        self.tail
-            .push_back(String::from_utf8_lossy(line).into_owned());
+        push(&mut self.tail, line);
     }
+}
+
+fn push(tail: &mut VecDeque<String>, line: String) {
+    if tail.len() == TAIL_LINES {
+        tail.pop_front();
+    }
+    tail.push_back(line);
 }
 
 /// Follows to the end. Lines up to `after` (microseconds) were sent by an earlier run.

@@ -19,8 +19,9 @@ use crate::limits::Bounds;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::record::Record;
 use crate::runtime::docker::CONTAINER_USER;
-use crate::runtime::{Container, ContainerSpec, Mount, Owner, Role, Runtime, State};
+use crate::runtime::{Container, ContainerSpec, Exit, Mount, Owner, Role, Runtime, State};
 use crate::variables::{self, OF_INSTANCE, Opened, VARIABLES_FILE};
+use crate::verdict;
 
 /// From SIGTERM to SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -50,7 +51,13 @@ pub async fn restart<R: Runtime>(
     let restarts = agent.count_restart(spec.deployment, SETTLED);
     let delay = restart_delay(restarts);
     let log = agent.log(spec.deployment, LogStream::Instance);
-    let how = remove_remains(agent, spec).await;
+    let ended = remove_remains(agent, spec).await;
+    if let Some(exit) = ended {
+        let tail = agent.last_output(spec.deployment);
+        let found = verdict::live_ended(exit, &tail, &spec.limits, restarts + 1);
+        agent.note(spec.deployment, found);
+    }
+    let how = ended.map_or_else(String::new, |exit| format!(" with status {}", exit.code));
     log.line(format!(
         "The instance ended{how}; it is started again in {} s.",
         delay.as_secs()
@@ -243,18 +250,14 @@ fn volume(directory: &Path, project: Uuid) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes what is left of an ended instance; says how it ended, for people.
-async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> String {
-    let Ok(installation) = agent.installation() else {
-        return String::new();
-    };
+/// Removes what is left of an ended instance; tells how it ended, where the engine knows.
+async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> Option<Exit> {
+    let installation = agent.installation().ok()?;
     let containers = agent.runtime.list(installation).await.unwrap_or_default();
     let found = containers
         .into_iter()
         .find(|c| c.role == Role::Instance && c.deployment == spec.deployment);
-    let Some(container) = found else {
-        return String::new();
-    };
+    let container = found?;
     let exit = match agent.runtime.inspect(&container.id).await {
         Ok(Some(detail)) => detail.exit,
         _ => None,
@@ -262,14 +265,7 @@ async fn remove_remains<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec) -> 
     if let Err(error) = agent.runtime.remove(&container.id).await {
         tracing::warn!(%error, "an ended instance could not be removed");
     }
-    match exit {
-        Some(exit) if exit.out_of_memory => " because it used more memory than it has".to_owned(),
-        Some(exit) if exit.code == 137 => {
-            " because it was killed (137), usually for using too much memory".to_owned()
-        }
-        Some(exit) => format!(" with status {}", exit.code),
-        None => String::new(),
-    }
+    exit
 }
 
 fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcome) {
@@ -290,7 +286,6 @@ fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcom
                         }
                     }
                 }
-                record.report.diagnosis = None;
                 record.timing("import", answer.import_ms);
                 record.timing("check", answer.check_ms);
             });

@@ -24,6 +24,7 @@ mod instance;
 pub mod keys;
 mod launcher;
 pub mod limits;
+mod liveness;
 pub mod logs;
 #[cfg(test)]
 mod loop_tests;

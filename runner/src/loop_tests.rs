@@ -283,7 +283,7 @@ async fn a_server_that_cannot_start_fails_with_its_reason_and_leaves_nothing() {
             1,
             vec![
                 "Traceback …".into(),
-                r#"@@berth {"phase":"fail","step":"import","exception":"KeyError","message":"'API_KEY'","file":"main.py","line":2,"missing_variable":"API_KEY"}"#.into(),
+                r#"@@berth {"phase":"fail","step":"import","exception":"KeyError","message":"'API_KEY'","file":"main.py","line":2,"missing_variables":["API_KEY"]}"#.into(),
             ],
         ),
     );
@@ -388,7 +388,7 @@ async fn what_died_while_the_runner_was_away_comes_back() {
     assert!(
         runner
             .log(LogStream::Instance)
-            .contains("more memory than it has")
+            .contains("used more than its memory")
     );
     runner.end().await;
 }

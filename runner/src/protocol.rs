@@ -317,6 +317,23 @@ pub struct Diagnosis {
     pub fix: String,
     /// `file:line` in the user's source, where known.
     pub location: Option<String>,
+    /// The lines to change, where they can be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+}
+
+/// One change to the user's source. Without `old` a line is added at the end of the file, which
+/// is made if it is not there; without `new` the line goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    /// Relative to the source.
+    pub file: String,
+    /// From 1.
+    pub line: Option<u64>,
+    /// The line as it is.
+    pub old: Option<String>,
+    /// What stands in its place; it may be several lines.
+    pub new: Option<String>,
 }
 
 /// How long one stage took.

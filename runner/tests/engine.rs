@@ -434,7 +434,10 @@ async fn from_an_upload_to_a_live_server_and_back_to_nothing() {
     assert_eq!(report.phase, Phase::Healthy, "{report:#?}");
 
     let mut failed = Vec::new();
-    for (source, code) in [(broken, "import_error"), (missing, "dependency_not_found")] {
+    for (source, code) in [
+        (broken, "package_missing"),
+        (missing, "dependency_not_found"),
+    ] {
         let spec = spec(project, source, &public_key);
         let begun = Instant::now();
         control.want(&[c.clone(), spec.clone()]);

@@ -275,7 +275,7 @@ fn wrong_object_name() -> Result<()> {
 fn import_error() -> Result<()> {
     let repository = repository(&format!("import requests_oauthlib\n{FASTMCP}"), FASTMCP_4)?;
     let expected = Expected {
-        code: "import_error",
+        code: "package_missing",
         cause: "requests_oauthlib",
         fix: "requirements.txt",
     };

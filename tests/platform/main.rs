@@ -7,6 +7,7 @@ mod clients;
 mod conformance;
 mod database_away;
 mod deploy;
+mod errors;
 mod features;
 mod fixtures;
 mod kill;
@@ -48,10 +49,12 @@ fn main() {
             test().map_err(|e| Failed::from(format!("{e:#}")))
         })
     })
+    .chain(errors::trials())
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     tests::platform::stop_shared();
     bad_input::stop();
+    errors::stop();
     clients::print_matrix();
     conclusion.exit();
 }

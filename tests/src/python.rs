@@ -35,7 +35,14 @@ pub fn environment(name: &str, packages: &[&str]) -> Result<PathBuf> {
             ])
             .arg(&directory))?;
         run(Command::new(&uv)
-            .args(["pip", "install", "--quiet", "--python"])
+            // The launcher writes no bytecode, so without it every start would compile everything.
+            .args([
+                "pip",
+                "install",
+                "--quiet",
+                "--compile-bytecode",
+                "--python",
+            ])
             .arg(&python)
             .arg("--")
             .args(packages))?;

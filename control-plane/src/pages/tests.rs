@@ -572,6 +572,7 @@ async fn a_failure_says_why_what_to_do_and_what_still_serves() {
     report(&app, runner, second, |report| {
         report.phase = Phase::Failed;
         report.diagnosis = Some(Diagnosis {
+            edits: Vec::new(),
             code: "entrypoint_not_found".into(),
             cause: "There is no main.py.".into(),
             fix: "Set the entrypoint.".into(),

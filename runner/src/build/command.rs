@@ -140,7 +140,7 @@ pub fn said(account: &Value, command: &[String]) -> Diagnosis {
 /// The command's container ended without its program's word.
 pub fn ended(exit: Exit, tail: &[String]) -> Diagnosis {
     if exit.out_of_memory {
-        return crate::diagnose::out_of_memory(Some(crate::limits::BUILD_MEMORY_BYTES));
+        return crate::diagnose::build_out_of_memory(crate::limits::BUILD_MEMORY_BYTES);
     }
     unknown_failure("The build command", tail)
 }

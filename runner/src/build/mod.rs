@@ -23,5 +23,5 @@ mod requirements;
 pub mod source;
 pub mod system;
 pub mod transport;
-mod tree;
+pub(crate) mod tree;
 mod upload;

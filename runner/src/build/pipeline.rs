@@ -18,7 +18,7 @@ use super::plan::{BuildPlan, FileTree, plan};
 use super::source::{SourceTree, UploadSource};
 use super::system;
 use crate::agent::Agent;
-use crate::diagnose;
+use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
 use crate::logs::LogWriter;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
@@ -203,7 +203,7 @@ impl<R: Runtime> Begun<'_, R> {
             .environments
             .obtain(&agent.runtime, host, site, &request)
             .await
-            .map_err(|failure| self.environment_failed(failure, &plan.plan.dependencies))?;
+            .map_err(|failure| self.environment_failed(failure, &plan.plan.dependencies, source))?;
         timings.extend(obtained.timings);
         let mut source = source.to_owned();
         if !self.spec.build.build_command.is_empty() {
@@ -232,9 +232,15 @@ impl<R: Runtime> Begun<'_, R> {
         Ok((built, timings))
     }
 
-    fn environment_failed(&self, failure: Failure, dependencies: &str) -> Stop {
+    fn environment_failed(&self, failure: Failure, dependencies: &str, source: &Path) -> Stop {
+        let source = FileTree::open(source).ok();
+        let known = Evidence {
+            source: source.as_ref(),
+            dependencies: Some(dependencies),
+            ..Evidence::default()
+        };
         self.stop(failure, |failed| match failed {
-            Ok(account) => verdict::environment_said(account, Some(dependencies.to_owned())),
+            Ok(account) => verdict::environment_said(account, &known),
             Err((exit, tail)) => verdict::environment_ended(exit, &tail),
         })
     }
@@ -242,7 +248,7 @@ impl<R: Runtime> Begun<'_, R> {
     fn system_failed(&self, failure: Failure) -> Stop {
         self.stop(failure, |failed| match failed {
             Ok(account) => system::diagnose(&account)
-                .unwrap_or_else(|| verdict::environment_said(account, None)),
+                .unwrap_or_else(|| verdict::environment_said(account, &Evidence::default())),
             Err((exit, tail)) => verdict::environment_ended(exit, &tail),
         })
     }
@@ -315,7 +321,13 @@ async fn make_plan<R: Runtime>(
         let tree = FileTree::open(&path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan(&tree, entrypoint.as_deref(), &settings, &images)
+        plan(&tree, entrypoint.as_deref(), &settings, &images).map_err(|found| {
+            let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
+                .iter()
+                .any(|code| found.code == code.as_str());
+            let left_out = diagnose::excluded(&tree, entrypoint.as_deref());
+            left_out.filter(|_| is_missing).unwrap_or(found)
+        })
     })
     .await
     .map_err(|error| platform(&error.into()))??;

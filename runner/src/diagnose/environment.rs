@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::{Code, diagnosis, unknown_failure};
+use super::evidence::{Event, Evidence, explain, found};
+use super::{Code, requirement, unknown_failure};
 use crate::protocol::Diagnosis;
 
 /// Most characters of the resolver's explanation in a cause; the whole of it is in the log.
@@ -20,117 +21,61 @@ pub struct EnvironmentFailure {
     pub message: String,
     /// The package it is about.
     pub package: Option<String>,
-    /// Where the dependencies come from (`Plan::dependencies`), set by the runner.
-    #[serde(skip)]
-    pub dependencies: Option<String>,
-}
-
-impl EnvironmentFailure {
-    fn file(&self) -> &str {
-        match self.dependencies.as_deref() {
-            Some(file) if !file.contains(' ') => file,
-            _ => "the dependency file",
-        }
-    }
 }
 
 /// From the build program's report to what the owner reads.
-pub fn from_environment_failure(fail: &EnvironmentFailure) -> Diagnosis {
-    let why = explanation(&fail.message);
-    let package = fail.package.as_deref().unwrap_or("a package");
-    let file = fail.file();
-    match fail.code.as_str() {
-        "no_solution" => diagnosis(
-            Code::DependenciesUnresolvable,
-            format!("The dependencies cannot be installed together: {why}."),
-            format!("Loosen the versions in {file} that contradict each other and deploy again."),
-        ),
-        "not_found" => diagnosis(
-            Code::DependencyNotFound,
-            format!(
-                "The package index has no {}.",
-                fail.package.as_deref().unwrap_or("package of that name")
-            ),
-            format!(
-                "Correct the name in {file}; the name to install can differ from the name to import."
-            ),
-        ),
-        "build_failed" => diagnosis(
-            Code::DependencyBuildFailed,
-            format!(
-                "{package} has no ready-made wheel for this Python and could not be built: {why}."
-            ),
-            "Choose a release of it that has a wheel, or a package ending in -binary; there is no compiler here.",
-        ),
-        "network" => diagnosis(
-            Code::RegistryUnreachable,
-            format!("The package index could not be reached: {why}."),
-            "Deploy again in a few minutes; if it stays, ask the operator whether builds can reach the index.",
-        ),
-        "disk" => diagnosis(
-            Code::PlatformFailure,
-            "The disk for builds is full.",
-            "Ask the operator to make room, or depend on fewer large packages.",
-        ),
-        "python_version" => diagnosis(
-            Code::PythonVersionUnavailable,
-            format!("The dependencies need another Python: {why}."),
-            "Ask for a Python that they support in .python-version or requires-python, or choose other releases.",
-        ),
-        "lock_outdated" => diagnosis(
-            Code::LockOutdated,
-            "uv.lock does not match pyproject.toml.",
-            "Run `uv lock`, commit uv.lock, and deploy again.",
-        ),
-        "hash_mismatch" => diagnosis(
-            Code::DependenciesUnresolvable,
-            format!(
-                "The file of {package} that the index gives is not the one that {file} expects."
-            ),
-            "Lock again if the package was published anew on purpose; otherwise find out who changed it.",
-        ),
-        "git_missing" => diagnosis(
-            Code::DependencyBuildFailed,
-            format!(
-                "{file} asks for a package straight from a Git repository, and builds have no Git."
-            ),
-            "Depend on a released version, or on the repository's archive address (…/archive/COMMIT.zip).",
-        ),
-        "missing_file" => diagnosis(
-            Code::DependencyFileNotFound,
-            format!("A file that the dependencies name is missing: {why}."),
-            "Add the file to the source, or remove its mention.",
-        ),
-        "invalid_requirement" => diagnosis(
-            Code::ConfigurationInvalid,
-            format!("{file} cannot be understood: {why}."),
-            "Correct the line it names and deploy again.",
-        ),
-        _ if why.is_empty() => unknown_failure("Installing the dependencies", &[]),
-        _ => diagnosis(
-            Code::UnknownFailure,
-            format!("Installing the dependencies failed: {why}."),
-            "Read the build's log, correct what it names, and deploy again.",
-        ),
-    }
+pub fn from_environment_failure(fail: &EnvironmentFailure, evidence: &Evidence<'_>) -> Diagnosis {
+    let words = words(&fail.message);
+    explain(
+        Event::Build(&fail.code, &words),
+        &Evidence {
+            values: &[
+                ("why", cut(&words)),
+                (
+                    "package",
+                    fail.package
+                        .clone()
+                        .unwrap_or_else(|| "a package".to_owned()),
+                ),
+                ("file", requirement::named(evidence.dependencies).to_owned()),
+                ("limit", in_mib(crate::limits::BUILD_MEMORY_BYTES)),
+            ],
+            ..*evidence
+        },
+    )
+    .unwrap_or_else(|| {
+        let tail: Vec<String> = fail.message.lines().map(str::to_owned).collect();
+        unknown_failure("Installing the dependencies", &tail)
+    })
 }
 
 /// The build took longer than it may.
 pub fn build_timeout(seconds: u64) -> Diagnosis {
-    diagnosis(
-        Code::BuildTimeout,
-        format!("The build took longer than {seconds} seconds."),
-        "Deploy again, since what was downloaded is kept; if it stays, depend on fewer or smaller packages.",
-    )
+    found(Code::BuildTimeout, &[("seconds", seconds.to_string())])
 }
 
-/// uv's explanation in one line: without its ornaments, cut at a word.
-fn explanation(message: &str) -> String {
-    let words = message
+/// The kernel ended the build because it used more than its memory, in bytes.
+pub fn build_out_of_memory(limit: i64) -> Diagnosis {
+    found(Code::BuildOutOfMemory, &[("limit", in_mib(limit))])
+}
+
+fn in_mib(bytes: i64) -> String {
+    format!("{} MiB", bytes / crate::limits::MIB)
+}
+
+/// uv's explanation in one line, without its ornaments.
+fn words(message: &str) -> String {
+    message
         .split_whitespace()
-        .filter(|word| !matches!(*word, "×" | "╰─▶" | "├─▶" | "│" | "error:"));
+        .filter(|word| !matches!(*word, "×" | "╰─▶" | "├─▶" | "│" | "error:"))
+        .collect::<Vec<&str>>()
+        .join(" ")
+}
+
+/// Its beginning, cut at a word.
+fn cut(words: &str) -> String {
     let mut text = String::new();
-    for word in words {
+    for word in words.split(' ') {
         if text.chars().count() + word.chars().count() > MAX_EXPLANATION_CHARS {
             text.push('…');
             break;
@@ -148,10 +93,13 @@ mod tests {
     use super::*;
 
     fn diagnose(line: &str) -> Diagnosis {
-        let mut fail: EnvironmentFailure =
+        let fail: EnvironmentFailure =
             serde_json::from_str(line).expect("the build program's line");
-        fail.dependencies = Some("requirements.txt".to_owned());
-        from_environment_failure(&fail)
+        let evidence = Evidence {
+            dependencies: Some("requirements.txt"),
+            ..Evidence::default()
+        };
+        from_environment_failure(&fail, &evidence)
     }
 
     #[test]
@@ -168,18 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_its_diagnosis() {
+    fn every_code_of_the_build_program_has_its_diagnosis() {
         for (code, expected) in [
             ("not_found", "dependency_not_found"),
             ("build_failed", "dependency_build_failed"),
             ("network", "registry_unreachable"),
-            ("disk", "platform_failure"),
-            ("python_version", "python_version_unavailable"),
+            ("disk", "build_disk_full"),
+            ("out_of_memory", "build_out_of_memory"),
+            ("python_version", "dependency_python_conflict"),
             ("lock_outdated", "lock_outdated"),
-            ("hash_mismatch", "dependencies_unresolvable"),
-            ("git_missing", "dependency_build_failed"),
+            ("hash_mismatch", "dependency_hash_mismatch"),
+            ("git_missing", "dependency_from_git"),
             ("missing_file", "dependency_file_not_found"),
-            ("invalid_requirement", "configuration_invalid"),
+            ("invalid_requirement", "requirement_invalid"),
             ("unknown", "unknown_failure"),
             ("from the future", "unknown_failure"),
         ] {
@@ -192,5 +141,22 @@ mod tests {
             diagnose(r#"{"code":"not_found","package":"fastmpc"}"#).cause,
             "The package index has no fastmpc."
         );
+    }
+
+    #[test]
+    fn builds_that_fail_are_told_apart() {
+        let of = |text: &str| {
+            let message = serde_json::to_string(text).unwrap();
+            diagnose(&format!(
+                r#"{{"code":"build_failed","message":{message},"package":"pkg"}}"#
+            ))
+        };
+        assert_eq!(
+            of("error: command 'gcc' failed: No such file or directory").code,
+            "compiler_missing"
+        );
+        let found = of("Error: pg_config executable not found.");
+        assert_eq!(found.code, "build_library_missing");
+        assert!(found.cause.contains("pg_config"), "{}", found.cause);
     }
 }

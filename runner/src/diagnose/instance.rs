@@ -1,19 +1,33 @@
 //! Diagnoses of an instance that does not become or stay healthy.
 
-use super::python::{Exception, explain};
-use super::{Code, diagnosis, is_noise, last_lines};
+use std::net::SocketAddr;
+
+use super::evidence::{Event, Evidence, explain, found, found_in};
+use super::log::{any_exception, last_exception};
+use super::{Code, said};
+use crate::limits::MIB;
 use crate::protocol::Diagnosis;
 
 /// Most characters of an answer in a cause.
 const MAX_EXCERPT_CHARS: usize = 160;
 
+/// Restarts in a row from which on a server is said to end again and again.
+const CRASH_LOOP: u32 = 3;
+
+/// 128 + SIGILL, SIGABRT, SIGBUS, SIGSEGV.
+const NATIVE_CRASHES: &[i64] = &[132, 134, 135, 139];
+
+/// 128 + SIGKILL.
+const KILLED: i64 = 137;
+
 /// What an instance answered to the MCP probe, where it is not what an MCP server answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeAnswer<'a> {
-    /// An HTTP status that means no, and the beginning of its body.
-    Status(u16, &'a str),
-    /// A JSON-RPC error: its code and message.
-    Refused(i64, &'a str),
+    /// An HTTP status that means no, the beginning of its body, and the path at which MCP was
+    /// answered instead.
+    Status(u16, &'a str, Option<&'a str>),
+    /// A JSON-RPC error: the method that was asked, its code and message.
+    Refused(&'a str, i64, &'a str),
     /// Something that is not MCP: the beginning of it.
     NotMcp(&'a str),
     /// Nothing in time.
@@ -22,78 +36,112 @@ pub enum ProbeAnswer<'a> {
     Broken(&'a str),
 }
 
+/// How a start came to its time's end without an open port.
+#[derive(Debug, Clone, Copy)]
+pub struct Started<'a> {
+    /// The port that had to be opened.
+    pub port: u16,
+    /// The time a start may take, seconds.
+    pub seconds: u64,
+    /// Whether the code was imported.
+    pub imported: bool,
+    /// Where the instance's processes listen.
+    pub listening: &'a [SocketAddr],
+}
+
 /// The process runs and its port stays closed.
-pub fn port_never_opened(port: u16, seconds: u64, tail: &[String]) -> Diagnosis {
-    if speaks_stdio(tail) {
-        return stdio_transport();
-    }
-    diagnosis(
-        Code::PortNotOpened,
-        format!("The server did not open port {port} within {seconds} seconds."),
-        "Let the entrypoint name the server object so that the platform serves it, or listen on 0.0.0.0 and the port in $PORT.",
-    )
-}
-
-/// Nothing was reported in the time that a start may take: imports hang or are very slow.
-pub fn start_timeout(seconds: u64, tail: &[String]) -> Diagnosis {
-    let last = last_lines(tail);
-    let said = if last.is_empty() {
-        "it wrote nothing".to_owned()
-    } else {
-        format!("the last lines were: {last}")
-    };
-    diagnosis(
-        Code::StartTimeout,
-        format!("The server was not ready within {seconds} seconds; {said}."),
-        "Move slow work (downloads, connections, model loading) out of import time into a lifespan or the first call.",
-    )
-}
-
-/// The process ended. `exit` is its code, `oom` whether the kernel ended it for its memory,
-/// `tail` the last lines it wrote.
-pub fn exited(exit: Option<i64>, oom: bool, tail: &[String]) -> Diagnosis {
-    if oom {
-        return out_of_memory(None);
-    }
-    if exit == Some(0) && speaks_stdio(tail) {
-        return stdio_transport();
-    }
-    if let Some(found) = last_exception(tail) {
-        return found;
-    }
-    let how = match exit {
-        None => "without an exit code".to_owned(),
-        Some(0) => "with exit code 0, as if its work were done".to_owned(),
-        Some(137) => "because it was killed (137), often for using too much memory".to_owned(),
-        Some(139) => "with a crash in native code (139)".to_owned(),
-        Some(143) => "because it was told to stop (143)".to_owned(),
-        Some(code) => format!("with exit code {code}"),
-    };
-    let last = last_lines(tail);
-    if last.is_empty() {
-        return diagnosis(
-            Code::Exited,
-            format!("The server ended by itself {how}, without a word."),
-            "Run it on your machine with the same entrypoint and variables, and deploy again when it stays up.",
+pub fn not_listening(started: &Started<'_>, tail: &[String]) -> Diagnosis {
+    let port = ("port", started.port.to_string());
+    let seconds = ("seconds", started.seconds.to_string());
+    if let Some(address) = started
+        .listening
+        .iter()
+        .find(|at| at.port() == started.port)
+    {
+        return found(
+            Code::LoopbackOnly,
+            &[("address", address.to_string()), port],
         );
     }
-    diagnosis(
-        Code::Exited,
-        format!("The server ended by itself {how}; the last lines were: {last}"),
-        "Correct what its log names and deploy again.",
+    if let Some(address) = started.listening.first() {
+        return found(Code::WrongPort, &[("address", address.to_string()), port]);
+    }
+    if speaks_stdio(tail) {
+        return found(Code::StdioTransport, &[]);
+    }
+    if started.imported {
+        return found(Code::PortNotOpened, &[port, seconds]);
+    }
+    let said = said(tail);
+    found(
+        Code::StartTimeout,
+        &[("said", said.trim_start_matches("; ").to_owned()), seconds],
     )
+}
+
+/// The process ended while it started. `exit` is its code, `oom` whether the kernel ended it for
+/// its memory, of which it had `limit` bytes; `tail` are the last lines it wrote.
+pub fn exited(
+    exit: i64,
+    oom: bool,
+    limit: i64,
+    tail: &[String],
+    known: &Evidence<'_>,
+) -> Diagnosis {
+    if oom || exit == KILLED {
+        return out_of_memory(limit);
+    }
+    if exit == 0 && speaks_stdio(tail) {
+        return found(Code::StdioTransport, &[]);
+    }
+    if let Some(found) = last_exception(tail, known) {
+        return found;
+    }
+    if NATIVE_CRASHES.contains(&exit) {
+        return found(
+            Code::NativeCrash,
+            &[("exit", exit.to_string()), ("said", said(tail))],
+        );
+    }
+    found(Code::Exited, &[("how", how(exit)), ("said", said(tail))])
+}
+
+/// The process ended while it was live, for the `times`th time in a row.
+pub fn crashed(exit: i64, oom: bool, limit: i64, times: u32, tail: &[String]) -> Diagnosis {
+    if times < CRASH_LOOP || oom || exit == KILLED {
+        return exited(exit, oom, limit, tail, &Evidence::default());
+    }
+    found(
+        Code::CrashLoop,
+        &[
+            ("times", times.to_string()),
+            ("how", how(exit)),
+            ("said", said(tail)),
+        ],
+    )
+}
+
+/// It is live and does not answer.
+pub fn stopped_answering(seconds: u64) -> Diagnosis {
+    found(Code::Hung, &[("seconds", seconds.to_string())])
+}
+
+fn how(exit: i64) -> String {
+    match exit {
+        0 => "with exit code 0, as if its work were done".to_owned(),
+        143 => "because it was told to stop (143)".to_owned(),
+        code => format!("with exit code {code}"),
+    }
 }
 
 /// The kernel ended the instance because it used more than its memory, in bytes where known.
-pub fn out_of_memory(limit: Option<i64>) -> Diagnosis {
-    let limit = limit
-        .map(|bytes| format!(" of {} MiB", bytes / 1024 / 1024))
-        .unwrap_or_default();
-    diagnosis(
-        Code::OutOfMemory,
-        format!("The server used more than its memory{limit} and was ended."),
-        "Load less at once, or raise the project's memory limit, and deploy again.",
-    )
+fn out_of_memory(limit: i64) -> Diagnosis {
+    let limit = if limit > 0 {
+        format!(" of {} MiB", limit / MIB)
+    } else {
+        String::new()
+    };
+    found(Code::OutOfMemory, &[("limit", limit)])
 }
 
 /// Whether an answer is a server's own guard against unknown hosts (DNS rebinding): 421, or a
@@ -113,126 +161,85 @@ pub fn refuses_host(status: u16, body: &str) -> bool {
     }
 }
 
-/// The server's own guard against unknown hosts answered, to the public host and to `localhost`.
-fn host_refused(status: u16, body: &str, host: &str) -> Diagnosis {
-    diagnosis(
-        Code::HostRefused,
-        format!(
-            "The server answers {status} to its public host name {host}{}, and to localhost too.",
-            quoted(body)
-        ),
-        format!(
-            "Add {host} to the server's allowed hosts (allowed_hosts in Python, allowedHosts in TypeScript), or turn its host check off: the platform checks the host before it."
-        ),
-    )
-}
-
 /// The port is open and the probe did not get an MCP answer.
-pub fn probe_failed(answer: &ProbeAnswer<'_>, host: &str, tail: &[String]) -> Diagnosis {
-    const SERVE: &str = "Serve Streamable HTTP at /mcp, or let the entrypoint name the server object so that the platform serves it.";
-    let failed = |cause: String, fix: &str| diagnosis(Code::McpProbeFailed, cause, fix);
-    match answer {
-        ProbeAnswer::Status(status, body) if refuses_host(*status, body) => {
-            host_refused(*status, body, host)
+pub fn probe_failed(
+    answer: &ProbeAnswer<'_>,
+    host: &str,
+    tail: &[String],
+    known: &Evidence<'_>,
+) -> Diagnosis {
+    let say = |code, values: &[(&str, String)]| found_in(code, &Evidence { values, ..*known });
+    match *answer {
+        ProbeAnswer::Status(status, body, _) if refuses_host(status, body) => say(
+            Code::HostRefused,
+            &[
+                ("status", status.to_string()),
+                ("host", host.to_owned()),
+                ("said", quoted(body)),
+            ],
+        ),
+        ProbeAnswer::Status(status @ (401 | 403), ..) => {
+            say(Code::SignInRequired, &[("status", status.to_string())])
         }
-        ProbeAnswer::Status(status @ (401 | 403), _) => failed(
-            format!("The server asks for its own sign-in ({status}) before it answers."),
-            "Remove the server's own authentication, since the platform protects it, and deploy again.",
+        ProbeAnswer::Status(status, _, Some(path)) => say(
+            Code::McpElsewhere,
+            &[("status", status.to_string()), ("path", path.to_owned())],
         ),
-        ProbeAnswer::Status(status @ (307 | 308), _) => failed(
-            format!(
-                "The server redirects /mcp ({status}), so its MCP endpoint is at another path."
-            ),
-            "Mount it so that /mcp itself answers: mcp.http_app(path=\"/\") mounted at /mcp, or http_app(path=\"/mcp\") mounted at /.",
-        ),
-        ProbeAnswer::Status(404 | 405, _) => failed(
-            "The server answers, but has no MCP endpoint at /mcp, nor one at /sse.".to_owned(),
-            SERVE,
-        ),
-        ProbeAnswer::Status(status, body) => last_exception(tail).unwrap_or_else(|| {
-            failed(
-                format!(
-                    "The server answers the MCP probe with status {status}{}.",
-                    excerpt(body)
-                ),
-                "Read the server's log for this request, correct what it names, and deploy again.",
-            )
-        }),
-        ProbeAnswer::Refused(code, message) => failed(
-            format!(
-                "The server refuses the MCP probe with error {code}{}.",
-                excerpt(message)
-            ),
-            "Correct what the message names and deploy again.",
-        ),
-        ProbeAnswer::NotMcp(body) => failed(
-            format!("The server's answer at /mcp is not MCP{}.", excerpt(body)),
-            SERVE,
-        ),
-        ProbeAnswer::Silent => failed(
-            "The server accepts connections at /mcp and does not answer.".to_owned(),
-            "Check that nothing blocks its event loop at start, such as a synchronous call inside an async function.",
-        ),
-        ProbeAnswer::Broken(why) => last_exception(tail).unwrap_or_else(|| {
-            failed(
-                format!("The connection to the server broke{}.", excerpt(why)),
-                "Read the server's log, correct what it names, and deploy again.",
-            )
-        }),
+        ProbeAnswer::Status(307 | 308 | 404 | 405, _, None) => say(Code::NoMcpEndpoint, &[]),
+        ProbeAnswer::Status(status, body, None) => {
+            any_exception(tail, known).unwrap_or_else(|| {
+                say(
+                    Code::ServerError,
+                    &[("status", status.to_string()), ("said", excerpt(body))],
+                )
+            })
+        }
+        ProbeAnswer::Refused(method, error, message) => {
+            explain(Event::Exception("", message), known)
+                .or_else(|| any_exception(tail, known))
+                .unwrap_or_else(|| {
+                    say(
+                        Code::McpRefused,
+                        &[
+                            ("method", method.to_owned()),
+                            ("error", error.to_string()),
+                            ("said", excerpt(message)),
+                        ],
+                    )
+                })
+        }
+        ProbeAnswer::NotMcp(body) => say(Code::NotMcp, &[("said", excerpt(body))]),
+        ProbeAnswer::Silent => say(Code::ServerSilent, &[]),
+        ProbeAnswer::Broken(why) => any_exception(tail, known)
+            .unwrap_or_else(|| say(Code::McpProbeFailed, &[("said", excerpt(why))])),
     }
 }
 
 /// What a server said, where it said something, in parentheses.
 fn quoted(text: &str) -> String {
-    let text: String = text.trim().chars().take(MAX_EXCERPT_CHARS).collect();
-    if text.is_empty() {
-        text
-    } else {
-        format!(" ({text})")
+    match beginning(text) {
+        text if text.is_empty() => text,
+        text => format!(" ({text})"),
     }
 }
 
+/// What a server said, where it said something, after a colon.
 fn excerpt(text: &str) -> String {
-    let text: String = text.trim().chars().take(MAX_EXCERPT_CHARS).collect();
-    if text.is_empty() {
-        text
-    } else {
-        format!(": {}", text.trim_end_matches('.'))
+    match beginning(text) {
+        text if text.is_empty() => text,
+        text => format!(": {}", text.trim_end_matches('.')),
     }
 }
 
-fn stdio_transport() -> Diagnosis {
-    diagnosis(
-        Code::StdioTransport,
-        "The server speaks stdio, and ended because nobody writes to its standard input.",
-        "Let the entrypoint name the server object (file.py:mcp) so that the platform serves it over HTTP.",
-    )
+fn beginning(text: &str) -> String {
+    text.trim().chars().take(MAX_EXCERPT_CHARS).collect()
 }
 
+/// FastMCP's own line at the start of a stdio server. FastMCP 2 adds the place in its code.
 fn speaks_stdio(tail: &[String]) -> bool {
-    tail.iter()
-        .any(|line| line.contains("with transport 'stdio'"))
-}
-
-/// The last line of a traceback, where the log ends with one that is known.
-fn last_exception(tail: &[String]) -> Option<Diagnosis> {
-    let line = tail
-        .iter()
-        .rev()
-        .map(|line| line.trim())
-        .find(|line| !line.is_empty() && !is_noise(line))?;
-    let (class, message) = line.split_once(": ")?;
-    let class = class.rsplit('.').next().unwrap_or(class);
-    let looks_like_class = class.chars().next().is_some_and(char::is_uppercase)
-        && class.chars().all(|c| c.is_alphanumeric() || c == '_');
-    if !looks_like_class {
-        return None;
-    }
-    explain(&Exception {
-        class,
-        message,
-        code: None,
-        dependencies: None,
+    tail.iter().any(|line| {
+        line.split_once("with transport 'stdio'")
+            .is_some_and(|(_, rest)| rest.trim().is_empty() || rest.contains(".py:"))
     })
 }
 
@@ -244,73 +251,114 @@ mod tests {
         text.iter().map(|line| (*line).to_owned()).collect()
     }
 
+    fn ends(exit: i64, tail: &[String]) -> Diagnosis {
+        exited(exit, false, 512 * MIB, tail, &Evidence::default())
+    }
+
+    fn late(imported: bool, listening: &[&str], tail: &[String]) -> Diagnosis {
+        let listening: Vec<SocketAddr> = listening.iter().map(|at| at.parse().unwrap()).collect();
+        let started = Started {
+            port: 8080,
+            seconds: 90,
+            imported,
+            listening: &listening,
+        };
+        not_listening(&started, tail)
+    }
+
     #[test]
-    fn stdio_servers_are_recognised() {
-        let tail = lines(&["INFO Starting MCP server 'x' with transport 'stdio'"]);
-        assert_eq!(exited(Some(0), false, &tail).code, "stdio_transport");
-        assert_eq!(port_never_opened(8080, 90, &tail).code, "stdio_transport");
-        assert_eq!(exited(Some(0), false, &[]).code, "exited");
-        assert_eq!(port_never_opened(8080, 90, &[]).code, "port_not_opened");
+    fn r51_closed_ports_are_told_apart() {
+        let stdio = lines(&["INFO Starting MCP server 'x' with transport 'stdio'"]);
+        let placed =
+            lines(&["INFO Starting MCP server 'x' with transport 'stdio'  server.py:2502"]);
+        for (imported, listening, tail, code) in [
+            (true, &[][..], &[][..], "port_not_opened"),
+            (false, &[], &[], "start_timeout"),
+            (true, &["127.0.0.1:8080"], &[], "loopback_only"),
+            (true, &["0.0.0.0:3000"], &[], "wrong_port"),
+            (false, &["127.0.0.1:8000"], &[], "wrong_port"),
+            (true, &["[::1]:8080", "0.0.0.0:3000"], &[], "loopback_only"),
+            (true, &[], &stdio[..], "stdio_transport"),
+        ] {
+            assert_eq!(late(imported, listening, tail).code, code, "{listening:?}");
+        }
+        assert_eq!(ends(0, &stdio).code, "stdio_transport");
+        assert_eq!(ends(0, &placed).code, "stdio_transport");
+        assert_eq!(ends(0, &[]).code, "exited");
+        assert!(
+            late(false, &["127.0.0.1:8000"], &[])
+                .cause
+                .contains("127.0.0.1:8000")
+        );
     }
 
     #[test]
     fn exits_say_how() {
-        assert_eq!(exited(Some(137), true, &[]).code, "out_of_memory");
-        assert!(exited(Some(139), false, &[]).cause.contains("native code"));
-        let found = exited(Some(3), false, &lines(&["boom", "ClosedResourceError"]));
+        assert_eq!(ends(137, &[]).code, "out_of_memory");
+        assert!(ends(137, &[]).cause.contains("512 MiB"));
+        assert_eq!(ends(139, &[]).code, "native_crash");
+        let found = ends(3, &lines(&["boom", "ClosedResourceError"]));
         assert_eq!(
             found.cause,
-            "The server ended by itself with exit code 3; the last lines were: boom"
+            "The server ended by itself with exit code 3; the last lines were: boom."
         );
         let tail = lines(&[
             "Traceback (most recent call last):",
             "ModuleNotFoundError: No module named 'yaml'",
         ]);
-        assert_eq!(exited(Some(1), false, &tail).code, "import_error");
-        assert!(
-            out_of_memory(Some(512 * 1024 * 1024))
-                .cause
-                .contains("512 MiB")
-        );
+        assert_eq!(ends(1, &tail).code, "package_missing");
     }
 
     #[test]
-    fn probes_are_told_apart() {
-        let code = |answer: ProbeAnswer<'_>| probe_failed(&answer, "p.example", &[]).code;
-        assert_eq!(code(ProbeAnswer::Status(421, "")), "host_refused");
-        assert_eq!(
-            code(ProbeAnswer::Status(
-                403,
-                r#"{"error":{"message":"Invalid Host: p"}}"#
-            )),
-            "host_refused"
-        );
-        for answer in [
-            ProbeAnswer::Status(403, "no"),
-            ProbeAnswer::Status(404, ""),
-            ProbeAnswer::Status(307, ""),
-            ProbeAnswer::Status(500, "x"),
-            ProbeAnswer::Refused(-32600, "no"),
-            ProbeAnswer::NotMcp("<html>"),
-            ProbeAnswer::Silent,
-            ProbeAnswer::Broken("reset"),
+    fn a_live_server_that_ends_again_and_again_is_said_to() {
+        let ends = |times, oom| crashed(3, oom, 0, times, &[]).code;
+        assert_eq!(ends(1, false), "exited");
+        assert_eq!(ends(3, false), "crash_loop");
+        assert_eq!(ends(3, true), "out_of_memory");
+    }
+
+    #[test]
+    fn r51_answers_are_told_apart() {
+        let code = |answer: ProbeAnswer<'_>| {
+            probe_failed(&answer, "p.example", &[], &Evidence::default()).code
+        };
+        let host = r#"{"error":{"message":"Invalid Host: p"}}"#;
+        for (answer, expected) in [
+            (ProbeAnswer::Status(421, "", None), "host_refused"),
+            (ProbeAnswer::Status(403, host, None), "host_refused"),
+            (ProbeAnswer::Status(403, "no", None), "sign_in_required"),
+            (ProbeAnswer::Status(404, "", None), "no_mcp_endpoint"),
+            (
+                ProbeAnswer::Status(307, "", Some("/mcp/mcp")),
+                "mcp_elsewhere",
+            ),
+            (ProbeAnswer::Status(500, "x", None), "server_error"),
+            (
+                ProbeAnswer::Refused("initialize", -32600, "no"),
+                "mcp_refused",
+            ),
+            (ProbeAnswer::NotMcp("<html>"), "not_mcp"),
+            (ProbeAnswer::Silent, "server_silent"),
+            (ProbeAnswer::Broken("reset"), "mcp_probe_failed"),
         ] {
-            assert_eq!(code(answer), "mcp_probe_failed");
+            assert_eq!(code(answer), expected, "{answer:?}");
         }
         let tail = lines(&[
             "RuntimeError: FastMCP's StreamableHTTPSessionManager task group was not initialized. x",
+            "    more of the traceback",
         ]);
+        let error = ProbeAnswer::Status(500, "", None);
         assert_eq!(
-            probe_failed(&ProbeAnswer::Status(500, ""), "p", &tail).code,
-            "serve_failed"
+            probe_failed(&error, "p", &tail, &Evidence::default()).code,
+            "lifespan_not_passed"
         );
     }
 
     #[test]
     fn a_slow_start_quotes_the_end_of_the_log() {
-        assert!(start_timeout(90, &[]).cause.contains("wrote nothing"));
+        assert!(late(false, &[], &[]).cause.contains("it wrote nothing"));
         assert!(
-            start_timeout(90, &lines(&["Downloading model"]))
+            late(false, &[], &lines(&["Downloading model"]))
                 .cause
                 .contains("Downloading model")
         );

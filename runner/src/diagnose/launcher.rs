@@ -1,9 +1,12 @@
 //! Diagnoses of what the launcher reports: import, factory, object, serve.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-use super::python::{Exception, explain};
-use super::{Code, at, diagnosis, list};
+use super::evidence::{Event, Evidence, explain, first_line, found_in};
+use super::{Code, at, list, source_path};
+use crate::build::tree::FileTree;
 use crate::protocol::Diagnosis;
 
 /// Most names in a sentence.
@@ -16,8 +19,7 @@ const MOST_NAMES: usize = 5;
 pub struct LauncherFailure {
     /// `entrypoint`, `import`, `factory`, `object`, `serve`.
     pub step: String,
-    /// The exception's class; `None` when the launcher itself found the mistake and `message`
-    /// already says the next step.
+    /// The exception's class; `None` when the launcher itself found the mistake.
     pub exception: Option<String>,
     /// The exception's text.
     pub message: String,
@@ -29,76 +31,78 @@ pub struct LauncherFailure {
     pub code: Option<String>,
     /// Entrypoints that would work, or objects that are there.
     pub candidates: Vec<String>,
-    /// The environment variable whose absence caused it.
-    pub missing_variable: Option<String>,
-    /// All of them, where a settings class names several.
+    /// The environment variables whose absence caused it.
     pub missing_variables: Vec<String>,
     /// The exit code of `sys.exit`.
     pub exit: Option<i64>,
-    /// Where the dependencies come from (`Plan::dependencies`), set by the runner: a missing
-    /// package is to be added there.
-    #[serde(skip)]
-    pub dependencies: Option<String>,
+    /// Versions of the packages that matter.
+    pub packages: BTreeMap<String, String>,
 }
 
-/// From the launcher's report to what the owner reads.
-pub fn from_launcher_failure(fail: &LauncherFailure) -> Diagnosis {
-    let found = match &fail.exception {
-        None => own_finding(fail),
-        Some(class) => from_exception(fail, class),
+/// From the launcher's report to what the owner reads. `known` is the source and where its
+/// dependencies come from.
+pub fn from_launcher_failure(fail: &LauncherFailure, known: &Evidence<'_>) -> Diagnosis {
+    let evidence = Evidence {
+        file: fail.file.as_deref().map(source_path),
+        line: fail.line,
+        code: fail.code.as_deref(),
+        packages: Some(&fail.packages),
+        ..*known
     };
-    if found.location.is_some() {
-        return found;
-    }
+    let found = match &fail.exception {
+        None => own_finding(fail, &evidence),
+        Some(class) => from_exception(fail, class, &evidence),
+    };
     at(found, fail.file.as_deref(), fail.line)
 }
 
-/// What the launcher found by itself. Its message ends with the next step.
-fn own_finding(fail: &LauncherFailure) -> Diagnosis {
+/// What the launcher found by itself.
+fn own_finding(fail: &LauncherFailure, evidence: &Evidence<'_>) -> Diagnosis {
+    let names = if fail.candidates.is_empty() {
+        "it has none, so create one at module level, for example mcp = FastMCP(\"name\")".to_owned()
+    } else {
+        list(&fail.candidates, MOST_NAMES)
+    };
+    let values = [("names", names)];
+    let evidence = Evidence {
+        values: &values,
+        ..*evidence
+    };
+    explain(Event::Finding(&fail.step, &fail.message), &evidence)
+        .unwrap_or_else(|| unlisted_finding(fail))
+}
+
+/// One that the planner finds first in all usual cases: its message ends with the next step.
+fn unlisted_finding(fail: &LauncherFailure) -> Diagnosis {
     let message = fail.message.as_str();
     let code = match fail.step.as_str() {
         "entrypoint" if message.contains("No entrypoint is set") => Code::NoEntrypoint,
         "entrypoint" if message.contains("does not exist") => Code::EntrypointNotFound,
         "entrypoint" => Code::EntrypointInvalid,
-        "object" if message.contains("has no object named") => Code::ObjectNotFound,
-        "object" if message.contains("not an MCP server") => Code::NotAServer,
-        "object" => Code::NoServerObject,
         "factory" => Code::FactoryFailed,
-        "serve" if message.contains("stdio") => Code::StdioTransport,
         "serve" => Code::ServeFailed,
+        "object" => Code::NoServerObject,
         _ => Code::ImportFailed,
     };
     let (cause, fix) = split_last_sentence(message);
-    let fix = match (fix, code) {
-        (_, Code::ObjectNotFound) if !fail.candidates.is_empty() => {
-            format!("Set the entrypoint to one of those it has: {}.", list(&fail.candidates, MOST_NAMES))
-        }
-        (_, Code::ObjectNotFound) => {
-            "Create the server at module level, for example mcp = FastMCP(\"name\"), or set the entrypoint to the file that makes it.".to_owned()
-        }
-        (Some(fix), _) => fix.to_owned(),
-        (None, _) if !fail.candidates.is_empty() => {
-            format!("Set the entrypoint to one of: {}.", list(&fail.candidates, MOST_NAMES))
-        }
-        (None, _) => "Correct what it names and deploy again.".to_owned(),
-    };
-    diagnosis(code, cause, fix)
+    super::diagnosis(
+        code,
+        cause,
+        fix.unwrap_or("Correct what it names and deploy again."),
+    )
 }
 
-fn from_exception(fail: &LauncherFailure, class: &str) -> Diagnosis {
+fn from_exception(fail: &LauncherFailure, class: &str, evidence: &Evidence<'_>) -> Diagnosis {
     if let Some(found) = missing_variables(fail) {
         return found;
     }
     if class == "SystemExit" {
-        return exited_on_import(fail);
+        return exited_on_import(fail, evidence);
     }
-    let exception = Exception {
-        class,
-        message: &fail.message,
-        code: fail.code.as_deref(),
-        dependencies: fail.dependencies.as_deref(),
-    };
-    if let Some(found) = explain(&exception) {
+    if let Some(found) = module_elsewhere(fail, class, evidence) {
+        return found;
+    }
+    if let Some(found) = explain(Event::Exception(class, &fail.message), evidence) {
         return found;
     }
     let first = first_line(&fail.message);
@@ -107,55 +111,60 @@ fn from_exception(fail: &LauncherFailure, class: &str) -> Diagnosis {
     } else {
         format!("{class}: {first}")
     };
-    let (code, doing) = match fail.step.as_str() {
-        "factory" => (
-            Code::FactoryFailed,
-            "The function that makes the server raised",
-        ),
-        "serve" => (Code::ServeFailed, "Starting the server raised"),
-        _ => (Code::ImportFailed, "Importing the code raised"),
+    let place = match (&evidence.file, fail.line) {
+        (Some(file), Some(line)) => format!("{file} at line {line}"),
+        _ => "what the traceback names".to_owned(),
     };
-    let fix = match (&fail.file, fail.line) {
-        (Some(file), Some(line)) => {
-            format!("Correct {file} at line {line}; the whole traceback is in the log.")
-        }
-        _ => "Read the traceback in the log, correct what it names, and deploy again.".to_owned(),
+    let code = match fail.step.as_str() {
+        "factory" => Code::FactoryFailed,
+        "serve" => Code::ServeFailed,
+        _ => Code::ImportFailed,
     };
-    diagnosis(
+    let values = [("what", what), ("place", place)];
+    found_in(
         code,
-        format!("{doing} {}.", what.trim_end_matches('.')),
-        fix,
+        &Evidence {
+            values: &values,
+            ..*evidence
+        },
     )
 }
 
 fn missing_variables(fail: &LauncherFailure) -> Option<Diagnosis> {
-    let mut names = fail.missing_variables.clone();
-    if let Some(name) = &fail.missing_variable
-        && !names.contains(name)
-    {
-        names.insert(0, name.clone());
-    }
     // What a stranger's code raises can name anything; only names that can be set are advice.
-    names.retain(|name| is_variable_name(name));
-    let (variables, are) = match names.len() {
-        0 => return None,
-        1 => ("variable", "is"),
-        _ => ("variables", "are"),
+    let names: Vec<&str> = fail
+        .missing_variables
+        .iter()
+        .map(String::as_str)
+        .filter(|name| is_variable_name(name))
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    Some(variables_not_set(&names))
+}
+
+/// The diagnosis for variables that the code needs.
+pub fn variables_not_set(names: &[&str]) -> Diagnosis {
+    let (variables, are) = if names.len() == 1 {
+        ("variable", "is")
+    } else {
+        ("variables", "are")
     };
     let settings: Vec<String> = names
         .iter()
         .take(MOST_NAMES)
         .map(|name| format!("{name}=…"))
         .collect();
-    let all = list(&names, MOST_NAMES);
-    Some(diagnosis(
+    super::found(
         Code::MissingVariable,
-        format!("The code needs the {variables} {all}, which {are} not set."),
-        format!(
-            "Set {all} on the project's page or with `berth env PROJECT set {}`, and deploy again.",
-            settings.join(" ")
-        ),
-    ))
+        &[
+            ("variables", variables.to_owned()),
+            ("are", are.to_owned()),
+            ("names", list(names, MOST_NAMES)),
+            ("settings", settings.join(" ")),
+        ],
+    )
 }
 
 /// `[A-Za-z_][A-Za-z0-9_]*`, as variables of a project are named.
@@ -168,23 +177,66 @@ fn is_variable_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-fn exited_on_import(fail: &LauncherFailure) -> Diagnosis {
+fn exited_on_import(fail: &LauncherFailure, evidence: &Evidence<'_>) -> Diagnosis {
     let first = first_line(&fail.message);
     let said = match fail.exit {
         Some(exit) if first.starts_with("The code ended the process") => {
             format!("with exit code {exit}")
         }
-        _ => format!("and said: {}", first.trim_end_matches('.')),
+        _ => format!("and said: {first}"),
     };
-    diagnosis(
+    found_in(
         Code::ImportExited,
-        format!("The code ended the process while it was imported, {said}."),
-        "Move what runs or exits into `if __name__ == \"__main__\":`, or correct what made it exit.",
+        &Evidence {
+            values: &[("said", said)],
+            ..*evidence
+        },
     )
 }
 
-fn first_line(text: &str) -> &str {
-    text.trim().lines().next().unwrap_or_default().trim()
+/// A module that the source has, in a directory that is not searched.
+fn module_elsewhere(
+    fail: &LauncherFailure,
+    class: &str,
+    evidence: &Evidence<'_>,
+) -> Option<Diagnosis> {
+    if class != "ModuleNotFoundError" {
+        return None;
+    }
+    let top = fail.message.split('\'').nth(1)?.split('.').next()?;
+    let place = find_module(evidence.source?, top)?;
+    let directory = place
+        .rsplit_once('/')
+        .map_or("", |(directory, _)| directory)
+        .to_owned();
+    let values = [
+        ("top", top.to_owned()),
+        ("place", place),
+        ("directory", directory),
+    ];
+    Some(found_in(
+        Code::ModuleElsewhere,
+        &Evidence {
+            values: &values,
+            ..*evidence
+        },
+    ))
+}
+
+/// `backend/tools.py` or `backend/tools` for `tools`, the only one of its name that is not at the
+/// root; one at the root would have been imported.
+fn find_module(tree: &FileTree, top: &str) -> Option<String> {
+    let (file, package) = (format!("/{top}.py"), format!("/{top}/__init__.py"));
+    let mut found = tree.names().filter_map(|name| {
+        let is_file = name.ends_with(&file);
+        let is_package = name.ends_with(&package);
+        let directory = name.strip_suffix("/__init__.py").filter(|_| is_package);
+        directory.or(is_file.then_some(name))
+    });
+    let (Some(only), None) = (found.next(), found.next()) else {
+        return None;
+    };
+    Some(only.to_owned())
 }
 
 /// The text before its last sentence, and that sentence. A full stop within a name (`main.py`)
@@ -202,7 +254,8 @@ mod tests {
     use super::*;
 
     fn diagnose(line: &str) -> Diagnosis {
-        from_launcher_failure(&serde_json::from_str(line).expect("the launcher's line"))
+        let fail = serde_json::from_str(line).expect("the launcher's line");
+        from_launcher_failure(&fail, &Evidence::default())
     }
 
     #[test]
@@ -232,38 +285,34 @@ mod tests {
             "The code needs the variables A and C, which are not set."
         );
         let found = diagnose(
-            r#"{"step":"import","exception":"KeyError","message":"'$(id)'","missing_variable":"$(id)"}"#,
+            r#"{"step":"import","exception":"KeyError","message":"'$(id)'","missing_variables":["$(id)"]}"#,
         );
         assert_eq!(found.code, "import_failed");
     }
 
     #[test]
-    fn the_launchers_own_findings_keep_their_words() {
+    fn the_launchers_own_findings_have_their_entries() {
         let found = diagnose(
             r#"{"step":"object","exception":null,"message":"main.py has no object named 'sever'. It has mcp, other.","candidates":["mcp","other"]}"#,
         );
         assert_eq!(found.code, "object_not_found");
-        assert_eq!(found.cause, "main.py has no object named 'sever'.");
+        assert_eq!(found.cause, "main.py has no object named sever.");
         assert_eq!(
             found.fix,
-            "Set the entrypoint to one of those it has: mcp and other."
+            "Set the entrypoint to an object that is there: mcp, other."
         );
         let found = diagnose(
             r#"{"step":"object","exception":null,"message":"No server was found in main.py. create_server() looks as if it made one: set the entrypoint to main.py:create_server.","candidates":["create_server"]}"#,
         );
-        assert_eq!(
-            (found.code.as_str(), found.cause.as_str()),
-            ("no_server_object", "No server was found in main.py.")
-        );
-        assert!(
-            found.fix.starts_with("create_server() looks"),
-            "{}",
-            found.fix
-        );
+        assert_eq!(found.code, "server_in_function");
+        assert_eq!(found.fix, "Set the entrypoint to main.py:create_server.");
         let found = diagnose(
             r#"{"step":"object","exception":null,"message":"main.py:x is a dict, not an MCP server. Name a FastMCP or MCPServer object, or a function that returns one."}"#,
         );
-        assert_eq!(found.code, "not_a_server");
+        assert_eq!(
+            (found.code.as_str(), found.cause.as_str()),
+            ("not_a_server", "main.py:x is a dict, not an MCP server.")
+        );
         let found = diagnose(
             r#"{"step":"entrypoint","exception":null,"message":"The entrypoint's file 'x.py' does not exist in the project. It has main.py.","candidates":["main.py"]}"#,
         );
@@ -301,5 +350,23 @@ mod tests {
         );
         assert_eq!(found.location.as_deref(), Some("main.py:9"));
         assert_eq!(diagnose("{}").code, "import_failed");
+    }
+
+    #[test]
+    fn a_module_of_the_source_that_is_not_searched_is_found() {
+        let tree = FileTree::from_files([("app/main.py", ""), ("lib/tools/__init__.py", "")]);
+        let fail: LauncherFailure = serde_json::from_str(
+            r#"{"step":"import","exception":"ModuleNotFoundError","message":"No module named 'tools'"}"#,
+        )
+        .unwrap();
+        let found = from_launcher_failure(
+            &fail,
+            &Evidence {
+                source: Some(&tree),
+                ..Evidence::default()
+            },
+        );
+        assert_eq!(found.code, "module_elsewhere");
+        assert!(found.fix.contains("PYTHONPATH=lib"), "{}", found.fix);
     }
 }

@@ -1,6 +1,7 @@
 //! Diagnoses of fetching and unpacking a source.
 
-use super::{Code, diagnosis, list, platform_failure};
+use super::text::{diagnosis, list};
+use super::{Code, platform_failure};
 use crate::build::archive::{MAX_NODES, MAX_TREE_BYTES, Refusal};
 use crate::build::fetch::FetchFault;
 use crate::build::source::FETCH_TIMEOUT;

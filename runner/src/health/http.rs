@@ -1,4 +1,4 @@
-//! Streamable HTTP: one endpoint, `/mcp`.
+//! Streamable HTTP: one endpoint, which should be `/mcp`.
 
 use std::net::SocketAddr;
 
@@ -20,11 +20,11 @@ pub struct Http<'a> {
 }
 
 impl<'a> Http<'a> {
-    /// The server at `address`, which is told `host`.
-    pub fn new(client: &'a Client, address: SocketAddr, host: &'a str) -> Self {
+    /// The server at `address`, which is told `host` and asked at `path`.
+    pub fn new(client: &'a Client, address: SocketAddr, path: &str, host: &'a str) -> Self {
         Self {
             client,
-            url: format!("http://{address}/mcp"),
+            url: format!("http://{address}{path}"),
             host,
             session: None,
         }

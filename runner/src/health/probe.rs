@@ -4,13 +4,15 @@
 //! (2025-11-25 and what the server makes of it), then every list its capabilities name. The
 //! `Host` header is the public host, so that a server that guards against unknown hosts shows it
 //! here and not to the first user; it is then asked again as `localhost`. A server without an
-//! endpoint at `/mcp` is asked over HTTP+SSE (2024-11-05).
+//! endpoint at `/mcp` is asked over HTTP+SSE (2024-11-05), and then at the paths where endpoints
+//! end up by mistake, to say where it is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::answer::{read_answer, server_info};
 use super::http::Http;
@@ -36,6 +38,9 @@ const MAX_ENTRIES: usize = 5_000;
 /// Bytes of one list that are kept: it goes to the control plane with every report.
 const MAX_LIST_BYTES: usize = 512 * 1024;
 
+/// Where endpoints end up that were mounted below a path and have one of their own.
+const OTHER_PATHS: &[&str] = &["/mcp/mcp", "/mcp/", "/", "/api/mcp", "/v1/mcp"];
+
 /// Why the probe did not get an answer it understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeFailure {
@@ -47,6 +52,13 @@ pub enum ProbeFailure {
         status: u16,
         /// The beginning of the body.
         excerpt: String,
+    },
+    /// There is no MCP endpoint at `/mcp`, and one at another path.
+    Elsewhere {
+        /// The status at `/mcp`.
+        status: u16,
+        /// The path.
+        path: String,
     },
     /// A JSON-RPC error.
     Refused {
@@ -95,8 +107,17 @@ impl ProbeFailure {
 
     /// Whether there is no MCP endpoint at `/mcp`.
     fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Status { status, .. } if matches!(status, 404 | 405))
+        matches!(self, Self::Status { status, .. } if matches!(status, 307 | 308 | 404 | 405))
     }
+}
+
+/// Whether a server answers at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// With whatever it is, or it cannot be reached, which is noticed elsewhere.
+    Answers,
+    /// Not within this time.
+    Silent(Duration),
 }
 
 /// Asks instances what they offer.
@@ -172,6 +193,16 @@ impl Prober {
         }
     }
 
+    /// Whether the server at `address` answers a plain request, with any status: that much every
+    /// server does at once whose event loop is not blocked.
+    pub async fn is_alive(&self, address: SocketAddr) -> Liveness {
+        let request = self.client.head(format!("http://{address}/mcp")).send();
+        match timeout(REQUEST_TIMEOUT, request).await {
+            Ok(_) => Liveness::Answers,
+            Err(_) => Liveness::Silent(REQUEST_TIMEOUT),
+        }
+    }
+
     /// Asks under one host, over whichever transport the server has.
     async fn ask(
         &self,
@@ -183,7 +214,7 @@ impl Prober {
             other => return other.map(|surface| (surface, Vec::new())),
         };
         let Some(sse) = Sse::open(&self.client, address, host).await? else {
-            return Err(missing);
+            return Err(self.find_elsewhere(address, host, missing).await);
         };
         let notices = sse.notices();
         let mut talk = Conversation {
@@ -195,12 +226,40 @@ impl Prober {
         Ok((talk.surface(&opening).await?, notices))
     }
 
-    async fn streamable(&self, address: SocketAddr, host: &str) -> Result<Surface, ProbeFailure> {
-        let mut talk = Conversation {
-            wire: Wire::Http(Http::new(&self.client, address, host)),
+    /// Says at which path the endpoint is, where it is at one of the usual ones.
+    async fn find_elsewhere(
+        &self,
+        address: SocketAddr,
+        host: &str,
+        missing: ProbeFailure,
+    ) -> ProbeFailure {
+        let ProbeFailure::Status { status, .. } = missing else {
+            return missing;
+        };
+        for path in OTHER_PATHS {
+            let mut talk = self.talk(address, path, host);
+            if talk.initialize(LEGACY).await.is_ok() {
+                if let Wire::Http(http) = &mut talk.wire {
+                    http.close(&talk.version).await;
+                }
+                let path = (*path).to_owned();
+                return ProbeFailure::Elsewhere { status, path };
+            }
+        }
+        missing
+    }
+
+    /// A conversation over Streamable HTTP that has not begun.
+    fn talk<'a>(&'a self, address: SocketAddr, path: &str, host: &'a str) -> Conversation<'a> {
+        Conversation {
+            wire: Wire::Http(Http::new(&self.client, address, path, host)),
             version: MODERN.to_owned(),
             next_id: 1,
-        };
+        }
+    }
+
+    async fn streamable(&self, address: SocketAddr, host: &str) -> Result<Surface, ProbeFailure> {
+        let mut talk = self.talk(address, "/mcp", host);
         let opening = match talk.request("server/discover", Map::new()).await {
             Ok(found) => found,
             // Only silence and broken connections are not worth a second question: a server that

@@ -222,7 +222,8 @@ async fn r20_a_server_that_refuses_both_hosts_says_what_it_answered() {
     })
     .await;
     let failure = probe(address).await.unwrap_err();
-    let diagnosis = crate::verdict::probe_said(&failure, HOST, &[]);
+    let diagnosis =
+        crate::verdict::probe_said(&failure, HOST, &[], &crate::diagnose::Evidence::default());
     assert_eq!(diagnosis.code, "host_refused");
     assert!(
         diagnosis.cause.contains("421")

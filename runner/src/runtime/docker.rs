@@ -1,7 +1,7 @@
 //! The Docker API.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::network::{self, Subnet};
 
 mod images;
 mod lines;
+mod sockets;
 mod spec;
 
 pub use spec::CONTAINER_USER;
@@ -494,6 +495,10 @@ impl Runtime for DockerRuntime {
                 .and_then(|pids| pids.current)
                 .unwrap_or_default(),
         })
+    }
+
+    async fn listening(&self, id: &str) -> Result<Vec<SocketAddr>, RuntimeError> {
+        sockets::listening(&self.docker, id).await
     }
 
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {

@@ -7,7 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -462,6 +462,10 @@ impl Runtime for FakeRuntime {
 
     async fn stats(&self, _id: &str) -> Result<Stats, RuntimeError> {
         Ok(Stats::default())
+    }
+
+    async fn listening(&self, _id: &str) -> Result<Vec<SocketAddr>, RuntimeError> {
+        Ok(Vec::new())
     }
 
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {

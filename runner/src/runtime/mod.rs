@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -287,6 +287,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What a container uses now.
     fn stats(&self, id: &str) -> impl Future<Output = Result<Stats, RuntimeError>> + Send;
+
+    /// Where the processes of a running container listen, by their own table of sockets.
+    fn listening(
+        &self,
+        id: &str,
+    ) -> impl Future<Output = Result<Vec<SocketAddr>, RuntimeError>> + Send;
 
     /// The runtime images that are there.
     fn images(&self) -> impl Future<Output = Result<Vec<Image>, RuntimeError>> + Send;

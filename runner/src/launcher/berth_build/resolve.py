@@ -101,7 +101,10 @@ def _check_python(path, places, python):
         return
     try:
         uv("resolve", ["python", "find", "--quiet", "--no-project", "--system", "--", wanted], places.app, places.cache)
-    except BuildFailure:
+    except BuildFailure as failure:
+        if failure.code != "python_version":
+            # uv itself has a reason not to work here.
+            raise
         raise BuildFailure(
             "resolve",
             "python_version",
