@@ -183,6 +183,7 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
         source,
         entrypoint: None,
         public_url: "http://hello.localhost:8080/mcp".into(),
+        own_sign_in: false,
         variables: Vec::new(),
         limits: Limits {
             memory_bytes: 256 << 20,

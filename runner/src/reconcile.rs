@@ -249,6 +249,7 @@ mod tests {
             source: Source::Upload { sha256: "0".into() },
             entrypoint: None,
             public_url: "http://p.localhost/mcp".into(),
+            own_sign_in: false,
             variables: Vec::new(),
             limits: Limits {
                 memory_bytes: 1,

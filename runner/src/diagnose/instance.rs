@@ -137,7 +137,7 @@ pub fn probe_failed(answer: &ProbeAnswer<'_>, host: &str, tail: &[String]) -> Di
         }
         ProbeAnswer::Status(status @ (401 | 403), _) => failed(
             format!("The server asks for its own sign-in ({status}) before it answers."),
-            "Remove the server's own authentication, since the platform protects it, and deploy again.",
+            "Remove the server's own authentication, since the platform protects it, or set the project's access mode to tenant so that the server decides who may call; then deploy again.",
         ),
         ProbeAnswer::Status(status @ (307 | 308), _) => failed(
             format!(
