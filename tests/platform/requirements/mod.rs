@@ -5,6 +5,7 @@ mod authorization;
 mod gateway;
 mod modes;
 mod sessions;
+mod tenant;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +28,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         sessions::TESTS,
         authorization::TESTS,
         modes::TESTS,
+        tenant::TESTS,
     ]
     .into_iter()
     .flatten()
@@ -109,6 +111,20 @@ impl Echo {
     fn post(&self, behaviour: &str) -> RequestBuilder {
         self.request(Method::POST, "/mcp", behaviour)
     }
+}
+
+/// A JSON request to the API in the owner's name.
+fn api(platform: &Platform, method: Method, path: &str, body: &Value) -> Result<Value> {
+    let http = platform.http().build()?;
+    let answer = http
+        .request(method, format!("{}/api/v1{path}", platform.url()))
+        .bearer_auth(platform.token()?)
+        .json(body)
+        .send()?;
+    let status = answer.status();
+    let text = answer.text()?;
+    ensure!(status.is_success(), "{path}: {status}: {text}");
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
 /// What of a request reached the server.
