@@ -253,6 +253,9 @@ pub async fn change(
     )
     .await?;
     bump(db, Changed::Routes).await?;
+    if after.mode != before.mode {
+        bump(db, Changed::Sync).await?;
+    }
     Ok(after)
 }
 

@@ -17,7 +17,7 @@ use crate::build::pipeline::elapsed_ms;
 use crate::build::tree::FileTree;
 use crate::diagnose::{self, Evidence};
 use crate::follow::{Said, follow};
-use crate::health::{self, Found, ProbeFailure};
+use crate::health::{self, Asked, Found, ProbeFailure};
 use crate::liveness;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::runtime::{Exit, Runtime};
@@ -159,18 +159,18 @@ pub async fn check<R: Runtime>(
             let notice = running.said.borrow().notice.clone();
             answer.found.notices.splice(0..0, notice);
             let log = agent.log(spec.deployment, LogStream::Build);
-            let surface = &answer.found.surface;
             for notice in &answer.found.notices {
                 log.line(notice.clone());
             }
-            log.line(format!(
-                "The server answers MCP {} with {} tools, {} prompts and {} resources.",
-                surface.protocol_version,
-                surface.tools.len(),
-                surface.prompts.len(),
-                surface.resources.len() + surface.resource_templates.len(),
-            ));
-            drop(said);
+            if let Some(surface) = &answer.found.surface {
+                log.line(format!(
+                    "The server answers MCP {} with {} tools, {} prompts and {} resources.",
+                    surface.protocol_version,
+                    surface.tools.len(),
+                    surface.prompts.len(),
+                    surface.resources.len() + surface.resource_templates.len(),
+                ));
+            }
             agent.keep_output(spec.deployment, &running.id, running.said.clone());
             liveness::watch(agent, spec.deployment, running.id, answer.address);
             Outcome::Healthy(Box::new(answer))
@@ -223,9 +223,14 @@ async fn answers<R: Runtime>(
     let import_ms = import_ms(&said.borrow(), begun);
     let opened = Instant::now();
     let host = public_host(&spec.public_url);
+    let asked = Asked {
+        address,
+        host: &host,
+        own_sign_in: spec.own_sign_in,
+    };
     let probe = async {
         loop {
-            match agent.prober.probe(address, &host).await {
+            match agent.prober.probe(asked).await {
                 Ok(found) => return Ok(found),
                 // It may have closed its port again: it is then about to end, or to open it anew.
                 Err(ProbeFailure::Connection { .. }) => sleep(PROBE_INTERVAL).await,

@@ -278,7 +278,9 @@ fn conclude<R: Runtime>(agent: &Agent<R>, spec: &DeploymentSpec, outcome: Outcom
                 record.report.phase = Phase::Healthy;
                 record.report.upstream = Some(answer.address.to_string());
                 record.report.host_header = answer.found.host_header;
-                record.report.surface = Some(answer.found.surface);
+                if answer.found.surface.is_some() {
+                    record.report.surface = answer.found.surface;
+                }
                 if let Some(plan) = &mut record.report.plan {
                     for notice in answer.found.notices {
                         if !plan.reasons.contains(&notice) {

@@ -187,6 +187,7 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
         build: BuildSettings::default(),
         build_variables: Vec::new(),
         public_url: "http://hello.localhost:8080/mcp".into(),
+        own_sign_in: false,
         variables: Vec::new(),
         limits: Limits {
             memory_bytes: 256 << 20,

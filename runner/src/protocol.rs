@@ -122,6 +122,10 @@ pub struct DeploymentSpec {
     pub build: BuildSettings,
     /// `https://project.domain/mcp`.
     pub public_url: String,
+    /// Whether the server itself decides who may call (access mode `tenant`): it is then healthy
+    /// when it asks to sign in.
+    #[serde(default)]
+    pub own_sign_in: bool,
     /// What the server finds in its environment. Replaced whole on every change.
     pub variables: Vec<Variable>,
     /// What its build finds in its environment, and the server does not.

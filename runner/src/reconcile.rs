@@ -251,6 +251,7 @@ mod tests {
             build: crate::protocol::BuildSettings::default(),
             build_variables: Vec::new(),
             public_url: "http://p.localhost/mcp".into(),
+            own_sign_in: false,
             variables: Vec::new(),
             limits: Limits {
                 memory_bytes: 1,

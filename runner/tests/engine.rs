@@ -240,6 +240,7 @@ fn spec(project: Uuid, source: Source, public_key: &str) -> DeploymentSpec {
         build: BuildSettings::default(),
         build_variables: Vec::new(),
         public_url: "http://hello.localhost:8080/mcp".into(),
+        own_sign_in: false,
         variables: vec![Variable {
             name: "KEY".into(),
             value: VariableValue::Sealed(base64.encode(sealed)),

@@ -40,6 +40,8 @@ impl Browser {
             .enable_all()
             .build()?;
         let mut capabilities = DesiredCapabilities::chrome();
+        // Proxies of the tests' own make their certificates themselves.
+        capabilities.accept_insecure_certs(true)?;
         for argument in [
             "--headless=new",
             "--no-sandbox",

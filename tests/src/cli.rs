@@ -48,7 +48,11 @@ impl Platform {
 
     /// Runs `berth` with something on standard input.
     pub fn berth_with_input(&self, arguments: &[&str], input: &str) -> Result<Outcome> {
-        let mut child = Command::new(crate::berth_binary())
+        let mut command = Command::new(crate::berth_binary());
+        if let Some(certificate) = self.certificate() {
+            command.env("SSL_CERT_FILE", certificate);
+        }
+        let mut child = command
             .args(arguments)
             .env("BERTH_SERVER", self.url())
             .env("BERTH_TOKEN", self.token()?)

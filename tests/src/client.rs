@@ -73,15 +73,24 @@ impl Flow {
     /// Runs it to its end: the owner signs in and allows it in a real browser, again when it says
     /// that it steps up, and `redeploy` is called when the client waits for it.
     pub fn run(&mut self, platform: &Platform, redeploy: impl Fn() -> Result<()>) -> Result<()> {
-        self.authorize(platform)
-            .and_then(|()| self.follow(platform, redeploy))
+        self.run_with(|browser, url| browser.authorize(platform, url), redeploy)
+    }
+
+    /// The same, with another way through the pages that the URL opens.
+    pub fn run_with(
+        &mut self,
+        authorize: impl Fn(&Browser, &str) -> Result<()>,
+        redeploy: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        self.authorize(&authorize)
+            .and_then(|()| self.follow(&authorize, redeploy))
             .with_context(|| {
                 let seen: Vec<&String> = self.steps.keys().collect();
                 format!("after {seen:?} the client said: {}", self.stderr())
             })
     }
 
-    fn authorize(&mut self, platform: &Platform) -> Result<()> {
+    fn authorize(&mut self, through: &impl Fn(&Browser, &str) -> Result<()>) -> Result<()> {
         let browser = Browser::start()?;
         let file = self.url_file();
         let url = wait::until("the client to open its browser", STEP, || {
@@ -92,15 +101,19 @@ impl Flow {
         })??;
         // A second one would mean that a token could not be renewed.
         std::fs::remove_file(&file)?;
-        browser.authorize(platform, &url)?;
+        through(&browser, &url)?;
         // The browser stays until the client got its answer.
         self.next().map(|_| ())
     }
 
-    fn follow(&mut self, platform: &Platform, redeploy: impl Fn() -> Result<()>) -> Result<()> {
+    fn follow(
+        &mut self,
+        through: &impl Fn(&Browser, &str) -> Result<()>,
+        redeploy: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         while let Some(step) = self.next()? {
             if step == "stepping_up" {
-                self.authorize(platform)?;
+                self.authorize(through)?;
             }
             if step == "waiting" {
                 redeploy()?;

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod cli;
 pub mod client;
 pub mod documents;
+pub mod identity_provider;
 pub mod mcp;
 pub mod node;
 pub mod oauth;
@@ -12,6 +13,7 @@ pub mod platform;
 pub mod python;
 pub mod repository;
 pub mod sdist;
+pub mod tls;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

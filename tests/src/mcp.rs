@@ -16,13 +16,7 @@ pub struct Caller {
 impl Caller {
     /// Gets an access token through the API.
     pub fn new(platform: &Platform, project: &str) -> Result<Self> {
-        let http = Client::builder()
-            .resolve(
-                &format!("{project}.localhost"),
-                ([127, 0, 0, 1], platform.port()).into(),
-            )
-            .build()?;
-        let answer: Value = http
+        let answer: Value = Client::new()
             .post(format!(
                 "{}/api/v1/projects/{project}/access-tokens",
                 platform.url()
@@ -33,6 +27,17 @@ impl Caller {
         let token = answer["access_token"]
             .as_str()
             .with_context(|| format!("no access token: {answer}"))?;
+        Self::with_token(platform, project, token)
+    }
+
+    /// With a token from elsewhere.
+    pub fn with_token(platform: &Platform, project: &str, token: &str) -> Result<Self> {
+        let http = Client::builder()
+            .resolve(
+                &format!("{project}.localhost"),
+                ([127, 0, 0, 1], platform.port()).into(),
+            )
+            .build()?;
         Ok(Self {
             http,
             url: platform.mcp_url(project),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use crate::tls::Front;
 use crate::wait;
 
 /// The owner's address on every test platform.
@@ -32,6 +33,7 @@ pub struct Platform {
     port: u16,
     password: String,
     options: Options,
+    front: Option<Front>,
     child: Mutex<Option<Child>>,
     token: OnceLock<String>,
     cookie: OnceLock<String>,
@@ -40,6 +42,15 @@ pub struct Platform {
 impl Platform {
     /// Starts one and waits until deployments can be made.
     pub fn start(options: Options) -> Result<Self> {
+        Self::begin(options, &[])
+    }
+
+    /// One that people reach over https, as these projects too.
+    pub fn start_secure(projects: &[&str]) -> Result<Self> {
+        Self::begin(Options::default(), projects)
+    }
+
+    fn begin(options: Options, secure: &[&str]) -> Result<Self> {
         let data = crate::root()
             .join("target/test-data")
             .join(uuid::Uuid::now_v7().simple().to_string());
@@ -50,6 +61,10 @@ impl Platform {
             port,
             password: format!("canary-password-{}", uuid::Uuid::new_v4().simple()),
             options,
+            front: match secure {
+                [] => None,
+                projects => Some(Front::start(port, projects)?),
+            },
             child: Mutex::new(None),
             token: OnceLock::new(),
             cookie: OnceLock::new(),
@@ -87,9 +102,7 @@ impl Platform {
 
     /// Waits until the database answers and a runner is connected.
     pub fn wait_ready(&self) -> Result<()> {
-        let http = reqwest::blocking::Client::builder()
-            .timeout(Duration::from_secs(5))
-            .build()?;
+        let http = self.http().timeout(Duration::from_secs(5)).build()?;
         wait::until("the platform to be ready", START, || {
             if let Some(status) = self
                 .child()
@@ -140,14 +153,44 @@ impl Platform {
         ended.map(|_| ())
     }
 
-    /// The dashboard: `http://localhost:PORT`.
+    /// The dashboard: `http://localhost:PORT`, or `https` at the proxy's port.
     pub fn url(&self) -> String {
-        format!("http://localhost:{}", self.port)
+        self.at("localhost")
     }
 
     /// A project's MCP URL.
     pub fn mcp_url(&self, project: &str) -> String {
-        format!("http://{project}.localhost:{}/mcp", self.port)
+        format!("{}/mcp", self.at(&format!("{project}.localhost")))
+    }
+
+    fn at(&self, host: &str) -> String {
+        match &self.front {
+            None => format!("http://{host}:{}", self.port),
+            Some(front) => format!("https://{host}:{}", front.port()),
+        }
+    }
+
+    /// What a client must trust, as PEM, of one that people reach over https.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        self.front.as_ref().map(Front::certificate)
+    }
+
+    /// A client that trusts it and finds a project.
+    pub fn client_of(&self, project: &str) -> reqwest::blocking::ClientBuilder {
+        let port = self.front.as_ref().map_or(self.port, Front::port);
+        self.http().resolve(
+            &format!("{project}.localhost"),
+            ([127, 0, 0, 1], port).into(),
+        )
+    }
+
+    /// A client that trusts it.
+    pub fn http(&self) -> reqwest::blocking::ClientBuilder {
+        let builder = reqwest::blocking::Client::builder();
+        match &self.front {
+            None => builder,
+            Some(front) => builder.tls_certs_only([front.trusted()]),
+        }
     }
 
     /// The public port.
@@ -182,7 +225,8 @@ impl Platform {
         if let Some(token) = self.token.get() {
             return Ok(token);
         }
-        let answer = reqwest::blocking::Client::new()
+        let http = self.http().build()?;
+        let answer = http
             .post(format!("{}/api/v1/login", self.url()))
             .json(&serde_json::json!({ "email": OWNER_EMAIL, "password": self.password }))
             .send()?;
@@ -195,7 +239,8 @@ impl Platform {
 
     /// A page of the dashboard as the owner gets it.
     pub fn page(&self, path: &str) -> Result<String> {
-        let answer = reqwest::blocking::Client::new()
+        let http = self.http().build()?;
+        let answer = http
             .get(format!("{}{path}", self.url()))
             .header("cookie", self.cookie()?)
             .send()?;
@@ -207,7 +252,8 @@ impl Platform {
         if let Some(cookie) = self.cookie.get() {
             return Ok(cookie);
         }
-        let http = reqwest::blocking::Client::builder()
+        let http = self
+            .http()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let address = format!("{}/signin", self.url());

@@ -28,10 +28,13 @@ pub async fn list(
                 project.name
             ))
         })?;
-    let tools = live
-        .surface
-        .map_or(Value::Array(Vec::new()), |mut surface| {
-            surface["tools"].take()
-        });
-    Ok(Json(json!({ "deployment": live.number, "tools": tools })))
+    let mut surface = live.surface.ok_or_else(|| {
+        Error::Conflict(format!(
+            "The server of {} asks for its own sign-in, so what it offers is not known here; list its tools with an MCP client.",
+            project.name
+        ))
+    })?;
+    Ok(Json(
+        json!({ "deployment": live.number, "tools": surface["tools"].take() }),
+    ))
 }

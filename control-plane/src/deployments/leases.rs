@@ -9,6 +9,7 @@ use runner::protocol::Source;
 
 use super::set_state;
 use super::state::State;
+use crate::access::Mode;
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::edges;
@@ -128,6 +129,8 @@ pub struct Desired {
     pub project_name: String,
     /// The project's organization.
     pub organization_id: Uuid,
+    /// Who looks at the credentials of its callers.
+    pub mode: Mode,
     /// Where the code comes from; the commit filled in once known.
     pub source: Source,
     /// As asked for.
@@ -139,7 +142,7 @@ pub struct Desired {
 /// Everything a runner is to have.
 pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Desired>> {
     let rows = sqlx::query!(
-        r#"select d.id, d.project_id, p.name as project_name, p.organization_id, d.source, d.entrypoint, d.commit_id,
+        r#"select d.id, d.project_id, p.name as project_name, p.organization_id, p.access_mode, d.source, d.entrypoint, d.commit_id,
              (d.stop_requested_at is not null) as "stop!"
          from deployments d join projects p on p.id = d.project_id
          where d.runner_id = $1 and d.state not in ('stopped', 'failed', 'canceled')
@@ -161,6 +164,7 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
                 project_id: row.project_id,
                 project_name: row.project_name,
                 organization_id: row.organization_id,
+                mode: Mode::parse(&row.access_mode),
                 source,
                 entrypoint: row.entrypoint,
                 stop: row.stop,

@@ -9,8 +9,10 @@ use super::{
     Deployment, LEASE, Request, State, claim, end_abandoned, end_drains, get, list, list_desired,
     queue,
 };
+use crate::access::{self, Mode};
 use crate::app::App;
 use crate::audit::Actor;
+use crate::db::{Changed, version};
 use crate::edges::{self, EdgeKey};
 use crate::ids;
 use crate::projects::Project;
@@ -221,6 +223,30 @@ async fn promotions_at_once_leave_exactly_one_live() {
         .map(|s| s.0)
         .collect();
     assert_eq!(live, [8], "{states:?}");
+}
+
+#[tokio::test]
+async fn r39_a_runner_hears_who_looks_at_credentials() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let runner = Runner::new(&app);
+    queued(&app, &hello).await;
+    runner.claim(true).await;
+    let mut db = app.db.acquire().await.unwrap();
+    for mode in [Mode::Tenant, Mode::Public, Mode::Platform] {
+        let before = version(&mut db, Changed::Sync).await.unwrap();
+        let change = access::Change {
+            mode: Some(mode),
+            ..access::Change::default()
+        };
+        access::change(&mut db, &hello, &change, &Actor::System, app.clock.now())
+            .await
+            .unwrap();
+        let after = version(&mut db, Changed::Sync).await.unwrap();
+        assert!(after > before, "a sync that is held is answered");
+        let desired = list_desired(&mut db, runner.id).await.unwrap();
+        assert_eq!(desired[0].mode, mode);
+    }
 }
 
 #[tokio::test]

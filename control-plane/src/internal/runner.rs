@@ -17,6 +17,7 @@ use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 use super::InternalError;
+use crate::access::Mode;
 use crate::app::App;
 use crate::db::{Changed, version};
 use crate::deployments::{self, LEASE};
@@ -133,6 +134,7 @@ async fn spec(
         build: build_settings::of_deployment(db, row.id).await?,
         build_variables: build_variables::for_runner(db, row.project_id, runner).await?,
         public_url: config.project_url(&row.project_name),
+        own_sign_in: row.mode == Mode::Tenant,
         variables: variables::for_runner(db, row.project_id, runner).await?,
         limits: config.limits(),
         project_name: row.project_name,

@@ -1,6 +1,6 @@
 //! Pages against a real Postgres, as a browser sees them.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use runner::protocol::{Commit, Diagnosis, LogLine, LogStream, Phase, Plan, Report, Surface};
 use serde_json::json;
 use uuid::Uuid;
@@ -595,6 +595,41 @@ async fn a_failure_says_why_what_to_do_and_what_still_serves() {
         page.contains("Deployment #2 failed.") && page.contains("#1 keeps serving"),
         "{page}"
     );
+}
+
+#[tokio::test]
+async fn r39_what_a_server_shows_only_to_its_own_people_is_not_said_to_be_missing() {
+    let app = app().await;
+    let runner = runner(&app).await;
+    let mut browser = Browser::signed_in(&app).await;
+    create(&mut browser, "hello", URL, "").await;
+    let mut db = app.db.acquire().await.unwrap();
+    let owner = owner(&app).await;
+    let project = projects::get_for(&mut db, owner.id, "hello").await.unwrap();
+    let deployment = deployments::get(&mut db, project.project.id, "1")
+        .await
+        .unwrap();
+    report(&app, runner, deployment.id, |report| {
+        report.phase = Phase::Healthy;
+    })
+    .await;
+    let page = browser.get("/projects/hello").await;
+    assert!(
+        page.body.contains("asks for its own sign-in"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("offers no tools"), "{}", page.body);
+    let mut api = Browser::with_token(&app, &owner).await;
+    let answer = api
+        .api(
+            Method::GET,
+            "/projects/hello/tools",
+            &serde_json::Value::Null,
+        )
+        .await;
+    assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.body);
+    assert!(answer.body.contains("own sign-in"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 
-pub use probe::{Found, Liveness, ProbeFailure, Prober};
+pub use probe::{Asked, Found, Liveness, ProbeFailure, Prober};
 
 /// How often a closed port is tried. A connection attempt to a container on this host costs
 /// microseconds, and every wait longer than this would be felt in each deployment.

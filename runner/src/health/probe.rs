@@ -37,6 +37,8 @@ const MAX_PAGES: usize = 50;
 const MAX_ENTRIES: usize = 5_000;
 /// Bytes of one list that are kept: it goes to the control plane with every report.
 const MAX_LIST_BYTES: usize = 512 * 1024;
+/// What is said of a server that answers only those whom it knows.
+const OWN_SIGN_IN: &str = "The server asks for its own sign-in, as access mode tenant lets it, so what it offers is not known here.";
 
 /// Where endpoints end up that were mounted below a path and have one of their own.
 const OTHER_PATHS: &[&str] = &["/mcp/mcp", "/mcp/", "/", "/api/mcp", "/v1/mcp"];
@@ -91,8 +93,8 @@ pub enum ProbeFailure {
 /// What a healthy server answered, and how it has to be asked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// What it offers.
-    pub surface: Surface,
+    /// What it offers; `None` where it shows that only to those who sign in with it.
+    pub surface: Option<Surface>,
     /// Which host it has to be told.
     pub host_header: HostHeader,
     /// What its people should know of that: one sentence each.
@@ -101,8 +103,19 @@ pub struct Found {
 
 impl ProbeFailure {
     /// Whether the server guards against the host that it was told.
-    fn refuses_host(&self) -> bool {
+    pub(super) fn refuses_host(&self) -> bool {
         matches!(self, Self::Status { status, excerpt, .. } if refuses_host(*status, excerpt))
+    }
+
+    /// Whether the server wants to know first who asks.
+    pub(super) fn asks_to_sign_in(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                status: 401 | 403,
+                ..
+            }
+        ) && !self.refuses_host()
     }
 
     /// Whether there is no MCP endpoint at `/mcp`.
@@ -118,6 +131,18 @@ pub enum Liveness {
     Answers,
     /// Not within this time.
     Silent(Duration),
+}
+
+/// A server that is to be asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its public host, with its port if it has one.
+    pub host: &'a str,
+    /// Whether it decides itself who may call. That it asks to sign in is then the answer of a
+    /// healthy server, and as much as can be learned from outside.
+    pub own_sign_in: bool,
 }
 
 /// Asks instances what they offer.
@@ -163,10 +188,11 @@ impl Prober {
         Ok(Self { client })
     }
 
-    /// Asks the server at `address` under the public `host` (with its port, if it has one), and if
-    /// it refuses that host, as a client on its own machine would.
-    pub async fn probe(&self, address: SocketAddr, host: &str) -> Result<Found, ProbeFailure> {
-        let refused = match self.ask(address, host).await {
+    /// Asks a server under its public host, and if it refuses that host, as a client on its own
+    /// machine would.
+    pub async fn probe(&self, asked: Asked<'_>) -> Result<Found, ProbeFailure> {
+        let Asked { address, host, .. } = asked;
+        let refused = match self.ask(asked).await {
             Err(failure) if failure.refuses_host() => failure,
             other => {
                 return other.map(|(surface, notices)| Found {
@@ -177,7 +203,11 @@ impl Prober {
             }
         };
         let local = format!("localhost:{}", address.port());
-        match self.ask(address, &local).await {
+        let told = Asked {
+            host: &local,
+            ..asked
+        };
+        match self.ask(told).await {
             Ok((surface, mut notices)) => {
                 notices.push(format!(
                     "The server refuses its public host name {host}, so it is told {local} instead and no Origin; the platform checks both."
@@ -203,8 +233,18 @@ impl Prober {
         }
     }
 
-    /// Asks under one host, over whichever transport the server has.
-    async fn ask(
+    /// Asks under one host.
+    async fn ask(&self, asked: Asked<'_>) -> Result<(Option<Surface>, Vec<String>), ProbeFailure> {
+        match self.ask_for_all(asked.address, asked.host).await {
+            Err(failure) if asked.own_sign_in && failure.asks_to_sign_in() => {
+                Ok((None, vec![OWN_SIGN_IN.to_owned()]))
+            }
+            other => other.map(|(surface, notices)| (Some(surface), notices)),
+        }
+    }
+
+    /// Asks over whichever transport the server has.
+    async fn ask_for_all(
         &self,
         address: SocketAddr,
         host: &str,

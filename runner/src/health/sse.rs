@@ -12,7 +12,6 @@ use url::Url;
 use super::ProbeFailure;
 use super::answer::{Event, chain, excerpt, take_event};
 use super::probe::{MAX_ANSWER_BYTES, REQUEST_TIMEOUT};
-use crate::diagnose::refuses_host;
 
 /// Where the stream is opened. The edge passes on this path, and [`POSTS`].
 const STREAM: &str = "/sse";
@@ -125,16 +124,18 @@ fn is_event_stream(response: &Response) -> bool {
             .is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
-/// Why there is no stream, where that is the host that was told: another may do.
+/// Why there is no stream, where that is the host that was told, for which another may do, or that
+/// nobody is known yet.
 async fn refusal(response: &mut Response) -> Option<ProbeFailure> {
     let status = response.status().as_u16();
     let body = response.chunk().await.ok()?.unwrap_or_default();
     let excerpt = excerpt(&body);
-    refuses_host(status, &excerpt).then(|| ProbeFailure::Status {
+    let failure = ProbeFailure::Status {
         method: format!("GET {STREAM}"),
         status,
         excerpt,
-    })
+    };
+    (failure.refuses_host() || failure.asks_to_sign_in()).then_some(failure)
 }
 
 /// Where messages are posted. Only its path and query count: the server is at the address that was

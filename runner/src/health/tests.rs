@@ -173,7 +173,16 @@ fn sse(guard: fn(&Request) -> bool) -> impl Fn(&Request) -> Reply + Send + Sync 
 }
 
 async fn probe(address: SocketAddr) -> Result<Found, ProbeFailure> {
-    Prober::new().unwrap().probe(address, HOST).await
+    ask(address, false).await
+}
+
+async fn ask(address: SocketAddr, own_sign_in: bool) -> Result<Found, ProbeFailure> {
+    let asked = Asked {
+        address,
+        host: HOST,
+        own_sign_in,
+    };
+    Prober::new().unwrap().probe(asked).await
 }
 
 #[tokio::test]
@@ -182,7 +191,10 @@ async fn r20_a_server_that_knows_its_public_host_is_told_it() {
     let found = probe(address).await.unwrap();
     assert_eq!(found.host_header, HostHeader::Public);
     assert_eq!(found.notices, Vec::<String>::new());
-    assert_eq!(found.surface.tools, [json!({ "name": "greet" })]);
+    assert_eq!(
+        found.surface.as_ref().unwrap().tools,
+        [json!({ "name": "greet" })]
+    );
     assert!(hosts.lock().unwrap().iter().all(|host| host == HOST));
 }
 
@@ -207,7 +219,7 @@ async fn r20_a_server_that_refuses_its_public_host_is_told_localhost() {
         .await;
         let found = probe(address).await.unwrap();
         assert_eq!(found.host_header, HostHeader::Localhost, "{status}");
-        assert_eq!(found.surface.tools.len(), 1);
+        assert_eq!(found.surface.as_ref().unwrap().tools.len(), 1);
         assert!(found.notices[0].contains(HOST), "{:?}", found.notices);
         let local = format!("localhost:{}", address.port());
         assert_eq!(*hosts.lock().unwrap().last().unwrap(), local);
@@ -254,11 +266,67 @@ async fn what_is_wrong_behind_a_host_guard_is_what_is_told() {
 }
 
 #[tokio::test]
+async fn r39_a_server_that_decides_itself_who_may_call_is_healthy_when_it_asks() {
+    for refusal in ["401 Unauthorized", "403 Forbidden"] {
+        // At either transport, and behind a guard against unknown hosts.
+        for (path, host) in [("/mcp", HOST), ("/sse", HOST), ("/mcp", "localhost")] {
+            let (address, _) = serve(move |request| {
+                let status = if !request.host.starts_with(host) {
+                    "421 Misdirected Request"
+                } else if request.path == path {
+                    refusal
+                } else {
+                    "404 Not Found"
+                };
+                Reply::Whole(status, String::new())
+            })
+            .await;
+            let found = ask(address, true).await.unwrap();
+            assert_eq!(found.surface, None, "nobody was shown anything");
+            assert!(found.notices[0].contains("own sign-in"));
+            let local = found.host_header == HostHeader::Localhost;
+            assert_eq!(local, host == "localhost", "{refusal} {path}");
+            // Where the platform decides, nobody could ever get through.
+            let failure = ask(address, false).await.unwrap_err();
+            let diagnosis = crate::verdict::probe_said(&failure, HOST, &[]);
+            assert!(diagnosis.cause.contains("own sign-in"), "{diagnosis:?}");
+            assert!(
+                diagnosis.fix.contains("access mode to tenant"),
+                "{diagnosis:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn r39_nothing_else_is_an_answer_of_a_server_that_decides_itself() {
+    for status in [
+        "404 Not Found",
+        "500 Internal Server Error",
+        "302 Found",
+        "421 Misdirected Request",
+    ] {
+        let (address, _) = serve(move |_| Reply::Whole(status, String::new())).await;
+        assert!(ask(address, true).await.is_err(), "{status}");
+    }
+    let (address, _) = serve(streamable).await;
+    let found = ask(address, true).await.unwrap();
+    assert_eq!(found.surface.unwrap().tools.len(), 1, "it may ask nobody");
+    assert_eq!(found.notices, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn r19_a_server_of_the_first_revision_is_asked_over_its_stream() {
     let (address, _) = serve(sse(|_| true)).await;
     let found = probe(address).await.unwrap();
-    assert_eq!(found.surface.protocol_version, "2024-11-05");
-    assert_eq!(found.surface.tools, [json!({ "name": "greet" })]);
+    assert_eq!(
+        found.surface.as_ref().unwrap().protocol_version,
+        "2024-11-05"
+    );
+    assert_eq!(
+        found.surface.as_ref().unwrap().tools,
+        [json!({ "name": "greet" })]
+    );
     assert_eq!(found.host_header, HostHeader::Public);
     assert_eq!(found.notices.len(), 1);
     assert!(found.notices[0].contains("/sse"), "{:?}", found.notices);
@@ -268,7 +336,10 @@ async fn r19_a_server_of_the_first_revision_is_asked_over_its_stream() {
 async fn r20_a_host_guard_at_the_stream_is_met_too() {
     let (address, _) = serve(sse(|request| request.host.starts_with("localhost:"))).await;
     let found = probe(address).await.unwrap();
-    assert_eq!(found.surface.protocol_version, "2024-11-05");
+    assert_eq!(
+        found.surface.as_ref().unwrap().protocol_version,
+        "2024-11-05"
+    );
     assert_eq!(found.host_header, HostHeader::Localhost);
     assert_eq!(found.notices.len(), 2);
 }

@@ -6,6 +6,7 @@ mod build;
 mod gateway;
 mod modes;
 mod sessions;
+mod tenant;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,6 +30,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         authorization::TESTS,
         modes::TESTS,
         build::TESTS,
+        tenant::TESTS,
     ]
     .into_iter()
     .flatten()
@@ -111,6 +113,20 @@ impl Echo {
     fn post(&self, behaviour: &str) -> RequestBuilder {
         self.request(Method::POST, "/mcp", behaviour)
     }
+}
+
+/// A JSON request to the API in the owner's name.
+fn api(platform: &Platform, method: Method, path: &str, body: &Value) -> Result<Value> {
+    let http = platform.http().build()?;
+    let answer = http
+        .request(method, format!("{}/api/v1{path}", platform.url()))
+        .bearer_auth(platform.token()?)
+        .json(body)
+        .send()?;
+    let status = answer.status();
+    let text = answer.text()?;
+    ensure!(status.is_success(), "{path}: {status}: {text}");
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
 /// What of a request reached the server.

@@ -9,7 +9,7 @@ use tests::platform::{self, Options, Platform};
 use tests::{python, wait};
 
 use super::gateway::SOON;
-use super::{Echo, PROJECT, arrived, echo, ensure_json_rpc_error};
+use super::{Echo, PROJECT, api, arrived, echo, ensure_json_rpc_error};
 use crate::Test;
 
 pub const TESTS: &[Test] = &[
@@ -25,19 +25,6 @@ pub const TESTS: &[Test] = &[
     ("r40_who_may_call_is_asked_at_every_request", r40),
     ("r42_other_paths_are_denied_unless_public", r42),
 ];
-
-/// A JSON request to the API in the owner's name.
-fn api(platform: &Platform, method: Method, path: &str, body: &Value) -> Result<Value> {
-    let answer = reqwest::blocking::Client::new()
-        .request(method, format!("{}/api/v1{path}", platform.url()))
-        .bearer_auth(platform.token()?)
-        .json(body)
-        .send()?;
-    let status = answer.status();
-    let text = answer.text()?;
-    ensure!(status.is_success(), "{path}: {status}: {text}");
-    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
-}
 
 /// Sets who may call, and waits until the edge goes by it.
 fn set_access(echo: &Echo, access: &Value, holds: impl Fn() -> Result<bool>) -> Result<()> {

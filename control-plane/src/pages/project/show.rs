@@ -40,6 +40,8 @@ struct Show {
     connect: Connect,
     upload_command: String,
     tools: Vec<Tool>,
+    /// Whether the live server shows them only to those who sign in with it.
+    own_sign_in: bool,
     extras: Option<String>,
     server: Option<String>,
     protocol: Option<String>,
@@ -165,6 +167,7 @@ impl Show {
             .live
             .as_ref()
             .and_then(|live| read(live.surface.as_ref()));
+        let own_sign_in = facts.live.is_some() && surface.is_none();
         let surface = surface.unwrap_or_default();
         let attempt = |it| Attempt::new(it, people, now);
         Self {
@@ -176,6 +179,7 @@ impl Show {
             connect,
             upload_command: format!("berth deploy . --project {}", frame.name),
             tools: tools::tools(&frame.name, &surface),
+            own_sign_in,
             extras: tools::extras(&surface),
             server: tools::server(&surface),
             protocol: Some(surface.protocol_version).filter(|version| !version.is_empty()),

@@ -44,7 +44,7 @@ pub const ENTRIES: &[Entry] = &[
         "The server asks for its own sign-in",
         &[Match::Found("It answers 401 or 403.")],
         "The server asks for its own sign-in ({status}) before it answers.",
-        "Remove the server's own authentication, since the platform protects it, and deploy again.",
+        "Remove the server's own authentication, since the platform protects it, or set the project's access mode to tenant so that the server decides who may call; then deploy again.",
     ),
     Entry {
         rows: &["E29"],
