@@ -30,15 +30,6 @@ struct Table {
     sites: HashMap<Box<str>, Arc<Site>>,
 }
 
-/// What became of a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Swap {
-    /// It is in use now.
-    Done,
-    /// It is older than the one in use and was ignored.
-    Older,
-}
-
 impl Routes {
     /// An empty table whose connections will run on `tasks`.
     pub(crate) fn new(tasks: TaskTracker) -> Self {
@@ -81,14 +72,9 @@ impl Routes {
         }
     }
 
-    /// Puts `snapshot` in use unless it is older than the one that is.
-    pub(crate) fn swap(&self, snapshot: &RouteSnapshot) -> Swap {
-        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.version().is_some_and(|now| snapshot.version < now) {
-            return Swap::Older;
-        }
-        self.replace(snapshot);
-        Swap::Done
+    /// Whether `snapshot` is older than the one in use.
+    pub(crate) fn is_older(&self, snapshot: &RouteSnapshot) -> bool {
+        self.version().is_some_and(|now| snapshot.version < now)
     }
 
     /// Puts `snapshot` in use whatever its version: what the control plane says first counts more

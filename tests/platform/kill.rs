@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +12,7 @@ use serde_json::json;
 use tests::mcp::Caller;
 use tests::platform::{Options, Platform};
 use tests::repository::Repository;
+use tests::spare_edge::SpareEdge;
 use tests::wait;
 
 use crate::Test;
@@ -172,34 +172,15 @@ fn one_point(
 /// An edge of its own, with the routes of before: what callers see who do not depend on the
 /// killed process. It calls four times a second, and no call may fail.
 struct Witness {
-    edge: std::process::Child,
+    edge: SpareEdge,
     stop: Arc<AtomicBool>,
     calls: std::thread::JoinHandle<(usize, Vec<String>)>,
-    _data: tempfile::TempDir,
 }
 
 impl Witness {
     fn start(platform: &Platform, caller: &Caller) -> Result<Self> {
-        let data = tempfile::TempDir::new()?;
-        std::fs::create_dir(data.path().join("edge"))?;
-        std::fs::copy(
-            platform.data().join("edge/routes.json"),
-            data.path().join("edge/routes.json"),
-        )?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let edge = Command::new(tests::berth_binary())
-            .arg("edge")
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--url", &platform.url(), "--apps-domain", "localhost"])
-            // The discard port: this edge has no control plane.
-            .args(["--control-url", "http://127.0.0.1:9"])
-            .arg("--data")
-            .arg(data.path())
-            .env("BERTH_EDGE_TOKEN", "none")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let caller = caller.through("killed", port)?;
+        let edge = SpareEdge::start(platform)?;
+        let caller = caller.through("killed", edge.port())?;
         wait::until("the second edge to serve", Duration::from_secs(10), || {
             let status = caller.call("version", &json!({}))?.status();
             Ok((status == 200).then_some(()))
@@ -217,19 +198,13 @@ impl Witness {
             }
             (served, failed)
         });
-        Ok(Self {
-            edge,
-            stop,
-            calls,
-            _data: data,
-        })
+        Ok(Self { edge, stop, calls })
     }
 
-    fn finish(mut self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let (served, failed) = self.calls.join().expect("the calls do not panic");
-        self.edge.kill()?;
-        self.edge.wait()?;
+        drop(self.edge);
         ensure!(served > 0, "the second edge served nothing");
         ensure!(
             failed.is_empty(),

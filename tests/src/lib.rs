@@ -12,6 +12,7 @@ pub mod platform;
 pub mod python;
 pub mod repository;
 pub mod sdist;
+pub mod spare_edge;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 mod authorization;
 mod gateway;
 mod modes;
+mod restart;
 mod sessions;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         gateway::TESTS,
         sessions::TESTS,
         authorization::TESTS,
+        restart::TESTS,
         modes::TESTS,
     ]
     .into_iter()
