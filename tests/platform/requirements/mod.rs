@@ -6,6 +6,7 @@ mod gateway;
 mod modes;
 mod restart;
 mod sessions;
+mod silence;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,6 +33,11 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// Those that take too long for every run.
+pub fn long_tests() -> &'static [Test] {
+    silence::TESTS
 }
 
 /// Shows what reaches it.
