@@ -7,6 +7,7 @@ mod modes;
 mod restart;
 mod sessions;
 mod silence;
+mod snippets;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +31,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         authorization::TESTS,
         restart::TESTS,
         modes::TESTS,
+        snippets::TESTS,
     ]
     .into_iter()
     .flatten()
