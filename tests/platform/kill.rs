@@ -17,10 +17,13 @@ use tests::wait;
 
 use crate::Test;
 
-pub const TESTS: &[Test] = &[(
-    "kill::at_every_point_of_a_deployment",
-    at_every_point_of_a_deployment,
-)];
+pub const TESTS: &[Test] = &[
+    (
+        "kill::at_every_point_of_a_deployment",
+        at_every_point_of_a_deployment,
+    ),
+    ("kill::a_stop_loses_no_call", a_stop_loses_no_call),
+];
 
 /// Marks the moment it is probed, and takes its time to import so that there is a moment to kill.
 const SERVER: &str = r#"
@@ -80,6 +83,29 @@ fn at_every_point_of_a_deployment() -> Result<()> {
     {
         one_point(&platform, &repository, version + 1, point)
             .with_context(|| format!("killed at {point:?}"))?;
+    }
+    Ok(())
+}
+
+/// What was not reported yet is reported then; and once.
+fn a_stop_loses_no_call() -> Result<()> {
+    let platform = Platform::start(Options::default())?;
+    let first = files(0, "");
+    let repository = Repository::new(&first.each_ref().map(|(name, text)| (*name, text.as_str())))?;
+    platform.deploy_live("stopped", &repository.url(), &[])?;
+    let caller = Caller::new(&platform, "stopped")?;
+    let mut made = 0;
+    for _ in 0..2 {
+        for _ in 0..20 {
+            let answer = caller.call("version", &json!({}))?;
+            ensure!(answer.status() == 200, "{answer:?}");
+            made += 1;
+        }
+        platform.terminate()?;
+        platform.launch()?;
+        platform.wait_ready()?;
+        let counted = platform.sql("select coalesce(sum(calls), 0) from usage_minutes")?;
+        ensure!(counted.trim() == made.to_string(), "{made}: {counted}");
     }
     Ok(())
 }
