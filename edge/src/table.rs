@@ -48,9 +48,20 @@ impl Routes {
 
     /// Every project, each once.
     pub(crate) fn sites(&self) -> Vec<Arc<Site>> {
+        self.table.load().main_sites().cloned().collect()
+    }
+
+    /// What the routes in use say of the project of `site`, where they are others than those that
+    /// `site` is of; in it `None` where the project is gone.
+    pub(crate) fn changed_since(&self, site: &Site) -> Option<Option<Arc<Site>>> {
         let table = self.table.load();
-        let main = table.sites.values().filter(|site| site.door == Door::Main);
-        main.cloned().collect()
+        let any = table.sites.values().next();
+        // All sites of a table share one.
+        let same = any.is_some_and(|any| Arc::ptr_eq(&any.directory, &site.directory));
+        (!same).then(|| {
+            let mut sites = table.main_sites();
+            sites.find(|now| now.project.id == site.project.id).cloned()
+        })
     }
 
     /// The version in use.
@@ -85,13 +96,27 @@ impl Routes {
     }
 
     fn replace(&self, snapshot: &RouteSnapshot) {
-        let table = Table::new(snapshot, &self.table.load(), &self.tasks);
-        self.table.store(Arc::new(table));
+        let now = Arc::new(Table::new(snapshot, &self.table.load(), &self.tasks));
+        let before = self.table.swap(Arc::clone(&now));
+        let by_project: HashMap<Uuid, &Site> = now
+            .main_sites()
+            .map(|site| (site.project.id, &**site))
+            .collect();
+        for Site { project, .. } in before.main_sites().map(|site| &**site) {
+            project
+                .streams
+                .end_withdrawn(by_project.get(&project.id).copied());
+        }
         self.version.send_replace(Some(snapshot.version));
     }
 }
 
 impl Table {
+    /// Every project, each once.
+    fn main_sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.sites.values().filter(|site| site.door == Door::Main)
+    }
+
     /// Builds the table for `snapshot`; projects, connections and what is remembered of tokens are
     /// kept as `before` has them.
     fn new(snapshot: &RouteSnapshot, before: &Table, tasks: &TaskTracker) -> Self {
