@@ -110,6 +110,7 @@ CREATE TABLE public.clients (
     fresh_until timestamp with time zone,
     service_account_id uuid,
     deleted_at timestamp with time zone,
+    expires_at timestamp with time zone,
     CONSTRAINT clients_document_check CHECK (((kind = 'document'::text) = ((fetched_at IS NOT NULL) AND (fresh_until IS NOT NULL)))),
     CONSTRAINT clients_keys_check CHECK (((token_endpoint_auth_method = 'private_key_jwt'::text) = (num_nonnulls(jwks, jwks_uri) = 1))),
     CONSTRAINT clients_kind_check CHECK ((kind = ANY (ARRAY['registered'::text, 'document'::text, 'built_in'::text, 'service'::text]))),
@@ -132,6 +133,8 @@ COMMENT ON COLUMN public.clients.fresh_until IS 'Until when the copy is used wit
 COMMENT ON COLUMN public.clients.service_account_id IS 'As whom a service client calls.';
 
 COMMENT ON COLUMN public.clients.deleted_at IS 'Unusable from then on; kept until edges need not be told of its grants any more.';
+
+COMMENT ON COLUMN public.clients.expires_at IS 'From then on it gets no tokens: it was made with an API token that ended by then. Null for a client without an end.';
 
 CREATE TABLE public.connection_steps (
     id bigint NOT NULL,
@@ -260,7 +263,9 @@ CREATE TABLE public.edges (
     public_jwk jsonb NOT NULL,
     first_seen_at timestamp with time zone NOT NULL,
     last_seen_at timestamp with time zone NOT NULL,
-    version bigint DEFAULT 0 NOT NULL
+    version bigint DEFAULT 0 NOT NULL,
+    report_run uuid,
+    report_number bigint
 );
 
 COMMENT ON TABLE public.edges IS 'Edges that have reported. Each signs what it tells instances about callers; instances find the public key in the authorization server''s JWK set for a day after the last report.';
@@ -268,6 +273,10 @@ COMMENT ON TABLE public.edges IS 'Edges that have reported. Each signs what it t
 COMMENT ON COLUMN public.edges.kid IS 'Its name: the RFC 7638 thumbprint of public_jwk.';
 
 COMMENT ON COLUMN public.edges.version IS 'Of the route snapshot in use, by its newest report.';
+
+COMMENT ON COLUMN public.edges.report_run IS 'The run of the edge that the newest counted report is of; null before the first that has an id.';
+
+COMMENT ON COLUMN public.edges.report_number IS 'The number of that report within its run: it and those below it were counted.';
 
 CREATE TABLE public.grants (
     id uuid NOT NULL,
@@ -651,6 +660,8 @@ CREATE INDEX authorization_codes_grant ON public.authorization_codes USING btree
 CREATE INDEX client_assertions_expiry ON public.client_assertions USING btree (expires_at);
 
 CREATE INDEX clients_service_account ON public.clients USING btree (service_account_id) WHERE (service_account_id IS NOT NULL);
+
+CREATE INDEX clients_unused ON public.clients USING btree (created_at) WHERE ((kind = 'registered'::text) AND (last_used_at IS NULL));
 
 CREATE INDEX connection_steps_client ON public.connection_steps USING btree (client_id) WHERE (project_id IS NULL);
 

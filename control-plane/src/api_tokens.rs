@@ -121,7 +121,7 @@ pub fn end_within(
             "expires_in_days",
             format!(
                 "The token you show ends on {}, and what it creates ends by then: choose fewer days, \
-                 leave them out, or create the token on the Tokens page.",
+                 leave them out, or create it in the dashboard.",
                 limit.date()
             ),
         )),

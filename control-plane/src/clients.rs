@@ -17,7 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::crypto::sha256;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub use documents::{Unresolved, resolve};
 pub use fetched::{Documents, Source};
@@ -35,6 +35,13 @@ const CLI_REDIRECT_URIS: &[&str] = &[
 /// A client that registered and was never used is forgotten after this long: many clients
 /// register anew for every connection.
 pub const UNUSED_LIFETIME: Duration = Duration::hours(24);
+
+/// Most registrations that nobody has used yet: each may have 64 KiB, and anybody may make one.
+pub const MOST_UNUSED: i64 = 20_000;
+
+/// Where there are as many, the unused ones that are older than this make room: a client that
+/// registers is used within minutes.
+const HASTY_LIFETIME: Duration = Duration::HOUR;
 
 /// A client that was used is forgotten when it has held no grant for this long.
 pub const IDLE_LIFETIME: Duration = Duration::days(90);
@@ -117,6 +124,8 @@ pub struct Client {
     fetched_at: Option<OffsetDateTime>,
     /// Until when its document is used without asking again.
     fresh_until: Option<OffsetDateTime>,
+    /// From when on it gets no tokens.
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 impl Client {
@@ -130,6 +139,11 @@ impl Client {
         self.secret_hash.as_ref().is_some_and(|hash| {
             aws_lc_rs::constant_time::verify_slices_are_equal(hash, &sha256(secret)).is_ok()
         })
+    }
+
+    /// Whether its end has come.
+    pub fn is_over(&self, now: OffsetDateTime) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
     }
 
     /// Whether a document at the URL that is its id describes it.
@@ -180,6 +194,36 @@ pub struct NewClient<'a> {
     pub metadata: Value,
 }
 
+/// Fails where too many registrations are unused, after those that are old enough made room.
+pub async fn ensure_room(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
+    if count_unused(db).await? < MOST_UNUSED {
+        return Ok(());
+    }
+    sqlx::query!(
+        "delete from clients c where c.kind = 'registered' and c.last_used_at is null
+             and c.created_at < $1
+             and not exists (select 1 from grants g where g.client_id = c.id)",
+        now - HASTY_LIFETIME,
+    )
+    .execute(&mut *db)
+    .await?;
+    if count_unused(db).await? < MOST_UNUSED {
+        return Ok(());
+    }
+    Err(Error::Unavailable(
+        "too many clients have registered within the last hour and were not used; try again in an hour, or ask whoever runs this platform"
+            .to_owned(),
+    ))
+}
+
+async fn count_unused(db: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar!(
+        r#"select count(*) as "count!" from clients where kind = 'registered' and last_used_at is null"#
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Keeps a registration.
 pub async fn create(
     db: &mut PgConnection,
@@ -215,7 +259,7 @@ pub async fn find(db: &mut PgConnection, id: &str) -> Result<Option<Client>> {
     }
     let row = sqlx::query!(
         "select id, kind, name, redirect_uris, grant_types, token_endpoint_auth_method, secret_hash,
-             jwks, jwks_uri, service_account_id, fetched_at, fresh_until
+             jwks, jwks_uri, service_account_id, fetched_at, fresh_until, expires_at
          from clients where id = $1 and deleted_at is null",
         id,
     )
@@ -235,6 +279,7 @@ pub async fn find(db: &mut PgConnection, id: &str) -> Result<Option<Client>> {
             service_account_id: row.service_account_id,
             fetched_at: row.fetched_at,
             fresh_until: row.fresh_until,
+            expires_at: row.expires_at,
         })
     });
     client.transpose()

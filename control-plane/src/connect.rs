@@ -11,11 +11,16 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use runner::protocol::Transport;
 use serde::Serialize;
+use sqlx::PgConnection;
 use url::{Host, Url};
 
-use crate::access::Mode;
+use crate::access::{self, Mode};
 use crate::config::ServeConfig;
+use crate::deployments;
+use crate::error::Result;
+use crate::projects::Project;
 
 /// Stands for an API token where a client takes nothing but the token itself.
 pub const TOKEN_PLACEHOLDER: &str = "brt_…";
@@ -23,6 +28,9 @@ pub const TOKEN_PLACEHOLDER: &str = "brt_…";
 /// The variable from which snippets read an API token where a client can. Not `BERTH_…`: those are
 /// this program's own settings.
 pub const TOKEN_VARIABLE: &str = "MCP_TOKEN";
+
+const OLD_TRANSPORT: &str =
+    "The server speaks HTTP+SSE only, which clients are giving up; let it serve Streamable HTTP.";
 
 const EXPORT_TOKEN: &str = "Put an API token into the variable MCP_TOKEN first.";
 
@@ -73,11 +81,12 @@ impl Credential {
 pub struct Target {
     /// Its name: a host label, so no shell, TOML, JSON or URL needs it quoted.
     name: String,
-    /// Its MCP URL.
+    /// Its MCP URL; of a server that has nothing there, the address of its stream.
     url: String,
     /// The URL that takes API tokens only, and therefore never starts a sign-in.
     key_url: String,
     mode: Mode,
+    transport: Transport,
 }
 
 /// What is done in one client.
@@ -172,7 +181,7 @@ pub fn guides(target: &Target, credential: Credential) -> Vec<Guide> {
     CLIENTS
         .iter()
         .map(|&(id, title, tell)| {
-            let told = tell(target, credential);
+            let told = tell(target, credential).note_if(target.is_sse(), OLD_TRANSPORT);
             Guide {
                 id,
                 title,
@@ -185,17 +194,33 @@ pub fn guides(target: &Target, credential: Credential) -> Vec<Guide> {
 }
 
 impl Target {
-    /// The project `name`, of access mode `mode`.
-    pub fn new(config: &ServeConfig, name: &str, mode: Mode) -> Self {
-        Self {
-            name: name.to_owned(),
-            url: config.project_url(name),
-            key_url: config.project_key_url(name),
+    /// The project as clients find it at the moment.
+    pub async fn of(
+        db: &mut PgConnection,
+        config: &ServeConfig,
+        project: &Project,
+    ) -> Result<Self> {
+        let mode = access::mode_of(db, project.id).await?;
+        let transport = deployments::live_transport(db, project.id).await?;
+        let at = |url: String| match (transport, url.strip_suffix("/mcp")) {
+            (Transport::Sse, Some(origin)) => format!("{origin}/sse"),
+            _ => url,
+        };
+        Ok(Self {
+            name: project.name.clone(),
+            url: at(config.project_url(&project.name)),
+            key_url: at(config.project_key_url(&project.name)),
             mode,
-        }
+            transport,
+        })
     }
 
-    /// Its MCP URL.
+    /// Its mode of access.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Where clients connect.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -219,6 +244,18 @@ impl Target {
             Some(Host::Ipv4(ip)) => private(ip),
             Some(Host::Ipv6(ip)) => ip == Ipv6Addr::LOCALHOST,
             None => false,
+        }
+    }
+
+    fn is_sse(&self) -> bool {
+        self.transport == Transport::Sse
+    }
+
+    /// The transport as clients call it.
+    fn transport(&self) -> &'static str {
+        match self.transport {
+            Transport::StreamableHttp => "http",
+            Transport::Sse => "sse",
         }
     }
 

@@ -10,6 +10,7 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use edge::protocol::{ConnectionStep, EdgeStep};
@@ -35,11 +36,17 @@ const KEPT: Duration = Duration::days(7);
 /// Like steps this close to each other are one.
 const MERGED: Duration = Duration::minutes(10);
 
-/// Most steps of one project; a client in a loop must not fill the disk.
+/// Most steps of one project that a known user took, and as many that anybody else did; a client in a
+/// loop must not fill the disk, nor a stranger drive out what users did.
 const MOST_OF_PROJECT: i64 = 5_000;
 
-/// Most steps that belong to no project.
+/// The same for steps that belong to no project.
 const MOST_OF_NONE: i64 = 20_000;
+
+/// Most steps of one user among them, or of one stranger's network address: either can name as many
+/// clients as it likes. Behind the address of a hosted client are many people, who take some five
+/// steps each before they are known.
+const MOST_OF_ONE: i64 = 1_000;
 
 /// Longest text that is kept of what a client says of itself, in characters. Beyond the longest
 /// honest `client_id`, an URL.
@@ -220,28 +227,40 @@ pub async fn keep_report(
 
 /// Keeps steps, counting like ones together, and lets the oldest go where there are too many.
 async fn keep_all(db: &mut PgConnection, kek: &KeyEncryptionKey, steps: &[Seen]) -> Result<()> {
-    let mut grown = Vec::new();
+    let mut grown = BTreeSet::new();
     for step in steps {
         grown.extend(keep_one(db, kek, step).await?);
     }
-    grown.sort_unstable();
-    grown.dedup();
-    for project in grown {
-        trim(db, project).await?;
+    let mut kinds = BTreeSet::new();
+    for added in grown {
+        trim_own(db, &added).await?;
+        kinds.insert((added.project, added.user.is_none()));
+    }
+    for (project, of_strangers) in kinds {
+        trim(db, project, of_strangers).await?;
     }
     Ok(())
 }
 
-/// Answers to which project, or to none, a row was added.
+/// A row that was added.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Added {
+    project: Option<Uuid>,
+    user: Option<Uuid>,
+    peer: Vec<u8>,
+}
+
+/// Answers which row was added, if one was.
 async fn keep_one(
     db: &mut PgConnection,
     kek: &KeyEncryptionKey,
     seen: &Seen,
-) -> Result<Option<Option<Uuid>>> {
+) -> Result<Option<Added>> {
     let client = seen.client_id.as_deref().map(clean);
     let agent = seen.visitor.user_agent.as_deref().map(clean);
     // Project and user may have been deleted since; a step of a deleted project is of no use.
-    Ok(sqlx::query_scalar!(
+    Ok(sqlx::query_as!(
+        Added,
         "with given as (
              select p.id as project_id, (select id from users where id = $6) as user_id
              from (select coalesce($1, (select id from projects where name = $13)) as id) p
@@ -265,7 +284,7 @@ async fn keep_one(
              user_agent, detail, first_at, last_at, count)
          select g.project_id, $2, $3, $4, $5, g.user_id, $7, $8, $9, $10, $10, $11
          from given g where not exists (select from merged)
-         returning project_id",
+         returning project_id as project, user_id as user, peer",
         seen.project,
         seen.step.name(),
         seen.failure.map(Failure::code),
@@ -292,21 +311,18 @@ fn clean(text: &str) -> String {
         .collect()
 }
 
-/// Lets the oldest steps go where there are too many.
-async fn trim(db: &mut PgConnection, project: Option<Uuid>) -> Result<()> {
-    let most = if project.is_some() {
-        MOST_OF_PROJECT
-    } else {
-        MOST_OF_NONE
-    };
+/// Lets the oldest steps go where users, or strangers, have too many.
+async fn trim(db: &mut PgConnection, project: Option<Uuid>, of_strangers: bool) -> Result<()> {
     match project {
         Some(project) => {
             sqlx::query!(
                 "delete from connection_steps where id in (
-                     select id from connection_steps where project_id = $1
-                     order by last_at desc, id desc offset $2)",
+                     select id from connection_steps
+                     where project_id = $1 and (user_id is null) = $2
+                     order by last_at desc, id desc offset $3)",
                 project,
-                most,
+                of_strangers,
+                MOST_OF_PROJECT,
             )
             .execute(db)
             .await?
@@ -314,9 +330,44 @@ async fn trim(db: &mut PgConnection, project: Option<Uuid>) -> Result<()> {
         None => {
             sqlx::query!(
                 "delete from connection_steps where id in (
-                     select id from connection_steps where project_id is null
-                     order by last_at desc, id desc offset $1)",
-                most,
+                     select id from connection_steps
+                     where project_id is null and (user_id is null) = $1
+                     order by last_at desc, id desc offset $2)",
+                of_strangers,
+                MOST_OF_NONE,
+            )
+            .execute(db)
+            .await?
+        }
+    };
+    Ok(())
+}
+
+/// The same where whoever took the step has too many.
+async fn trim_own(db: &mut PgConnection, added: &Added) -> Result<()> {
+    match added.user {
+        Some(user) => {
+            sqlx::query!(
+                "delete from connection_steps where id in (
+                     select id from connection_steps
+                     where user_id = $1 and project_id is not distinct from $2
+                     order by last_at desc, id desc offset $3)",
+                user,
+                added.project,
+                MOST_OF_ONE,
+            )
+            .execute(db)
+            .await?
+        }
+        None => {
+            sqlx::query!(
+                "delete from connection_steps where id in (
+                     select id from connection_steps
+                     where peer = $1 and project_id is not distinct from $2 and user_id is null
+                     order by last_at desc, id desc offset $3)",
+                added.peer,
+                added.project,
+                MOST_OF_ONE,
             )
             .execute(db)
             .await?

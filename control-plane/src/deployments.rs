@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use runner::protocol::Source;
+use runner::protocol::{Source, Transport};
 
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
@@ -482,6 +482,21 @@ pub async fn find_live(db: &mut PgConnection, project: Uuid) -> Result<Option<De
         Some(number) => Ok(Some(get(db, project, &number.to_string()).await?)),
         None => Ok(None),
     }
+}
+
+/// How the live one is reached; as usual while nothing is live.
+pub async fn live_transport(db: &mut PgConnection, project: Uuid) -> Result<Transport> {
+    let name = sqlx::query_scalar!(
+        "select surface->'transport' from deployments where project_id = $1 and state = 'live'",
+        project,
+    )
+    .fetch_optional(db)
+    .await?
+    .flatten();
+    // One that only a newer release knows counts as usual too.
+    Ok(name
+        .and_then(|name| serde_json::from_value(name).ok())
+        .unwrap_or_default())
 }
 
 /// Newest first.

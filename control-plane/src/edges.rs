@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use edge::protocol::InstanceUse;
+use edge::protocol::{InstanceUse, ReportId};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
@@ -129,6 +129,23 @@ pub async fn saw(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Whether what a report counts is new: notes its id, unless it or a later one of the same run was
+/// noted before. Holds the edge's row until the caller commits, so that of two at once one is new.
+pub async fn counts(db: &mut PgConnection, key: &EdgeKey, id: Option<ReportId>) -> Result<bool> {
+    // An older edge, which names none.
+    let Some(id) = id else { return Ok(true) };
+    let noted = sqlx::query!(
+        "update edges set report_run = $2, report_number = $3
+         where kid = $1 and (report_run is distinct from $2 or report_number < $3)",
+        key.kid,
+        id.run,
+        id.number,
+    )
+    .execute(db)
+    .await?;
+    Ok(noted.rows_affected() == 1)
 }
 
 /// The oldest version of the routes that a running edge has in use; `None` while no edge runs.

@@ -37,8 +37,12 @@ const PORT: u16 = 5432;
 /// Recovery after a power cut replays the log since the last checkpoint; minutes on a slow disk.
 const START_LIMIT: Duration = Duration::from_mins(5);
 
-/// Starts that end at once before we give up: a predecessor may need a moment to die.
-const START_ATTEMPTS: u32 = 5;
+/// Starts that end at once before we give up. Of a predecessor that was killed, a process may go on
+/// until its statement ends (10 s at most), or stand there dead until init has noticed.
+const START_ATTEMPTS: u32 = 7;
+
+/// Pause after the first of them; each later one is twice as long, 15 s in all.
+const START_AGAIN: Duration = Duration::from_millis(250);
 
 /// Between two looks at a server that is starting or stopping.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -181,20 +185,21 @@ impl PrivatePostgres {
     /// Adopts or starts, and waits until it answers.
     async fn bring_up(&mut self, binaries: &Binaries) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_LIMIT;
-        let mut attempts = 0;
+        let (mut attempts, mut next) = (0, Instant::now());
         while Instant::now() < deadline {
             if let Some(running) = self.location.running() {
                 self.socket = running.socket;
                 if self.answers().await {
                     return Ok(());
                 }
-            } else if self.child_has_ended() {
+            } else if self.child_has_ended() && Instant::now() >= next {
                 if attempts == START_ATTEMPTS {
                     bail!(
                         "the private Postgres does not start: {}",
                         self.location.last_words()
                     );
                 }
+                next = Instant::now() + START_AGAIN * 2_u32.pow(attempts);
                 attempts += 1;
                 self.child = Some(self.spawn(binaries)?);
             }

@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use uuid::Uuid;
 
+use crate::endpoint::{EndpointWatch, Heard};
 use crate::limit::{Answer, Permit};
 use crate::pool::Connection;
-use crate::session::{self, OpenStream, Principal};
-use crate::site::Project;
+use crate::session::OpenStream;
+use crate::streams::Open;
 
 /// As much of a request body as is looked at to find the request's id for an error made here.
 pub(crate) const PEEK: usize = 64 * 1024;
@@ -26,6 +26,9 @@ pub(crate) enum BodyError {
     /// The request is larger than the edge takes.
     #[error("the request body is larger than the limit")]
     TooLarge,
+    /// Whoever reads may call no more.
+    #[error("the caller's access was withdrawn")]
+    Withdrawn,
 }
 
 /// A request body on its way to an upstream.
@@ -187,31 +190,26 @@ pub(crate) struct UpstreamBody {
     /// Kept for the next request once the body has ended.
     connection: Option<Connection>,
     /// Why the body broke off, while what came before it is passed on.
-    failed: Option<hyper::Error>,
+    failed: Option<BodyError>,
     held: Held,
     /// Set while the first event of an HTTP+SSE stream is awaited.
-    pub(crate) endpoint: Option<EndpointWatch>,
+    pub(crate) endpoint: Option<Box<EndpointWatch>>,
 }
 
 /// What counts a response while it runs.
 #[derive(Debug, Default)]
-#[expect(dead_code, reason = "what is held is given back when it is dropped")]
 pub(crate) struct Held {
     /// The project's place among its requests.
+    #[expect(dead_code, reason = "what is held is given back when it is dropped")]
     pub(crate) permit: Option<Permit>,
     /// The place among what the instance is answering; a stream on which a client only listens has
     /// none, since its client comes back to the instance that follows.
+    #[expect(dead_code, reason = "what is held is given back when it is dropped")]
     pub(crate) answer: Option<Answer>,
     /// The MCP session in which events are streamed.
     pub(crate) stream: Option<OpenStream>,
-}
-
-/// Where to note the session that an HTTP+SSE stream opens.
-#[derive(Debug)]
-pub(crate) struct EndpointWatch {
-    pub(crate) project: Arc<Project>,
-    pub(crate) deployment: Uuid,
-    pub(crate) principal: Principal,
+    /// The place among the project's open streams; it says when to end.
+    pub(crate) open: Option<Open>,
 }
 
 impl ResponseBody {
@@ -279,47 +277,53 @@ impl UpstreamBody {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Some(Err(error)));
+        }
+        if let Some(open) = &self.held.open
+            && open.poll_over(cx).is_ready()
+        {
+            return self.fail(cx, BodyError::Withdrawn);
         }
         let Some(frame) = ready!(self.poll_inner(cx)) else {
             self.finish();
             return Poll::Ready(None);
         };
         let frame = match frame {
-            // The server library throws away what it has not sent when it hears of an error; now it
-            // sends, and asks once more.
-            Err(error) => {
-                self.failed = Some(error);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            frame => frame,
+            Err(error) => return self.fail(cx, error.into()),
+            Ok(frame) => frame,
         };
-        if let Ok(frame) = &frame {
-            if let (Some(chunk), Some(watch)) = (frame.data_ref(), self.endpoint.take())
-                && let Some(id) = session::id_in_endpoint_event(chunk)
-            {
-                let sessions = &watch.project.sessions;
-                self.held.stream = sessions.learn_stream(id, watch.deployment, &watch.principal);
-            }
-            if self.inner.is_end_stream() {
-                self.finish();
+        if let (Some(chunk), Some(watch)) = (frame.data_ref(), self.endpoint.take()) {
+            match watch.hear(chunk) {
+                Heard::More(watch) => self.endpoint = Some(watch),
+                Heard::Session(stream) => self.held.stream = Some(stream),
+                Heard::Nothing => {}
             }
         }
-        Poll::Ready(Some(frame))
+        if self.inner.is_end_stream() {
+            self.finish();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// Breaks off. The server library throws away what it has not sent when it hears of an error;
+    /// now it sends, and asks once more.
+    fn fail<T>(&mut self, cx: &Context<'_>, error: BodyError) -> Poll<T> {
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Upstream(body) => body.poll(cx),

@@ -132,6 +132,16 @@ impl Caller {
         }
     }
 
+    /// Whether the token was issued for `project`.
+    pub(crate) fn covers(&self, project: Uuid) -> bool {
+        match &self.credential {
+            Credential::AccessToken { project: of, .. } => *of == project,
+            Credential::ApiToken { projects, .. } => projects
+                .as_ref()
+                .is_none_or(|projects| projects.contains(&project)),
+        }
+    }
+
     /// Whether the token ended more than `leeway` seconds ago.
     pub(crate) fn expired(&self, leeway: u64) -> bool {
         now() > self.expires.saturating_add(leeway)

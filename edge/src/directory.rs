@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::auth::Verifier;
 use crate::caller::Caller;
-use crate::protocol::RouteSnapshot;
+use crate::protocol::{ApiToken, RouteSnapshot};
 
 /// SHA-256 of an API token: under it, and never in plain text, a snapshot names the token. It is
 /// also what makes the lookup's time tell nothing about other tokens.
@@ -85,6 +85,13 @@ impl Directory {
         self.api_tokens.get(digest.as_ref()).cloned()
     }
 
+    /// Whether this API token is still good for `project`.
+    pub(crate) fn takes(&self, token: &ApiToken, project: Uuid) -> bool {
+        parse_hash(&token.hash)
+            .and_then(|hash| self.api_tokens.get(&hash))
+            .is_some_and(|caller| caller.covers(project))
+    }
+
     /// Whether there is such a person, or such a service account of `organization`.
     pub(crate) fn knows(&self, user: Uuid, organization: Uuid) -> bool {
         let belongs = |own: Uuid| own == organization;
@@ -118,7 +125,7 @@ fn parse_hash(hex: &str) -> Option<TokenHash> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{ApiToken, User};
+    use crate::protocol::User;
 
     fn snapshot(tokens: &[ApiToken]) -> RouteSnapshot {
         RouteSnapshot {

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use crate::access::Passing;
 use crate::admit::{self, Call};
 use crate::asked::Asked;
-use crate::body::{EndpointWatch, Held, ResponseBody, Seen};
+use crate::body::{Held, ResponseBody, Seen};
 use crate::caller::Caller;
 use crate::client::Client;
 use crate::clock;
 use crate::cors;
+use crate::endpoint::EndpointWatch;
 use crate::error::{self, Refusal};
 use crate::forward::{self, Failure, Limits};
 use crate::headers;
@@ -27,6 +28,7 @@ use crate::reach::{self, Reached};
 use crate::server::Edge;
 use crate::site::Site;
 use crate::steps::Walker;
+use crate::streams;
 use crate::target::Target;
 
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -99,6 +101,7 @@ async fn call(
         note_step(edge, client, &site, &parts, EdgeStep::Called, Some(caller));
     }
     let kind = kind(&parts);
+    let open_path = (call.passing == Passing::PublicPath).then(|| parts.uri.path().into());
     let asked = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
     let limits = Limits {
         body: MAX_BODY,
@@ -121,6 +124,13 @@ async fn call(
         permit: Some(permit),
         answer: (!client.listens()).then_some(place),
         stream: call.stream(&site, response.headers()),
+        open: streams::open(
+            &edge.routes,
+            &site,
+            call.caller.as_ref(),
+            open_path,
+            response.headers(),
+        ),
     };
     headers::project_response(response.headers_mut(), &target, call.passing);
     if response.headers().contains_key(LOCATION) {
@@ -129,11 +139,8 @@ async fn call(
     let body = response.body_mut();
     body.hold(held);
     if asked.opens_sse {
-        body.endpoint = Some(EndpointWatch {
-            project: Arc::clone(&site.project),
-            deployment: target.deployment(),
-            principal: call.principal,
-        });
+        let watch = EndpointWatch::new(&site.project, target.deployment(), call.principal);
+        body.endpoint = Some(watch);
     }
     response.map(|body| ResponseBody::Upstream(Box::new(body)))
 }

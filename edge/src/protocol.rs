@@ -156,6 +156,10 @@ pub struct EdgeReport {
     /// The version of the snapshot in use, 0 before the first.
     #[serde(default)]
     pub version: i64,
+    /// Names what follows of `calls`, `steps` and `dropped`: sent again, it has the same, and counts
+    /// once. `None` in what older edges send, which counts each time.
+    #[serde(default)]
+    pub id: Option<ReportId>,
     /// The instances on this edge's table, and who depends on them. Says nothing of instances that
     /// this edge has not heard of yet.
     pub instances: Vec<InstanceUse>,
@@ -165,6 +169,15 @@ pub struct EdgeReport {
     pub steps: Vec<ConnectionStep>,
     /// Events left out because there were too many, or the control plane was away too long.
     pub dropped: u64,
+}
+
+/// Which report of an edge it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportId {
+    /// Drawn anew whenever the edge starts.
+    pub run: Uuid,
+    /// Grows within a run.
+    pub number: i64,
 }
 
 /// Who depends on an instance.

@@ -1,5 +1,7 @@
 //! Tells the control plane what the edge has seen: who depends on which instance, which calls were
-//! answered, which steps clients took. What cannot be told is kept, within bounds, and told later.
+//! answered, which steps clients took. What cannot be told is kept, within bounds, and told later. Of a
+//! report without an answer nobody knows whether it was taken: it is sent again as it is, under its
+//! id, before anything else.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::control::ControlPlane;
-use crate::protocol::{CallEvent, ConnectionStep, EdgeReport, InstanceUse};
+use crate::protocol::{CallEvent, ConnectionStep, EdgeReport, InstanceUse, ReportId};
 use crate::server::Edge;
 
 /// How often the reporter looks. What must be told at once waits this long for what comes with it.
@@ -47,6 +49,10 @@ struct Reporter {
     control: Arc<ControlPlane>,
     pending: VecDeque<CallEvent>,
     dropped: u64,
+    /// The last report, while it may or may not have been taken.
+    unsure: Option<EdgeReport>,
+    /// The id of the last report.
+    id: ReportId,
     /// Who depended on each instance by the last report.
     told: HashMap<Uuid, InstanceUse>,
     /// The snapshot in use by the last report, taken or not.
@@ -71,6 +77,11 @@ pub(crate) async fn follow(
         control,
         pending: VecDeque::new(),
         dropped: 0,
+        unsure: None,
+        id: ReportId {
+            run: Uuid::new_v4(),
+            number: 0,
+        },
         told: HashMap::new(),
         told_version: 0,
         in_touch: true,
@@ -145,31 +156,46 @@ impl Reporter {
     /// Tells everything, in as many reports as that takes.
     async fn report(&mut self, ticks: &mut Interval, longest: Duration) {
         loop {
-            let (steps, more) = self.edge.steps.take();
-            self.dropped += more;
-            let most = self.pending.len().min(MAX_CALLS);
+            let again = self.unsure.take();
+            let is_again = again.is_some();
             let report = EdgeReport {
-                edge: self.edge.identity.kid().to_owned(),
-                key: self.edge.identity.public_jwk().clone(),
                 version: self.version(),
                 instances: self.instances(),
-                calls: self.pending.drain(..most).collect(),
-                steps,
-                dropped: std::mem::take(&mut self.dropped),
+                ..again.unwrap_or_else(|| self.gather())
             };
             self.tried = Some(Instant::now());
             self.told_version = report.version;
-            match self.post(&report, ticks, longest).await {
-                Ok(Taken::Yes) => self.note_success(&report),
-                Ok(Taken::Never(status)) => {
-                    tracing::warn!(%status, "the control plane refuses a report; what it told is lost");
-                    self.dropped += report.dropped + lost(&report);
-                }
-                Err(error) => return self.note_failure(report, &error),
+            let json = serde_json::to_vec(&report);
+            // Here it is found again should the edge stop before there is an answer.
+            self.unsure = Some(report);
+            let taken = match json {
+                Ok(json) => self.post(json, ticks, longest).await,
+                Err(error) => Err(error.into()),
+            };
+            match taken {
+                Ok(taken) => self.note_answer(&taken),
+                Err(error) => return self.note_failure(&error),
             }
-            if self.pending.len() < MAX_CALLS {
+            if !is_again && self.pending.len() < MAX_CALLS {
                 return;
             }
+        }
+    }
+
+    /// A report of what is new.
+    fn gather(&mut self) -> EdgeReport {
+        let (steps, more) = self.edge.steps.take();
+        let most = self.pending.len().min(MAX_CALLS);
+        self.id.number += 1;
+        EdgeReport {
+            edge: self.edge.identity.kid().to_owned(),
+            key: self.edge.identity.public_jwk().clone(),
+            version: 0,
+            id: Some(self.id),
+            instances: Vec::new(),
+            calls: self.pending.drain(..most).collect(),
+            steps,
+            dropped: std::mem::take(&mut self.dropped) + more,
         }
     }
 
@@ -181,11 +207,10 @@ impl Reporter {
     /// Sends a report; calls are collected meanwhile.
     async fn post(
         &mut self,
-        report: &EdgeReport,
+        json: Vec<u8>,
         ticks: &mut Interval,
         longest: Duration,
     ) -> anyhow::Result<Taken> {
-        let json = serde_json::to_vec(report)?;
         let control = Arc::clone(&self.control);
         let mut posted = pin!(control.post("/internal/edge/reports", json, longest));
         let (status, _) = loop {
@@ -205,7 +230,15 @@ impl Reporter {
         bail!("the control plane answered {status}")
     }
 
-    fn note_success(&mut self, report: &EdgeReport) {
+    fn note_answer(&mut self, taken: &Taken) {
+        let Some(report) = self.unsure.take() else {
+            return;
+        };
+        if let Taken::Never(status) = taken {
+            tracing::warn!(%status, "the control plane refuses a report; what it told is lost");
+            self.dropped += report.dropped + lost(&report);
+            return;
+        }
         if !self.in_touch {
             tracing::info!("the control plane takes reports again");
         }
@@ -218,7 +251,7 @@ impl Reporter {
             .collect();
     }
 
-    fn note_failure(&mut self, report: EdgeReport, error: &anyhow::Error) {
+    fn note_failure(&mut self, error: &anyhow::Error) {
         // The first failure of a row is told; the rest say the same.
         if self.in_touch {
             tracing::warn!(
@@ -227,11 +260,6 @@ impl Reporter {
             );
         }
         self.in_touch = false;
-        self.dropped += report.dropped;
-        for call in report.calls.into_iter().rev() {
-            self.pending.push_front(call);
-        }
-        self.edge.steps.put_back(report.steps);
         self.collect();
     }
 }

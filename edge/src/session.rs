@@ -264,22 +264,6 @@ fn make_room(known: &mut HashMap<SessionKey, Arc<Session>>, now: Instant) {
     });
 }
 
-/// The session id in the first event of a deprecated HTTP+SSE stream (MCP 2024-11-05), which
-/// names the address to post to: `data: /messages/?session_id=…`.
-pub(crate) fn id_in_endpoint_event(chunk: &[u8]) -> Option<&str> {
-    // The TypeScript SDK writes `sessionId`.
-    const KEYS: [&str; 2] = ["session_id=", "sessionId="];
-    let text = std::str::from_utf8(chunk).ok()?;
-    if !text.starts_with("event: endpoint") {
-        return None;
-    }
-    let (_, after) = KEYS.iter().find_map(|key| text.split_once(key))?;
-    let id = after
-        .split(|c: char| c == '&' || c.is_whitespace())
-        .next()?;
-    (!id.is_empty()).then_some(id)
-}
-
 /// The session id in the query of a deprecated HTTP+SSE POST.
 pub(crate) fn id_in_query(query: &str) -> Option<&str> {
     query
@@ -421,15 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn the_endpoint_event_names_the_session() {
-        let event = b"event: endpoint\r\ndata: /messages/?session_id=0a1b\r\n\r\n";
-        assert_eq!(id_in_endpoint_event(event), Some("0a1b"));
-        let event = b"event: endpoint\ndata: /messages?x=1&sessionId=0a1b&y=2\n\n";
-        assert_eq!(id_in_endpoint_event(event), Some("0a1b"));
-        assert_eq!(
-            id_in_endpoint_event(b"event: message\r\ndata: session_id=1\r\n\r\n"),
-            None
-        );
+    fn a_query_names_one_session() {
         assert_eq!(id_in_query("a=1&session_id=0a1b"), Some("0a1b"));
         assert_eq!(id_in_query("a=1&sessionId=0a1b"), Some("0a1b"));
         assert_eq!(id_in_query("xsession_id=0a1b"), None);

@@ -17,6 +17,7 @@ use crate::limit::Usage;
 use crate::metadata::{Challenges, Documents, UNADVERTISED};
 use crate::protocol::{InstanceUse, Route, Upstream};
 use crate::session::Sessions;
+use crate::streams::Streams;
 use crate::target::Target;
 
 /// One of a project's hosts as of one snapshot.
@@ -56,6 +57,20 @@ pub(crate) struct Project {
     pub(crate) id: Uuid,
     pub(crate) usage: Arc<Usage>,
     pub(crate) sessions: Sessions,
+    /// What is open at the moment.
+    pub(crate) streams: Arc<Streams>,
+}
+
+impl Project {
+    /// One that nobody has called yet.
+    pub(crate) fn new(id: Uuid) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            usage: Arc::default(),
+            sessions: Sessions::default(),
+            streams: Arc::default(),
+        })
+    }
 }
 
 impl Site {
@@ -69,13 +84,7 @@ impl Site {
         tasks: &TaskTracker,
     ) -> anyhow::Result<Self> {
         let project = before.map_or_else(
-            || {
-                Arc::new(Project {
-                    id: route.project,
-                    usage: Arc::default(),
-                    sessions: Sessions::default(),
-                })
-            },
+            || Project::new(route.project),
             |site| Arc::clone(&site.project),
         );
         let target = |upstream: &Upstream| {

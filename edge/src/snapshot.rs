@@ -4,18 +4,20 @@ use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use http::StatusCode;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::control::ControlPlane;
 use crate::protocol::{MAX_WAIT_SECONDS, RouteSnapshot};
-use crate::table::{Routes, Swap};
+use crate::table::Routes;
 
 /// How much longer than the control plane holds a poll the edge waits for it.
 const SLACK: Duration = Duration::from_secs(10);
@@ -27,6 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// An empty answer that came sooner than this was no long poll; asking again at once would spin.
 const TOO_SOON: Duration = Duration::from_millis(200);
+
+/// Routes are saved before they are in use, but a disk that takes longer than this holds none up.
+const SAVED_FIRST: Duration = Duration::from_secs(1);
 
 /// A version that no snapshot has: asks for whatever is current.
 const ANY: i64 = -1;
@@ -144,9 +149,7 @@ impl Follower {
     async fn take(&mut self, snapshot: RouteSnapshot) {
         let unchanged = self.last.as_ref() == Some(&snapshot);
         if !unchanged {
-            if !self.in_touch {
-                self.routes.reset(&snapshot);
-            } else if self.routes.swap(&snapshot) == Swap::Older {
+            if self.in_touch && self.routes.is_older(&snapshot) {
                 let error = anyhow::anyhow!(
                     "the control plane sent version {}, older than the one in use",
                     snapshot.version
@@ -154,18 +157,29 @@ impl Follower {
                 self.note_failure(&error).await;
                 return;
             }
+            self.put_in_use(&snapshot).await;
             tracing::info!(
                 version = snapshot.version,
                 routes = snapshot.routes.len(),
                 "routes changed"
             );
-            self.save(&snapshot).await;
             self.last = Some(snapshot);
         } else if self.in_touch {
             // It should have waited.
             tokio::time::sleep(TOO_SOON).await;
         }
         self.note_success();
+    }
+
+    /// Saves it first: what was refused once is refused by the next run too, however soon this one
+    /// ends.
+    async fn put_in_use(&self, snapshot: &RouteSnapshot) {
+        let mut saved = pin!(self.save(snapshot));
+        let in_time = timeout(SAVED_FIRST, &mut saved).await.is_ok();
+        self.routes.reset(snapshot);
+        if !in_time {
+            saved.await;
+        }
     }
 
     fn note_success(&mut self) {

@@ -2,6 +2,7 @@
 //! together.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,13 +14,15 @@ use crate::clock;
 use crate::connections::customer;
 use crate::protocol::{ConnectionStep, EdgeStep};
 
-/// Different steps kept until they are reported; more of them are counted as dropped. Far above
-/// what people do, and a bound for what a scanner can make the edge remember (some 0.5 MiB).
-const MAX_STEPS: usize = 1000;
+/// Different steps of users kept until they are reported, and as many of strangers; more of them are
+/// counted as dropped. Far above what people do, and a bound for what a scanner can make the edge
+/// remember (some 0.5 MiB).
+const MAX_STEPS: u32 = 1000;
 
-/// Different steps of one network address among them. Behind the address of an office or a hosted
-/// client are many people; one program that makes up names for itself must not drown them all.
-const MAX_OF_ADDRESS: u32 = 100;
+/// Different steps of one user among them, or of one stranger's network address. Behind the address
+/// of an office or a hosted client are many people; one program that makes up names for itself must
+/// not drown them all.
+const MAX_OF_ONE: u32 = 100;
 
 /// Most of a `User-Agent` that is told, in bytes.
 const MAX_USER_AGENT: usize = 200;
@@ -31,9 +34,17 @@ pub(crate) struct Steps(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     seen: HashMap<Step, Times>,
-    /// How many of them each address has.
-    of_address: HashMap<IpAddr, u32>,
+    users: Share<Uuid>,
+    strangers: Share<IpAddr>,
     dropped: u64,
+}
+
+/// How many steps a kind of people has,
+#[derive(Debug)]
+struct Share<K> {
+    all: u32,
+    /// and each of them.
+    of_one: HashMap<K, u32>,
 }
 
 /// What makes two steps alike.
@@ -75,11 +86,7 @@ impl Steps {
             client_id: walker.caller.map(|(client, _)| client.to_owned()),
             user: walker.caller.map(|(_, user)| user),
         };
-        let times = Times {
-            count: 1,
-            at_ms: clock::millis(),
-        };
-        self.lock().add(step, times);
+        self.lock().add(step, clock::millis());
     }
 
     /// Whether there is something to report.
@@ -104,26 +111,6 @@ impl Steps {
         (steps.collect(), state.dropped)
     }
 
-    /// Takes back steps that could not be reported.
-    pub(crate) fn put_back(&self, steps: Vec<ConnectionStep>) {
-        let mut state = self.lock();
-        for step in steps {
-            let times = Times {
-                count: step.count,
-                at_ms: step.at_ms,
-            };
-            let step = Step {
-                project: step.project,
-                taken: step.step,
-                address: step.address,
-                user_agent: step.user_agent,
-                client_id: step.client_id,
-                user: step.user,
-            };
-            state.add(step, times);
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,28 +118,47 @@ impl Steps {
 }
 
 impl State {
-    fn add(&mut self, step: Step, times: Times) {
-        if !self.seen.contains_key(&step) && !self.takes_one_of(&step.address) {
-            self.dropped += u64::from(times.count);
+    fn add(&mut self, step: Step, at_ms: i64) {
+        if !self.seen.contains_key(&step) && !self.has_room_for(&step) {
+            self.dropped += 1;
             return;
         }
         let known = self.seen.entry(step).or_default();
-        known.count = known.count.saturating_add(times.count);
-        known.at_ms = known.at_ms.max(times.at_ms);
+        known.count = known.count.saturating_add(1);
+        known.at_ms = known.at_ms.max(at_ms);
     }
 
-    /// Counts one more step of `address`, if there is room for it.
-    fn takes_one_of(&mut self, address: &str) -> bool {
-        let Ok(address) = address.parse().map(customer) else {
-            return false;
-        };
-        if self.seen.len() >= MAX_STEPS {
+    /// Counts one more step, if there is room for it.
+    fn has_room_for(&mut self, step: &Step) -> bool {
+        match (step.user, step.address.parse().map(customer)) {
+            (Some(user), _) => self.users.take(user),
+            (None, Ok(address)) => self.strangers.take(address),
+            (None, Err(_)) => false,
+        }
+    }
+}
+
+impl<K> Default for Share<K> {
+    fn default() -> Self {
+        Self {
+            all: 0,
+            of_one: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Eq + Hash> Share<K> {
+    fn take(&mut self, one: K) -> bool {
+        if self.all >= MAX_STEPS {
             return false;
         }
-        let count = self.of_address.entry(address).or_default();
-        let has_room = *count < MAX_OF_ADDRESS;
-        *count += u32::from(has_room);
-        has_room
+        let own = self.of_one.entry(one).or_default();
+        if *own >= MAX_OF_ONE {
+            return false;
+        }
+        *own += 1;
+        self.all += 1;
+        true
     }
 }
 
@@ -189,15 +195,12 @@ mod tests {
             steps.record(project, EdgeStep::Challenged, &walker(&one, &address));
         }
         steps.record(project, EdgeStep::Challenged, &walker(&other, &address));
-        let (taken, dropped) = steps.take();
+        let (mut taken, dropped) = steps.take();
         assert!(steps.is_empty());
         assert_eq!((taken.len(), dropped), (2, 0));
-        steps.put_back(taken);
-        steps.record(project, EdgeStep::Challenged, &walker(&one, &address));
-        let (mut taken, _) = steps.take();
         taken.sort_by_key(|step| step.count);
         let counts: Vec<_> = taken.iter().map(|step| step.count).collect();
-        assert_eq!(counts, [1, 4]);
+        assert_eq!(counts, [1, 3]);
         assert_eq!(taken[1].user_agent.as_deref(), Some("claude/1"));
         assert_eq!(taken[1].address, "203.0.113.7");
         assert!(taken[1].at_ms > 0);
@@ -213,8 +216,16 @@ mod tests {
             let walker = walker(&headers, &address);
             steps.record(Uuid::nil(), EdgeStep::TokenInvalid, &walker);
         }
+        // Nor does it keep a user's step out.
+        let address = HeaderValue::from_static("203.0.113.7");
+        let user = Walker {
+            caller: Some(("claude", Uuid::from_u128(1))),
+            ..walker(&headers, &address)
+        };
+        steps.record(Uuid::nil(), EdgeStep::Called, &user);
         let (taken, dropped) = steps.take();
-        assert_eq!((taken.len(), dropped), (MAX_STEPS, 5));
+        assert_eq!((taken.len(), dropped), (1001, 5));
+        assert!(taken.iter().any(|step| step.step == EdgeStep::Called));
     }
 
     #[test]
@@ -227,7 +238,7 @@ mod tests {
             let walker = walker(&headers, &address);
             steps.record(Uuid::nil(), EdgeStep::TokenInvalid, &walker);
         };
-        (0..MAX_OF_ADDRESS + 5).for_each(loud);
+        (0..MAX_OF_ONE + 5).for_each(loud);
         // What is known already is still counted.
         loud(0);
         let (headers, other) = (
@@ -238,7 +249,7 @@ mod tests {
         let (taken, dropped) = steps.take();
         assert_eq!((taken.len(), dropped), (101, 5));
         assert_eq!(taken.iter().map(|step| step.count).max(), Some(2));
-        (0..MAX_OF_ADDRESS).for_each(loud);
+        (0..MAX_OF_ONE).for_each(loud);
         assert_eq!(steps.take().1, 0);
     }
 

@@ -30,15 +30,6 @@ struct Table {
     sites: HashMap<Box<str>, Arc<Site>>,
 }
 
-/// What became of a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Swap {
-    /// It is in use now.
-    Done,
-    /// It is older than the one in use and was ignored.
-    Older,
-}
-
 impl Routes {
     /// An empty table whose connections will run on `tasks`.
     pub(crate) fn new(tasks: TaskTracker) -> Self {
@@ -57,9 +48,20 @@ impl Routes {
 
     /// Every project, each once.
     pub(crate) fn sites(&self) -> Vec<Arc<Site>> {
+        self.table.load().main_sites().cloned().collect()
+    }
+
+    /// What the routes in use say of the project of `site`, where they are others than those that
+    /// `site` is of; in it `None` where the project is gone.
+    pub(crate) fn changed_since(&self, site: &Site) -> Option<Option<Arc<Site>>> {
         let table = self.table.load();
-        let main = table.sites.values().filter(|site| site.door == Door::Main);
-        main.cloned().collect()
+        let any = table.sites.values().next();
+        // All sites of a table share one.
+        let same = any.is_some_and(|any| Arc::ptr_eq(&any.directory, &site.directory));
+        (!same).then(|| {
+            let mut sites = table.main_sites();
+            sites.find(|now| now.project.id == site.project.id).cloned()
+        })
     }
 
     /// The version in use.
@@ -81,14 +83,9 @@ impl Routes {
         }
     }
 
-    /// Puts `snapshot` in use unless it is older than the one that is.
-    pub(crate) fn swap(&self, snapshot: &RouteSnapshot) -> Swap {
-        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.version().is_some_and(|now| snapshot.version < now) {
-            return Swap::Older;
-        }
-        self.replace(snapshot);
-        Swap::Done
+    /// Whether `snapshot` is older than the one in use.
+    pub(crate) fn is_older(&self, snapshot: &RouteSnapshot) -> bool {
+        self.version().is_some_and(|now| snapshot.version < now)
     }
 
     /// Puts `snapshot` in use whatever its version: what the control plane says first counts more
@@ -99,13 +96,27 @@ impl Routes {
     }
 
     fn replace(&self, snapshot: &RouteSnapshot) {
-        let table = Table::new(snapshot, &self.table.load(), &self.tasks);
-        self.table.store(Arc::new(table));
+        let now = Arc::new(Table::new(snapshot, &self.table.load(), &self.tasks));
+        let before = self.table.swap(Arc::clone(&now));
+        let by_project: HashMap<Uuid, &Site> = now
+            .main_sites()
+            .map(|site| (site.project.id, &**site))
+            .collect();
+        for Site { project, .. } in before.main_sites().map(|site| &**site) {
+            project
+                .streams
+                .end_withdrawn(by_project.get(&project.id).copied());
+        }
         self.version.send_replace(Some(snapshot.version));
     }
 }
 
 impl Table {
+    /// Every project, each once.
+    fn main_sites(&self) -> impl Iterator<Item = &Arc<Site>> {
+        self.sites.values().filter(|site| site.door == Door::Main)
+    }
+
     /// Builds the table for `snapshot`; projects, connections and what is remembered of tokens are
     /// kept as `before` has them.
     fn new(snapshot: &RouteSnapshot, before: &Table, tasks: &TaskTracker) -> Self {

@@ -294,6 +294,9 @@ pub struct Plan {
 pub struct Surface {
     /// The MCP revision the probe spoke, for example `2025-11-25`.
     pub protocol_version: String,
+    /// How it was reached, and so where clients connect.
+    #[serde(default)]
+    pub transport: Transport,
     /// `serverInfo`, as sent.
     pub server_info: serde_json::Value,
     /// `capabilities`, as sent.
@@ -308,6 +311,17 @@ pub struct Surface {
     pub resources: Vec<serde_json::Value>,
     /// The resource templates.
     pub resource_templates: Vec<serde_json::Value>,
+}
+
+/// How messages reach a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Streamable HTTP at `/mcp`, from MCP 2025-03-26.
+    #[default]
+    StreamableHttp,
+    /// HTTP+SSE at `/sse`, of MCP 2024-11-05; there is nothing at `/mcp`.
+    Sse,
 }
 
 /// Why something failed and what to do about it. From one catalogue, deterministic.

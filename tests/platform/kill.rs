@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +12,18 @@ use serde_json::json;
 use tests::mcp::Caller;
 use tests::platform::{Options, Platform};
 use tests::repository::Repository;
+use tests::spare_edge::SpareEdge;
 use tests::wait;
 
 use crate::Test;
 
-pub const TESTS: &[Test] = &[(
-    "kill::at_every_point_of_a_deployment",
-    at_every_point_of_a_deployment,
-)];
+pub const TESTS: &[Test] = &[
+    (
+        "kill::at_every_point_of_a_deployment",
+        at_every_point_of_a_deployment,
+    ),
+    ("kill::a_stop_loses_no_call", a_stop_loses_no_call),
+];
 
 /// Marks the moment it is probed, and takes its time to import so that there is a moment to kill.
 const SERVER: &str = r#"
@@ -80,6 +83,29 @@ fn at_every_point_of_a_deployment() -> Result<()> {
     {
         one_point(&platform, &repository, version + 1, point)
             .with_context(|| format!("killed at {point:?}"))?;
+    }
+    Ok(())
+}
+
+/// What was not reported yet is reported then; and once.
+fn a_stop_loses_no_call() -> Result<()> {
+    let platform = Platform::start(Options::default())?;
+    let first = files(0, "");
+    let repository = Repository::new(&first.each_ref().map(|(name, text)| (*name, text.as_str())))?;
+    platform.deploy_live("stopped", &repository.url(), &[])?;
+    let caller = Caller::new(&platform, "stopped")?;
+    let mut made = 0;
+    for _ in 0..2 {
+        for _ in 0..20 {
+            let answer = caller.call("version", &json!({}))?;
+            ensure!(answer.status() == 200, "{answer:?}");
+            made += 1;
+        }
+        platform.terminate()?;
+        platform.launch()?;
+        platform.wait_ready()?;
+        let counted = platform.sql("select coalesce(sum(calls), 0) from usage_minutes")?;
+        ensure!(counted.trim() == made.to_string(), "{made}: {counted}");
     }
     Ok(())
 }
@@ -172,34 +198,15 @@ fn one_point(
 /// An edge of its own, with the routes of before: what callers see who do not depend on the
 /// killed process. It calls four times a second, and no call may fail.
 struct Witness {
-    edge: std::process::Child,
+    edge: SpareEdge,
     stop: Arc<AtomicBool>,
     calls: std::thread::JoinHandle<(usize, Vec<String>)>,
-    _data: tempfile::TempDir,
 }
 
 impl Witness {
     fn start(platform: &Platform, caller: &Caller) -> Result<Self> {
-        let data = tempfile::TempDir::new()?;
-        std::fs::create_dir(data.path().join("edge"))?;
-        std::fs::copy(
-            platform.data().join("edge/routes.json"),
-            data.path().join("edge/routes.json"),
-        )?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let edge = Command::new(tests::berth_binary())
-            .arg("edge")
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--url", &platform.url(), "--apps-domain", "localhost"])
-            // The discard port: this edge has no control plane.
-            .args(["--control-url", "http://127.0.0.1:9"])
-            .arg("--data")
-            .arg(data.path())
-            .env("BERTH_EDGE_TOKEN", "none")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let caller = caller.through("killed", port)?;
+        let edge = SpareEdge::start(platform)?;
+        let caller = caller.through("killed", edge.port())?;
         wait::until("the second edge to serve", Duration::from_secs(10), || {
             let status = caller.call("version", &json!({}))?.status();
             Ok((status == 200).then_some(()))
@@ -217,19 +224,13 @@ impl Witness {
             }
             (served, failed)
         });
-        Ok(Self {
-            edge,
-            stop,
-            calls,
-            _data: data,
-        })
+        Ok(Self { edge, stop, calls })
     }
 
-    fn finish(mut self) -> Result<()> {
+    fn finish(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let (served, failed) = self.calls.join().expect("the calls do not panic");
-        self.edge.kill()?;
-        self.edge.wait()?;
+        drop(self.edge);
         ensure!(served > 0, "the second edge served nothing");
         ensure!(
             failed.is_empty(),

@@ -27,7 +27,7 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // Two cores: more at once only makes every start slower.
     arguments.test_threads.get_or_insert(2);
-    let trials = [
+    let usual = [
         architecture::TESTS,
         servers::TESTS,
         clients::TESTS,
@@ -44,17 +44,22 @@ fn main() {
     .into_iter()
     .flatten()
     .chain(requirements::tests())
-    .map(|&(name, test)| {
-        Trial::test(name, move || {
-            test().map_err(|e| Failed::from(format!("{e:#}")))
-        })
-    })
-    .chain(errors::trials())
-    .collect();
+    .map(trial);
+    // Run with `--include-ignored`, which is what `tests/run --long` says.
+    let long = requirements::long_tests()
+        .iter()
+        .map(|test| trial(test).with_ignored_flag(true));
+    let trials = usual.chain(long).chain(errors::trials()).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     tests::platform::stop_shared();
     bad_input::stop();
     errors::stop();
     clients::print_matrix();
     conclusion.exit();
+}
+
+fn trial(&(name, test): &Test) -> Trial {
+    Trial::test(name, move || {
+        test().map_err(|e| Failed::from(format!("{e:#}")))
+    })
 }

@@ -9,6 +9,7 @@ import gzip
 import json
 import os
 import secrets
+import time
 
 GATES = {}
 HANGING = []
@@ -150,6 +151,24 @@ async def stream(answer, name):
     DISCONNECTED.append(name)
 
 
+async def murmur(answer, seconds):
+    """Nothing but a comment every 15 s, as SDK servers send them, and after that time an event."""
+    await answer.body()
+    await answer.start(content_type="text/event-stream", cache_control="no-cache, no-transform")
+    ends = time.monotonic() + int(seconds)
+    while time.monotonic() < ends:
+        await answer.send(b": ping\n\n", more=True)
+        await asyncio.sleep(15)
+    await answer.send(b"data: still here\n\n")
+
+
+async def silence(answer, seconds):
+    """Not a byte for that time, and then the answer."""
+    await answer.body()
+    await asyncio.sleep(int(seconds))
+    await answer.json({"silent": int(seconds)})
+
+
 async def hanging(answer, _):
     await answer.json(HANGING)
 
@@ -213,6 +232,8 @@ BEHAVIOURS = {
     "open": open_gate,
     "hang": hang,
     "stream": stream,
+    "murmur": murmur,
+    "silence": silence,
     "hanging": hanging,
     "disconnected": disconnected,
     "crash": crash,

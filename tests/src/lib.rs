@@ -13,6 +13,7 @@ pub mod platform;
 pub mod python;
 pub mod repository;
 pub mod sdist;
+pub mod spare_edge;
 pub mod tls;
 pub mod wait;
 

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::tls::Front;
 use crate::wait;
@@ -37,6 +38,7 @@ pub struct Platform {
     child: Mutex<Option<Child>>,
     token: OnceLock<String>,
     cookie: OnceLock<String>,
+    cleaned: AtomicBool,
 }
 
 impl Platform {
@@ -68,6 +70,7 @@ impl Platform {
             child: Mutex::new(None),
             token: OnceLock::new(),
             cookie: OnceLock::new(),
+            cleaned: AtomicBool::new(false),
         };
         platform.launch()?;
         platform.wait_ready()?;
@@ -130,6 +133,23 @@ impl Platform {
         if let Some(mut child) = self.child().take() {
             child.kill()?;
             child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// `kill -9` for every process of the private database, which outlives that of the platform.
+    pub fn kill_database(&self) -> Result<()> {
+        let processes = self.database_processes()?;
+        let (postmaster, children) = processes.split_first().context("no database")?;
+        let kill = |processes: &[String]| {
+            let mut command = Command::new("kill");
+            command.args(["-KILL", "--"]).args(processes).output()
+        };
+        let killed = kill(std::slice::from_ref(postmaster))?;
+        ensure!(killed.status.success(), "{killed:?}");
+        // One whose client is gone may have ended by itself.
+        if !children.is_empty() {
+            kill(children)?;
         }
         Ok(())
     }
@@ -368,6 +388,16 @@ fn set_cookie(answer: &reqwest::blocking::Response) -> Result<String> {
 
 impl Drop for Platform {
     fn drop(&mut self) {
+        self.clean_up();
+    }
+}
+
+impl Platform {
+    /// Stops it and everything it started, once; a failure is told.
+    fn clean_up(&self) {
+        if self.cleaned.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let clean = || -> Result<()> {
             self.terminate()?;
             let down = Command::new(crate::berth_binary())
@@ -399,7 +429,10 @@ pub fn shared() -> Result<std::sync::Arc<Platform>> {
     Ok(platform)
 }
 
-/// Stops the shared platform; called when the last test has ended.
+/// Stops the shared platform, whoever still holds it; called when the last test has ended.
 pub fn stop_shared() {
-    SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(platform) = shared {
+        platform.clean_up();
+    }
 }

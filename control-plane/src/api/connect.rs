@@ -10,7 +10,7 @@ use super::problem::ApiResult;
 use crate::app::App;
 use crate::connect::{Credential, Target, guides};
 use crate::error::{Error, invalid};
-use crate::{access, projects};
+use crate::projects;
 
 /// `?client=` and `?credential=`.
 #[derive(Debug, Deserialize)]
@@ -30,10 +30,9 @@ pub async fn show(
     let project = projects::get_for(&mut db, caller.user.id, &project)
         .await?
         .project;
-    let mode = access::mode_of(&mut db, project.id).await?;
-    let offered = Credential::of(mode);
+    let target = Target::of(&mut db, &app.config, &project).await?;
+    let offered = Credential::of(target.mode());
     let credential = credential(offered, wanted.credential.as_deref())?;
-    let target = Target::new(&app.config, &project.name, mode);
     let mut clients = guides(&target, credential);
     if let Some(id) = wanted.client {
         clients.retain(|guide| guide.id == id);

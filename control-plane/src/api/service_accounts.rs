@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use super::Caller;
@@ -11,7 +12,7 @@ use super::problem::{ApiResult, Body};
 use super::tokens;
 use crate::api_tokens::{self, GoodFor};
 use crate::app::App;
-use crate::clients::service::{self, Auth};
+use crate::clients::service::{self, Auth, NewServiceClient};
 use crate::error::{Error, invalid};
 use crate::{organizations, service_accounts};
 
@@ -137,6 +138,8 @@ pub struct NewClient {
     /// Public keys (RFC 7517), for a client that signs assertions instead of showing a secret.
     #[serde(default)]
     jwks: Option<Value>,
+    #[serde(default)]
+    expires_in_days: Option<i64>,
 }
 
 /// `POST /service-accounts/{account}/clients`: the secret is in this answer and nowhere else.
@@ -150,14 +153,19 @@ pub async fn create_client(
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     let account = service_accounts::get_for(&mut tx, caller.user.id, &account).await?;
-    let (client, secret) =
-        service::create(&mut tx, account.id, &new.name, auth, &caller.actor, now).await?;
+    let new = NewServiceClient {
+        name: &new.name,
+        auth,
+        expires_at: tokens::end(new.expires_in_days, &caller, now)?,
+    };
+    let (client, secret) = service::create(&mut tx, account.id, new, &caller.actor, now).await?;
     tx.commit().await?;
     let face = json!({
         "client_id": client.id,
         "name": client.name,
         "auth_method": client.auth_method.name(),
         "client_secret": secret,
+        "expires_at": client.expires_at.and_then(|at| at.format(&Rfc3339).ok()),
         "token_url": app.config.token_url(),
     });
     Ok((StatusCode::CREATED, Json(face)))

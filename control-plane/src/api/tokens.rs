@@ -60,7 +60,7 @@ impl New {
             Some(names) => Some(projects::ids_for_calls(db, user, names).await?),
             None => None,
         };
-        let expires_at = api_tokens::end_within(self.end(now)?, caller.expires_at)?;
+        let expires_at = end(self.expires_in_days, caller, now)?;
         let new = NewToken {
             user,
             name: &self.name,
@@ -72,17 +72,25 @@ impl New {
         let end = expires_at.and_then(|at| at.format(&Rfc3339).ok());
         Ok(json!({ "id": id, "name": self.name.trim(), "token": token, "expires_at": end }))
     }
+}
 
-    fn end(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>> {
-        match self.expires_in_days {
-            None => Ok(None),
-            Some(days @ 1..=MAX_DAYS) => Ok(Some(now + Duration::days(days))),
-            Some(_) => Err(invalid(
+/// When what `caller` makes ends: after so many days, and not after the token that they show.
+pub(super) fn end(
+    days: Option<i64>,
+    caller: &Caller,
+    now: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>> {
+    let wanted = match days {
+        None => None,
+        Some(days @ 1..=MAX_DAYS) => Some(now + Duration::days(days)),
+        Some(_) => {
+            return Err(invalid(
                 "expires_in_days",
                 format!("Choose 1 to {MAX_DAYS} days, or leave it out."),
-            )),
+            ));
         }
-    }
+    };
+    api_tokens::end_within(wanted, caller.expires_at)
 }
 
 /// `POST /tokens`: the token itself is in this answer and nowhere else.

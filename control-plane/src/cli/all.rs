@@ -16,6 +16,8 @@ use crate::config::{DEFAULT_URL, Secret, ServeConfig};
 use crate::private_postgres::PrivatePostgres;
 use crate::shutdown;
 
+const EDGE: &str = "edge";
+
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Public address to listen on; repeat the flag, or separate addresses by commas in the
@@ -77,11 +79,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // The edge first: it serves what it served before, whatever happens to the rest.
     let edge = edge_config(&config, listen, proxies, threads, &control_url);
     let stop = shutdown.clone();
-    roles.spawn(async move { ("edge", edge::run_on(listeners, edge, stop).await) });
+    roles.spawn(async move { (EDGE, edge::run_on(listeners, edge, stop).await) });
     let runner = runner_config(&config, runner, control_url);
     let stop = shutdown.clone();
     roles.spawn(async move { ("runner", runner::run(runner, stop).await) });
-    let stop = shutdown.clone();
+    let reported = CancellationToken::new();
+    let stop = reported.clone();
     // Boxed because it holds all of a start's steps, which is large for a future on the stack.
     roles.spawn(async move {
         (
@@ -89,19 +92,25 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Box::pin(control_plane(config, control, stop)).await,
         )
     });
-    wait(roles, shutdown).await?;
+    wait(roles, shutdown, reported).await?;
     drop(data);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Until all have ended. One that ends by itself takes the others with it, and its reason is the
-/// process' own: whoever watches the process starts it whole again.
+/// process' own: whoever watches the process starts it whole again. The edge's last word is a report;
+/// `reported` is cancelled when it has said it, for the control plane to stop then.
 async fn wait(
     mut roles: JoinSet<(&'static str, anyhow::Result<()>)>,
     shutdown: CancellationToken,
+    reported: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut reason = None;
     while let Some(ended) = roles.join_next().await {
+        // Whoever crashed may have been the edge.
+        if ended.as_ref().map_or(true, |(role, _)| *role == EDGE) {
+            reported.cancel();
+        }
         let wanted = shutdown.is_cancelled();
         let error = match ended {
             Ok((role, Err(error))) => Some(error.context(format!("the {role} cannot go on"))),
@@ -249,15 +258,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_role_that_fails_stops_the_others_and_gives_the_reason() {
-        let shutdown = CancellationToken::new();
+        let (shutdown, reported) = (CancellationToken::new(), CancellationToken::new());
         let mut roles = JoinSet::new();
         let stop = shutdown.clone();
         roles.spawn(async move {
             stop.cancelled().await;
-            ("edge", Ok(()))
+            (EDGE, Ok(()))
         });
         roles.spawn(async { ("runner", Err(anyhow!("no engine"))) });
-        let error = wait(roles, shutdown).await.unwrap_err();
+        let error = wait(roles, shutdown, reported).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "the runner cannot go on: no engine");
+    }
+
+    #[tokio::test]
+    async fn the_control_plane_stops_when_the_edge_has_reported() {
+        let (shutdown, reported) = (CancellationToken::new(), CancellationToken::new());
+        let (last_word, heard) = tokio::sync::oneshot::channel();
+        let mut roles = JoinSet::new();
+        let stop = shutdown.clone();
+        roles.spawn(async move {
+            stop.cancelled().await;
+            last_word.send("a report").unwrap();
+            (EDGE, Ok(()))
+        });
+        let stop = reported.clone();
+        roles.spawn(async move {
+            stop.cancelled().await;
+            assert_eq!(heard.await.unwrap(), "a report");
+            ("control plane", Ok(()))
+        });
+        shutdown.cancel();
+        wait(roles, shutdown, reported).await.unwrap();
     }
 }

@@ -28,6 +28,17 @@ pub enum Auth {
     Jwks(Value),
 }
 
+/// What [`create`] needs.
+#[derive(Debug)]
+pub struct NewServiceClient<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// How it will show who it is.
+    pub auth: Auth,
+    /// When it ends; `None` for one that goes on until it is deleted.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
 /// A client as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ServiceClient {
@@ -43,6 +54,9 @@ pub struct ServiceClient {
     /// When it was last given a token.
     #[serde(with = "time::serde::rfc3339::option")]
     pub last_used_at: Option<OffsetDateTime>,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// Makes a client of a service account. The secret, if it has one, is never shown again. The
@@ -50,12 +64,11 @@ pub struct ServiceClient {
 pub async fn create(
     db: &mut PgConnection,
     service_account: Uuid,
-    name: &str,
-    auth: Auth,
+    new: NewServiceClient<'_>,
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<(Client, Option<String>)> {
-    let name = name.trim();
+    let name = new.name.trim();
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(invalid(
             "name",
@@ -68,7 +81,7 @@ pub async fn create(
             "A service account has at most {MOST} clients; delete one that is not used."
         )));
     }
-    let (auth_method, secret, jwks) = match auth {
+    let (auth_method, secret, jwks) = match new.auth {
         Auth::Secret => {
             let secret = ids::random_token("brs_");
             (AuthMethod::ClientSecretBasic, Some(secret), None)
@@ -84,8 +97,8 @@ pub async fn create(
     sqlx::query!(
         "insert into clients
              (id, kind, name, redirect_uris, grant_types, token_endpoint_auth_method, secret_hash, jwks,
-              metadata, created_at, service_account_id)
-         values ($1, $2, $3, '{}', '{client_credentials}', $4, $5, $6, '{}', $7, $8)",
+              metadata, created_at, service_account_id, expires_at)
+         values ($1, $2, $3, '{}', '{client_credentials}', $4, $5, $6, '{}', $7, $8, $9)",
         id,
         Kind::Service.name(),
         name,
@@ -94,6 +107,7 @@ pub async fn create(
         jwks,
         now,
         service_account,
+        new.expires_at,
     )
     .execute(&mut *db)
     .await?;
@@ -116,7 +130,8 @@ pub async fn create(
 pub async fn list(db: &mut PgConnection, service_account: Uuid) -> Result<Vec<ServiceClient>> {
     Ok(sqlx::query_as!(
         ServiceClient,
-        "select id, name, token_endpoint_auth_method as auth_method, created_at, last_used_at
+        "select id, name, token_endpoint_auth_method as auth_method, created_at, last_used_at,
+             expires_at
          from clients where service_account_id = $1 and deleted_at is null order by created_at, id",
         service_account,
     )

@@ -12,9 +12,9 @@ use super::{
 const REPLACE_TOKEN: &str = "Replace brt_… with an API token; keep the file to yourself then.";
 const NO_TOKENS: &str = "It takes no API token, so it signs in.";
 
-/// `{ "type": "http", "url": … }`, with the token's header where one is shown.
+/// `{ "type": "http" (or "sse"), "url": … }`, with the token's header where one is shown.
 fn server(target: &Target, credential: Credential, token: &str) -> Value {
-    let mut server = json!({ "type": "http", "url": target.url_for(credential) });
+    let mut server = json!({ "type": target.transport(), "url": target.url_for(credential) });
     if credential == Credential::ApiToken {
         server["headers"] = json!({ "Authorization": format!("Bearer {token}") });
     }
@@ -112,23 +112,34 @@ pub(super) fn claude_desktop(target: &Target, credential: Credential) -> Told {
 }
 
 fn bridge(target: &Target, credential: Credential) -> Value {
+    let mut bridge = json!({ "command": "npx" });
+    if credential == Credential::ApiToken {
+        bridge["env"] = json!({ "AUTHORIZATION": format!("Bearer {TOKEN_PLACEHOLDER}") });
+    }
+    bridge["args"] = json!(bridge_arguments(target, credential));
+    bridge
+}
+
+/// What `npx` is told to start mcp-remote, which connects for clients that cannot.
+fn bridge_arguments(target: &Target, credential: Credential) -> Vec<&str> {
     let mut arguments = vec!["-y", "mcp-remote", target.url_for(credential)];
     if !target.is_https() {
         arguments.push("--allow-http");
     }
-    let mut bridge = json!({ "command": "npx" });
+    if target.is_sse() {
+        arguments.extend(["--transport", "sse-only"]);
+    }
     if credential == Credential::ApiToken {
         // Without a space: on Windows it would be split there.
         arguments.extend(["--header", "Authorization:${AUTHORIZATION}"]);
-        bridge["env"] = json!({ "AUTHORIZATION": format!("Bearer {TOKEN_PLACEHOLDER}") });
     }
-    bridge["args"] = json!(arguments);
-    bridge
+    arguments
 }
 
 pub(super) fn claude_code(target: &Target, credential: Credential) -> Told {
     let command = format!(
-        "claude mcp add --transport http {} {}{}",
+        "claude mcp add --transport {} {} {}{}",
+        target.transport(),
         target.name,
         target.url_for(credential),
         header_option(credential)
@@ -223,6 +234,9 @@ pub(super) fn vscode(target: &Target, credential: Credential) -> Told {
 }
 
 pub(super) fn codex(target: &Target, credential: Credential) -> Told {
+    if target.is_sse() {
+        return codex_by_bridge(target, credential);
+    }
     let url = target.url_for(credential);
     let mut command = format!("codex mcp add {} --url {url}", target.name);
     // A host label is a bare key of TOML, and a URL has no quote or backslash in it.
@@ -246,9 +260,32 @@ pub(super) fn codex(target: &Target, credential: Credential) -> Told {
     }
 }
 
+/// Codex itself has Streamable HTTP only.
+fn codex_by_bridge(target: &Target, credential: Credential) -> Told {
+    // JSON's strings and lists are TOML's too.
+    let arguments = json!(bridge_arguments(target, credential));
+    let mut table = format!(
+        "[mcp_servers.{}]\ncommand = \"npx\"\nargs = {arguments}",
+        target.name
+    );
+    if credential == Credential::ApiToken {
+        table.push_str(&format!(
+            "\nenv = {{ AUTHORIZATION = \"Bearer {TOKEN_PLACEHOLDER}\" }}"
+        ));
+    }
+    let file = Snippet {
+        path: Some("~/.codex/config.toml"),
+        ..Snippet::new(Kind::Toml, table)
+    };
+    Told::new(credential, vec![file])
+        .note("It starts mcp-remote, a bridge that needs Node 18 or newer.")
+        .note_if(credential == Credential::ApiToken, REPLACE_TOKEN)
+}
+
 pub(super) fn gemini(target: &Target, credential: Credential) -> Told {
     let command = format!(
-        "gemini mcp add --scope user --transport http {} {}{}",
+        "gemini mcp add --scope user --transport {} {} {}{}",
+        target.transport(),
         target.name,
         target.url_for(credential),
         header_option(credential)

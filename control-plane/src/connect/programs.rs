@@ -13,6 +13,9 @@ const URL_IN_PROGRAMS: &str = "https://project.example/mcp";
 /// The revision that curl's handshake offers; servers answer with the one they speak.
 const CURL_REVISION: &str = "2025-11-25";
 
+/// The options with which curl opens a stream of HTTP+SSE.
+const LISTEN: &str = "--header \"Accept: text/event-stream\"";
+
 const INSPECTOR_NODE: &str = "It needs Node 22.19 or newer.";
 
 /// A program for each credential.
@@ -32,6 +35,12 @@ const PYTHON: Program = Program {
     sign_in: include_str!("programs/python_sign_in.py"),
     api_token: include_str!("programs/python_api_token.py"),
     open: include_str!("programs/python_open.py"),
+};
+
+const PYTHON_SSE: Program = Program {
+    sign_in: include_str!("programs/python_sse_sign_in.py"),
+    api_token: include_str!("programs/python_sse_api_token.py"),
+    open: include_str!("programs/python_sse_open.py"),
 };
 
 const TYPESCRIPT: Program = Program {
@@ -63,21 +72,30 @@ pub(super) fn fastmcp(target: &Target, credential: Credential) -> Told {
 }
 
 pub(super) fn python(target: &Target, credential: Credential) -> Told {
-    PYTHON.tell(target, credential).note(
+    let program = if target.is_sse() { PYTHON_SSE } else { PYTHON };
+    program.tell(target, credential).note(
         "Version 1 of the SDK has other names; FastMCP's client is the same in all its versions.",
     )
 }
 
 pub(super) fn typescript(target: &Target, credential: Credential) -> Told {
-    TYPESCRIPT
-        .tell(target, credential)
-        .note("Node 22.18 or newer runs it as it is, from a package with \"type\": \"module\".")
+    let mut told = TYPESCRIPT.tell(target, credential);
+    if target.is_sse() {
+        for program in &mut told.snippets {
+            // The two are made and used alike.
+            program.text = program
+                .text
+                .replace("StreamableHTTPClientTransport", "SSEClientTransport");
+        }
+    }
+    told.note("Node 22.18 or newer runs it as it is, from a package with \"type\": \"module\".")
 }
 
 pub(super) fn inspector(target: &Target, credential: Credential) -> Told {
     let command = format!(
-        "npx @modelcontextprotocol/inspector --server-url {} --transport http{}",
+        "npx @modelcontextprotocol/inspector --server-url {} --transport {}{}",
         target.url_for(credential),
+        target.transport(),
         header_option(credential)
     );
     inspect(command, credential).note_if(
@@ -87,8 +105,13 @@ pub(super) fn inspector(target: &Target, credential: Credential) -> Told {
 }
 
 pub(super) fn inspector_cli(target: &Target, credential: Credential) -> Told {
+    let transport = if target.is_sse() {
+        " --transport sse"
+    } else {
+        ""
+    };
     let command = format!(
-        "npx @modelcontextprotocol/inspector --cli {} --method tools/list{}",
+        "npx @modelcontextprotocol/inspector --cli {}{transport} --method tools/list{}",
         target.url_for(credential),
         header_option(credential)
     );
@@ -115,6 +138,31 @@ pub(super) fn curl(target: &Target, credential: Credential) -> Told {
     } else {
         ""
     };
+    let command = format!(
+        "curl --no-buffer --silent --show-error {}{token} \\\n  {}",
+        target.url,
+        if target.is_sse() {
+            LISTEN.to_owned()
+        } else {
+            hello()
+        }
+    );
+    let what = if target.is_sse() {
+        "It opens the server's stream, whose first event names the address to post messages to."
+    } else {
+        "It asks the server who it is: the first message of a conversation."
+    };
+    Told::new(shown, vec![Snippet::new(Kind::Command, command)])
+        .note(what)
+        .note_if(shown == Credential::ApiToken, EXPORT_TOKEN)
+        .note_if(
+            shown == Credential::SignIn,
+            "If the server wants a token, add it: --header \"Authorization: Bearer …\".",
+        )
+}
+
+/// The options with which curl says hello.
+fn hello() -> String {
     let hello = json!({
         "jsonrpc": "2.0", "id": 1, "method": "initialize",
         "params": {
@@ -122,18 +170,9 @@ pub(super) fn curl(target: &Target, credential: Credential) -> Told {
             "clientInfo": { "name": "curl", "version": "1" },
         },
     });
-    let command = format!(
-        "curl --no-buffer --silent --show-error {}{token} \\\n  \
-         --header \"Accept: application/json, text/event-stream\" \\\n  \
+    format!(
+        "--header \"Accept: application/json, text/event-stream\" \\\n  \
          --header \"Content-Type: application/json\" \\\n  \
-         --data '{hello}'",
-        target.url
-    );
-    Told::new(shown, vec![Snippet::new(Kind::Command, command)])
-        .note("It asks the server who it is: the first message of a conversation.")
-        .note_if(shown == Credential::ApiToken, EXPORT_TOKEN)
-        .note_if(
-            shown == Credential::SignIn,
-            "If the server wants a token, add it: --header \"Authorization: Bearer …\".",
-        )
+         --data '{hello}'"
+    )
 }

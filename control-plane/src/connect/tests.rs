@@ -7,6 +7,7 @@ use super::*;
 use crate::testing::{Browser, app, owner, project};
 
 const URL: &str = "https://hello.apps-example.net/mcp";
+const SSE_URL: &str = "https://hello.apps-example.net/sse";
 const KEY_URL: &str = "https://hello--key.apps-example.net/mcp";
 
 fn target(mode: Mode) -> Target {
@@ -15,6 +16,16 @@ fn target(mode: Mode) -> Target {
         url: URL.into(),
         key_url: KEY_URL.into(),
         mode,
+        transport: Transport::StreamableHttp,
+    }
+}
+
+fn old_transport(mode: Mode) -> Target {
+    Target {
+        url: SSE_URL.into(),
+        key_url: "https://hello--key.apps-example.net/sse".into(),
+        transport: Transport::Sse,
+        ..target(mode)
     }
 }
 
@@ -109,6 +120,43 @@ fn r57_with_an_api_token_the_url_is_canonical_or_the_one_without_sign_in() {
             || text.contains("${input:hello-token}");
         assert_eq!(token, guide.credential == Credential::ApiToken, "{text}");
     }
+}
+
+#[test]
+fn r57_of_a_server_of_http_and_sse_every_snippet_shows_its_stream() {
+    for (mode, credential) in [
+        (Mode::Platform, Credential::SignIn),
+        (Mode::Platform, Credential::ApiToken),
+        (Mode::Public, Credential::None),
+    ] {
+        for guide in guides(&old_transport(mode), credential) {
+            let text = read(&guide);
+            assert!(text.contains("/sse"), "{}: {text}", guide.id);
+            for usual in [
+                "/mcp\"",
+                "/mcp'",
+                "/mcp ",
+                "/mcp\n",
+                "StreamableHTTP",
+                "streamable",
+                "\"http\"",
+                "transport http",
+            ] {
+                assert!(!text.contains(usual), "{}: {usual}: {text}", guide.id);
+            }
+            assert!(!text.ends_with("/mcp"), "{}: {text}", guide.id);
+            assert!(guide.notes.iter().any(|note| note == OLD_TRANSPORT));
+        }
+    }
+    let codex = guide(
+        &old_transport(Mode::Platform),
+        Credential::ApiToken,
+        "codex",
+    );
+    assert_eq!(
+        snippet(&codex, Kind::Toml),
+        "[mcp_servers.hello]\ncommand = \"npx\"\nargs = [\"-y\",\"mcp-remote\",\"https://hello--key.apps-example.net/sse\",\"--transport\",\"sse-only\",\"--header\",\"Authorization:${AUTHORIZATION}\"]\nenv = { AUTHORIZATION = \"Bearer brt_…\" }"
+    );
 }
 
 #[test]

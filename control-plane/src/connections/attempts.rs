@@ -17,11 +17,16 @@ const PAUSE: Duration = Duration::minutes(15);
 /// in, clients take seconds.
 const STOPPED: Duration = Duration::minutes(10);
 
-/// Most attempts of one answer, the newest.
+/// Most attempts of one answer in which a user is known, and as many others: the newest of each, so
+/// that no stranger drives out what users did.
 const MOST: usize = 50;
 
-/// Steps of one answer: all there are of a project, and those that join them.
-const MOST_STEPS: i64 = 6_000;
+/// Of those others, most that are shown of one network address.
+const MOST_OF_PEER: usize = 10;
+
+/// Steps without a project that join those of one, the newest, and first those of clients that act
+/// for a known user: some three belong to each attempt.
+const MOST_JOINED: i64 = 2_000;
 
 /// How an attempt stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,10 +110,9 @@ async fn read(db: &mut PgConnection, project: Uuid) -> Result<Vec<Row>> {
         Row,
         r#"with own as (
              select * from connection_steps where project_id = $1
-             order by last_at desc, id desc limit $2
-         ), found as (
-             select * from own
-             union
+         ), known as (
+             select distinct client_id from own where user_id is not null and client_id is not null
+         ), joining as (
              select s.* from connection_steps s where s.project_id is null and exists (
                  select from own where own.client_id = s.client_id and (
                      s.step = 'registered'
@@ -121,6 +125,11 @@ async fn read(db: &mut PgConnection, project: Uuid) -> Result<Vec<Row>> {
                      and (s.client_id is null or own.client_id is null or s.client_id = own.client_id)
                      and s.last_at between own.first_at - make_interval(secs => $3)
                          and own.last_at + make_interval(secs => $3))
+         ), joined as (
+             select j.* from joining j left join known k on k.client_id = j.client_id
+             order by k.client_id is null, j.last_at desc, j.id desc limit $2
+         ), found as (
+             select * from own union all select * from joined
          )
          select f.step as "step!", f.code, f.client_id,
              coalesce(f.client_name, c.name, 'API token ' || t.name) as client_name, f.user_id,
@@ -131,9 +140,9 @@ async fn read(db: &mut PgConnection, project: Uuid) -> Result<Vec<Row>> {
          left join users u on u.id = f.user_id
          left join clients c on c.id = f.client_id
          left join api_tokens t on 'api-token:' || t.id::text = f.client_id and t.user_id = f.user_id
-         order by f.first_at, f.id limit $2"#,
+         order by f.first_at, f.id"#,
         project,
-        MOST_STEPS,
+        MOST_JOINED,
         PAUSE.as_seconds_f64(),
     )
     .fetch_all(db)
@@ -156,14 +165,42 @@ fn group(rows: Vec<Row>, now: OffsetDateTime) -> Vec<Attempt> {
     for (row, who) in rows.into_iter().zip(owners) {
         lanes.entry(who).or_default().push(row);
     }
-    let mut attempts: Vec<Attempt> = lanes
+    let mut attempts: Vec<(Option<Vec<u8>>, Attempt)> = lanes
         .into_values()
         .flat_map(split)
-        .filter_map(|steps| attempt(&steps, now))
+        .filter_map(|steps| Some((stranger(&steps), attempt(&steps, now)?)))
         .collect();
-    attempts.sort_by_key(|attempt| std::cmp::Reverse((attempt.last_at, attempt.since)));
-    attempts.truncate(MOST);
-    attempts
+    attempts.sort_by_key(|(_, attempt)| std::cmp::Reverse((attempt.last_at, attempt.since)));
+    newest(attempts)
+}
+
+/// The network address of whoever took these steps, where no user is known.
+fn stranger(steps: &[Row]) -> Option<Vec<u8>> {
+    let known = steps.iter().any(|row| row.user_id.is_some());
+    let last = steps.last().filter(|_| !known)?;
+    Some(last.peer.clone())
+}
+
+/// As many as are shown, of strangers' no more than their share.
+fn newest(attempts: Vec<(Option<Vec<u8>>, Attempt)>) -> Vec<Attempt> {
+    let (mut of_users, mut of_strangers) = (0, 0);
+    let mut of_peer: HashMap<Vec<u8>, usize> = HashMap::new();
+    let shown = attempts.into_iter().filter_map(|(stranger, attempt)| {
+        let count = match stranger {
+            None => &mut of_users,
+            Some(peer) => {
+                let own = of_peer.entry(peer).or_default();
+                *own += 1;
+                if *own > MOST_OF_PEER {
+                    return None;
+                }
+                &mut of_strangers
+            }
+        };
+        *count += 1;
+        (*count <= MOST).then_some(attempt)
+    });
+    shown.collect()
 }
 
 /// Finds whose each step is. A step that lacks the user belongs to the client's next step that has

@@ -180,7 +180,7 @@ async fn the_newest_steps_are_kept_for_seven_days() {
     let other = project(&app, "other").await;
     let story = story(&app);
     let fill = "insert into connection_steps (project_id, step, peer, user_agent, first_at, last_at, count)
-         select $1, 'challenged', 'x', n::text, $2, $2, 1 from generate_series(1, $3) n";
+         select $1, 'challenged', n::text::bytea, n::text, $2, $2, 1 from generate_series(1, $3) n";
     for (project, rows) in [(Some(hello.id), 5_000), (Some(other.id), 3), (None, 20_000)] {
         sqlx::query(fill)
             .bind(project)
@@ -398,8 +398,74 @@ async fn a_flood_never_holds_a_request_up() {
     let app = app().await;
     let story = story(&app);
     for n in 0..10_000 {
-        record(&app, story.seen(0, Step::ServerMetadata, &n.to_string()));
+        let visitor = visitor(&format!("198.51.{}.{}", n / 256, n % 256), CLIENT);
+        record(&app, Seen::new(Step::ServerMetadata, &visitor, story.start));
     }
     flush(&app).await;
     assert_eq!(count(&app).await, 4_096);
+}
+
+#[tokio::test]
+async fn no_stranger_drives_out_what_users_did() {
+    let app = app().await;
+    let (hello, owner) = (project(&app, "hello").await, owner(&app).await);
+    let story = story(&app);
+    story.keep(&whole_way(&story, hello.id, owner.id)).await;
+    // Later, with a client made up for each request: from everywhere, and most of all from one place.
+    let invented = |n: i64, address: &str| {
+        let at = story.start + Duration::seconds(60 + n);
+        Seen::new(Step::Authorize, &visitor(address, BROWSER), at)
+            .client(format!("invented-{n}"))
+            .project(hello.id)
+    };
+    let fill = "insert into connection_steps (project_id, step, client_id, peer, first_at, last_at, count)
+         select $1, 'authorize', 'made-up-' || n, n::text::bytea, $2, $2, 1 from generate_series(1, 5000) n";
+    sqlx::query(fill)
+        .bind(hello.id)
+        .bind(story.start + Duration::seconds(60))
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let noise: Vec<Seen> = (0..1_500)
+        .map(|n| invented(n, "198.51.100.9"))
+        .chain([invented(9_000, "203.0.113.4")])
+        .collect();
+    story.keep(&noise).await;
+
+    let kept = "select count(*) filter (where user_id is null), count(*) filter (where user_id is not null)
+         from connection_steps where project_id = $1";
+    let kept: (i64, i64) = sqlx::query_as(kept)
+        .bind(hello.id)
+        .fetch_one(&app.db)
+        .await
+        .unwrap();
+    assert_eq!(kept, (5_000, 5), "bounded, but not at the users' cost");
+    let of_peer =
+        "select max(n) from (select count(*) as n from connection_steps group by peer) of_peer";
+    let of_peer: i64 = sqlx::query_scalar(of_peer)
+        .fetch_one(&app.db)
+        .await
+        .unwrap();
+    assert_eq!(of_peer, 1_000);
+
+    let told = story.told(hello.id, 20_000).await;
+    let connected: Vec<&Attempt> = told
+        .iter()
+        .filter(|attempt| attempt.standing == Standing::Connected)
+        .collect();
+    assert_eq!(connected.len(), 1, "{told:#?}");
+    assert_eq!(connected[0].client, "Cursor");
+    assert!(
+        connected[0]
+            .events
+            .iter()
+            .any(|it| it.step == Step::Registered)
+    );
+    let invented = |attempt: &&Attempt| {
+        let id = attempt.client_id.as_deref().unwrap_or_default();
+        id.starts_with("invented-") && id != "invented-9000"
+    };
+    assert_eq!(told.iter().filter(invented).count(), 10, "its share");
+    let quiet = |attempt: &Attempt| attempt.client_id.as_deref() == Some("invented-9000");
+    assert!(told.iter().any(quiet), "another is not lost among them");
 }

@@ -49,7 +49,7 @@ pub async fn routes(
 pub const MAX_REPORT: usize = 16 << 20;
 
 /// Takes over what an edge has seen. All of its calls are kept, or none and the edge sends them
-/// again. It does so too when the answer was lost on its way: then they count twice.
+/// again; it does so too when the answer was lost on its way, and nothing counts twice then.
 pub async fn report(
     State(app): State<App>,
     Json(report): Json<EdgeReport>,
@@ -58,8 +58,14 @@ pub async fn report(
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     edges::saw(&mut tx, &key, report.version, &report.instances, now).await?;
-    usage::add(&mut tx, &report.calls, now).await?;
+    let is_new = edges::counts(&mut tx, &key, report.id).await?;
+    if is_new {
+        usage::add(&mut tx, &report.calls, now).await?;
+    }
     tx.commit().await?;
+    if !is_new {
+        return Ok(StatusCode::NO_CONTENT);
+    }
     if report.dropped > 0 {
         tracing::warn!(
             edge = report.edge,
@@ -67,7 +73,7 @@ pub async fn report(
             "an edge had more to report than it could keep"
         );
     }
-    // Of less weight than the calls, which must not be counted twice for it.
+    // Of less weight than the calls, which must not wait for it.
     if let Err(error) = keep_steps(&app, &report).await {
         let cause = match &error {
             Error::Internal(cause) => format!("{cause:#}"),

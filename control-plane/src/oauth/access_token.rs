@@ -4,6 +4,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::access::{self, Mode};
@@ -49,9 +50,16 @@ pub struct AccessToken {
     pub expires_in: i64,
 }
 
-/// Signs a token of a grant, with all its scopes or fewer.
-pub(super) fn mint(app: &App, grant: &Grant, scope: &str) -> Result<AccessToken> {
+/// Signs a token of a grant, with all its scopes or fewer, which ends with its client at `end`.
+pub(super) fn mint(
+    app: &App,
+    grant: &Grant,
+    scope: &str,
+    end: Option<OffsetDateTime>,
+) -> Result<AccessToken> {
     let now = app.clock.now();
+    let usual = now + ACCESS_TOKEN_LIFETIME;
+    let end = end.map_or(usual, |end| end.min(usual));
     let access_token = app.keys.sign(&Claims {
         iss: app.config.issuer(),
         aud: grant.resource.clone(),
@@ -62,11 +70,11 @@ pub(super) fn mint(app: &App, grant: &Grant, scope: &str) -> Result<AccessToken>
         gid: grant.id,
         pid: grant.project_id,
         iat: now.unix_timestamp(),
-        exp: (now + ACCESS_TOKEN_LIFETIME).unix_timestamp(),
+        exp: end.unix_timestamp(),
     })?;
     Ok(AccessToken {
         access_token,
-        expires_in: ACCESS_TOKEN_LIFETIME.whole_seconds(),
+        expires_in: (end - now).whole_seconds(),
     })
 }
 
@@ -117,5 +125,5 @@ pub async fn mint_for_person(
         scope: SCOPE,
     };
     let grant = standing::ensure(db, new, app.clock.now()).await?;
-    mint(app, &grant, &grant.scope)
+    mint(app, &grant, &grant.scope, None)
 }

@@ -89,6 +89,11 @@ pub(super) async fn authenticate(
         Err(Unresolved::Away(why)) => return Err(Error::Unavailable(why).into()),
         Err(Unresolved::Failed(error)) => return Err(error.into()),
     };
+    if client.is_over(app.clock.now()) {
+        return Err(Unauthenticated::Unusable(
+            "the client has come to its end; make a new one for its service account".to_owned(),
+        ));
+    }
     match client.auth_method {
         AuthMethod::None => Ok(client),
         AuthMethod::ClientSecretPost | AuthMethod::ClientSecretBasic => {

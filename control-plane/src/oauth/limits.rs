@@ -27,12 +27,16 @@ const FAILURES: u32 = 600;
 /// Introspections per address.
 const INTROSPECTIONS: u32 = 1_200;
 
+/// Revocations per address. A client that is closed gives back a token or two.
+const REVOCATIONS: u32 = 600;
+
 /// The counters of a router, one each.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     authorizations: Arc<Limiter<IpAddr>>,
     failures: Arc<Limiter<IpAddr>>,
     introspections: Arc<Limiter<IpAddr>>,
+    revocations: Arc<Limiter<IpAddr>>,
 }
 
 impl Limits {
@@ -42,6 +46,7 @@ impl Limits {
             authorizations: limiter(AUTHORIZATIONS),
             failures: limiter(FAILURES),
             introspections: limiter(INTROSPECTIONS),
+            revocations: limiter(REVOCATIONS),
         }
     }
 }
@@ -85,6 +90,12 @@ impl Asker {
     pub(super) fn admit_introspection(&self) -> Result<()> {
         let now = self.app.clock.now();
         self.limits.introspections.admit(self.address, now)
+    }
+
+    /// Counts a revocation.
+    pub(super) fn admit_revocation(&self) -> Result<()> {
+        let now = self.app.clock.now();
+        self.limits.revocations.admit(self.address, now)
     }
 
     /// Whether a token request may be tried.

@@ -1,5 +1,5 @@
 //! `POST /oauth/register`: clients register themselves (RFC 7591). Open to everyone, so a
-//! registration proves nothing; it is bounded in size and rate, and forgotten when unused.
+//! registration proves nothing; it is bounded in size, rate and number, and forgotten when unused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -148,6 +148,7 @@ async fn answer(
         keys: &registration.keys,
         metadata: json!({ "application_type": registration.application_type }),
     };
+    clients::ensure_room(&mut db, now).await?;
     clients::create(&mut db, new, now).await?;
     observer.note(observer.step(Step::Registered).client(&id));
     let body = registration.answer(&id, secret, now.unix_timestamp());

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::access_token;
 use super::client_authentication::authenticate;
+use super::limits::Asker;
 use super::token::{TokenError, read_form};
 use crate::api_tokens;
 use crate::app::App;
@@ -22,9 +23,11 @@ use crate::grants::{self, refresh_tokens};
 /// unknown or another client's gets the same answer (section 2.2).
 pub(super) async fn revoke(
     State(app): State<App>,
+    asker: Asker,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, TokenError> {
+    asker.admit_revocation()?;
     let form = read_form(&headers, body)?;
     let client = authenticate(&app, &headers, &form)
         .await

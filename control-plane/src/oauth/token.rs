@@ -205,9 +205,10 @@ pub(super) fn read_form(
     Ok(form)
 }
 
-/// The answer of a project's grant.
+/// The answer of a project's grant, whose client may end.
 fn tokens(
     app: &App,
+    client: &Client,
     grant: &Grant,
     scope: String,
     refresh_token: Option<String>,
@@ -215,7 +216,7 @@ fn tokens(
     let AccessToken {
         access_token,
         expires_in,
-    } = access_token::mint(app, grant, &scope)?;
+    } = access_token::mint(app, grant, &scope, client.expires_at)?;
     Ok(Tokens {
         access_token,
         token_type: "Bearer",

@@ -14,7 +14,7 @@ use super::tokens::Nothing;
 use super::view::{Done, Moment, Problems, Shell};
 use crate::app::App;
 use crate::clients::AuthMethod;
-use crate::clients::service::{self, Auth, ServiceClient};
+use crate::clients::service::{self, Auth, NewServiceClient, ServiceClient};
 use crate::error::{Error, Result, invalid};
 use crate::service_accounts::{self, ServiceAccount};
 use crate::signin::{CsrfForm, SignedIn};
@@ -141,6 +141,7 @@ struct ClientRow {
     signs: bool,
     created: Moment,
     used: Option<Moment>,
+    ends: Option<Moment>,
 }
 
 impl ClientRow {
@@ -151,6 +152,7 @@ impl ClientRow {
             signs: client.auth_method == AuthMethod::PrivateKeyJwt.name(),
             created: Moment::new(client.created_at, now),
             used: client.last_used_at.map(|at| Moment::new(at, now)),
+            ends: client.expires_at.map(|at| Moment::new(at, now)),
         }
     }
 }
@@ -288,8 +290,12 @@ async fn create_client_in(
     let mut tx = app.db.begin().await?;
     let account = service_accounts::get_for(&mut tx, person.user.id, account).await?;
     let (actor, now) = (person.actor(), app.clock.now());
-    let (client, secret) =
-        service::create(&mut tx, account.id, &new.name, auth, &actor, now).await?;
+    let new = NewServiceClient {
+        name: &new.name,
+        auth,
+        expires_at: None,
+    };
+    let (client, secret) = service::create(&mut tx, account.id, new, &actor, now).await?;
     tx.commit().await?;
     Ok((client.id, secret))
 }

@@ -14,3 +14,4 @@ mod refusing;
 mod reporting;
 mod routing;
 mod streaming;
+mod withdrawing;

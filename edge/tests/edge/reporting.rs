@@ -27,10 +27,18 @@ fn seldom() -> Times {
     }
 }
 
+/// What the control plane counts: every report once.
+fn counted(reports: &[EdgeReport]) -> Vec<EdgeReport> {
+    let mut known = HashSet::new();
+    let new = |report: &&EdgeReport| report.id.is_none_or(|id| known.insert((id.run, id.number)));
+    reports.iter().filter(new).cloned().collect()
+}
+
 fn calls(reports: &[EdgeReport]) -> Vec<CallEvent> {
-    reports
-        .iter()
-        .flat_map(|report| report.calls.clone())
+    let counted = counted(reports);
+    counted
+        .into_iter()
+        .flat_map(|report| report.calls)
         .collect()
 }
 
@@ -152,6 +160,77 @@ async fn a_report_that_is_not_understood_does_not_hold_up_the_next() {
         })
         .await;
     assert_eq!((told, dropped), (1, 1));
+}
+
+#[tokio::test]
+async fn a_report_whose_answer_was_lost_is_sent_again_as_it_was() {
+    let server = Server::saying("x").await;
+    let world = World::timed(platform(), Some(&server), often()).await;
+    let reports = &world.control.reports;
+    reports.until(|reports| reports.last().map(drop)).await;
+    reports.lose_answers(true);
+    let token = world.signer.good();
+    world.edge.send(call_with(&token)).await;
+    let first = |reports: &[EdgeReport]| {
+        let mut with_calls = reports.iter().filter(|report| !report.calls.is_empty());
+        with_calls.next().cloned()
+    };
+    let lost = reports.until(first).await;
+    // More happens meanwhile.
+    for _ in 0..5 {
+        world.edge.send(call_with(&token)).await;
+    }
+    let again = |reports: &[EdgeReport]| {
+        let like = reports.iter().filter(|report| report.id == lost.id);
+        like.clone()
+            .nth(2)
+            .is_some()
+            .then(|| like.cloned().collect())
+    };
+    let all: Vec<EdgeReport> = reports.until(again).await;
+    for report in &all {
+        assert_eq!((&report.calls, &report.steps), (&lost.calls, &lost.steps));
+    }
+    reports.lose_answers(false);
+    let told = reports
+        .until(|reports| Some(calls(reports)).filter(|calls| calls.len() >= 6))
+        .await;
+    assert_eq!(told.len(), 6);
+    let (count, _) = reports
+        .until(|reports| step(&counted(reports), EdgeStep::Called))
+        .await;
+    assert_eq!(count, 1);
+    let numbers: Vec<i64> = reports
+        .until(|reports| Some(reports.iter().map(|it| it.id.unwrap().number).collect()))
+        .await;
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[tokio::test]
+async fn a_report_under_way_when_the_edge_stops_is_sent_again() {
+    let server = Server::saying("x").await;
+    let mut world = World::timed(Policy::Public, Some(&server), often()).await;
+    let reports = world.control.reports.clone();
+    reports.until(|reports| reports.last().map(drop)).await;
+    reports.leave_unanswered();
+    world.edge.send(call()).await;
+    let under_way = reports
+        .until(|reports| reports.iter().find(|it| !it.calls.is_empty())?.id)
+        .await;
+    world.edge.send(call()).await;
+    world.edge.shutdown.cancel();
+    (&mut world.edge.running).await.unwrap().unwrap();
+    let told = reports.until(|reports| Some(calls(reports).len())).await;
+    assert_eq!(told, 2);
+    let sent = |reports: &[EdgeReport]| {
+        let like = reports.iter().filter(|it| it.id == Some(under_way));
+        Some(like.count())
+    };
+    assert_eq!(
+        reports.until(sent).await,
+        2,
+        "nobody knew whether it was taken"
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use edge::protocol::Policy;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -145,7 +146,43 @@ async fn an_sse_session_of_the_first_revision_stays_with_its_instance() {
         })
     };
     let (old, new) = (sse("old").await, sse("new").await);
-    let world = World::public(&old).await;
+    stays_with_its_instance(&old, &new).await;
+}
+
+#[tokio::test]
+async fn an_sse_session_is_learned_from_an_event_in_pieces_too() {
+    let sse = |name: &'static str| {
+        Server::raw(move |mut stream| async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            if head.starts_with(b"POST") {
+                // A close with something unread would be a reset.
+                let _ = stream.read(&mut [0; 64]).await;
+                let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{name}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                return;
+            }
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let text =
+                format!(": hello\n\nevent: endpoint\ndata: /messages/?session_id={name}\n\n");
+            for byte in text.chars() {
+                stream
+                    .write_all(format!("1\r\n{byte}\r\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+            stream.write_all(b"0\r\n\r\n").await.unwrap();
+        })
+    };
+    let (old, new) = (sse("old").await, sse("new").await);
+    stays_with_its_instance(&old, &new).await;
+}
+
+async fn stays_with_its_instance(old: &Server, new: &Server) {
+    let world = World::public(old).await;
     let opened = world
         .edge
         .send(request("GET", "/sse").body(full("")).unwrap())

@@ -19,7 +19,7 @@ use super::http::Http;
 use super::sse::Sse;
 use crate::client;
 use crate::diagnose::refuses_host;
-use crate::protocol::{HostHeader, Surface};
+use crate::protocol::{HostHeader, Surface, Transport};
 
 /// The revision without a handshake, MCP `2026-07-28` basic/versioning.
 pub const MODERN: &str = "2026-07-28";
@@ -167,6 +167,13 @@ enum Wire<'a> {
 }
 
 impl Wire<'_> {
+    fn transport(&self) -> Transport {
+        match self {
+            Self::Http(_) => Transport::StreamableHttp,
+            Self::Sse(_) => Transport::Sse,
+        }
+    }
+
     /// Sends a message; gives the status and as much of the body as it takes to hold the answer.
     async fn send(
         &mut self,
@@ -350,6 +357,7 @@ impl Conversation<'_> {
         let capabilities = opening["capabilities"].clone();
         let mut surface = Surface {
             protocol_version: self.version.clone(),
+            transport: self.wire.transport(),
             server_info: server_info(opening),
             instructions: opening["instructions"].as_str().map(str::to_owned),
             ..Surface::default()

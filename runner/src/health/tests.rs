@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::protocol::HostHeader;
+use crate::protocol::{HostHeader, Transport};
 
 const HOST: &str = "p.example.com";
 
@@ -190,6 +190,10 @@ async fn r20_a_server_that_knows_its_public_host_is_told_it() {
     let (address, hosts) = serve(streamable).await;
     let found = probe(address).await.unwrap();
     assert_eq!(found.host_header, HostHeader::Public);
+    assert_eq!(
+        found.surface.as_ref().unwrap().transport,
+        Transport::StreamableHttp
+    );
     assert_eq!(found.notices, Vec::<String>::new());
     assert_eq!(
         found.surface.as_ref().unwrap().tools,
@@ -323,6 +327,7 @@ async fn r19_a_server_of_the_first_revision_is_asked_over_its_stream() {
         found.surface.as_ref().unwrap().protocol_version,
         "2024-11-05"
     );
+    assert_eq!(found.surface.as_ref().unwrap().transport, Transport::Sse);
     assert_eq!(
         found.surface.as_ref().unwrap().tools,
         [json!({ "name": "greet" })]

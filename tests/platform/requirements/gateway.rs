@@ -472,23 +472,7 @@ fn r17() -> Result<()> {
 
 /// A server of the deprecated transport, called as a client of MCP 2024-11-05 does.
 fn r19() -> Result<()> {
-    const SERVER: &str = r#"
-from fastmcp import FastMCP
-
-server = FastMCP("old transport")
-
-@server.tool
-def add(a: int, b: int) -> int:
-    return a + b
-
-app = server.http_app(transport="sse")
-"#;
-    let platform = tests::platform::shared()?;
-    let repository = Repository::new(&[
-        ("main.py", SERVER),
-        ("requirements.txt", "fastmcp==3.4.10\n"),
-    ])?;
-    let echo = Echo::deploy(platform, "old-transport", &repository)?;
+    let echo = super::snippets::old_transport()?;
     let stream = echo
         .bare(Method::GET, "/sse")
         .bearer_auth(&echo.token)

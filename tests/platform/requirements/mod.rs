@@ -5,7 +5,10 @@ mod authorization;
 mod build;
 mod gateway;
 mod modes;
+mod restart;
 mod sessions;
+mod silence;
+mod snippets;
 mod tenant;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,12 +31,19 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         gateway::TESTS,
         sessions::TESTS,
         authorization::TESTS,
+        restart::TESTS,
         modes::TESTS,
         build::TESTS,
         tenant::TESTS,
+        snippets::TESTS,
     ]
     .into_iter()
     .flatten()
+}
+
+/// Those that take too long for every run.
+pub fn long_tests() -> &'static [Test] {
+    silence::TESTS
 }
 
 /// Shows what reaches it.

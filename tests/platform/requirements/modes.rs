@@ -1,7 +1,11 @@
 //! R31, R35, R39, R40 and R42: client documents, consent, access modes and who may call.
 
+use std::io::Read as _;
+use std::time::Instant;
+
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
+use reqwest::blocking::Response;
 use serde_json::{Value, json};
 use tests::documents::Documents;
 use tests::oauth::{self, App, REDIRECT_URI, field, parameter};
@@ -23,6 +27,10 @@ pub const TESTS: &[Test] = &[
     ("r39_api_tokens_call_at_both_addresses", r39_api_tokens),
     ("r39_an_assertion_is_verified_with_fastmcp", r39_assertion),
     ("r40_who_may_call_is_asked_at_every_request", r40),
+    (
+        "r40_an_open_stream_ends_with_its_callers_access",
+        r40_stream,
+    ),
     ("r42_other_paths_are_denied_unless_public", r42),
 ];
 
@@ -427,6 +435,41 @@ fn r39_assertion() -> Result<()> {
         claims["wrong_audience"] == false,
         "another project's server refuses it: {claims}"
     );
+    Ok(())
+}
+
+/// One that listens and nothing else notices; a second one goes on.
+fn r40_stream() -> Result<()> {
+    let echo = super::echo()?;
+    let listen = |token: &str, behaviour: &str| -> Result<Response> {
+        let request = echo
+            .bare(Method::GET, "/mcp")
+            .bearer_auth(token)
+            .header("x-test", behaviour);
+        Ok(request.timeout(SOON * 3).send()?.error_for_status()?)
+    };
+    let app = App::register(&echo.platform, &json!({}))?;
+    let tokens = app.tokens(&echo.project)?;
+    let token = tokens["access_token"].as_str().context("no token")?;
+    let mut ends = listen(token, "stream:r40-stream")?;
+    let mut first = [0_u8; 8];
+    ends.read_exact(&mut first)?;
+    let stays = listen(&echo.token, "gate:r40-stays")?;
+    app.http
+        .post(format!("{}/oauth/revoke", echo.platform.url()))
+        .form(&[("client_id", &*app.id), ("token", token)])
+        .send()?
+        .error_for_status()?;
+    let began = Instant::now();
+    let rest = ends.read_to_end(&mut Vec::new());
+    ensure!(rest.is_err(), "it breaks off: {rest:?}");
+    ensure!(began.elapsed() < SOON, "by the edge, not by this client");
+    wait::until("the server to hear of it", SOON, || {
+        let names: Vec<String> = echo.post("disconnected").send()?.json()?;
+        Ok(names.iter().any(|name| name == "r40-stream").then_some(()))
+    })?;
+    echo.post("open:r40-stays").send()?.error_for_status()?;
+    ensure!(stays.text()? == "data: first\n\ndata: second\n\n");
     Ok(())
 }
 

@@ -20,15 +20,29 @@ async fn account(app: &crate::app::App) -> (Uuid, Actor) {
     (account.id, actor)
 }
 
+fn new(name: &str, auth: Auth) -> NewServiceClient<'_> {
+    NewServiceClient {
+        name,
+        auth,
+        expires_at: None,
+    }
+}
+
 #[tokio::test]
 async fn a_service_account_has_clients_with_secrets_or_keys() {
     let app = testing::app().await;
     let (account, actor) = account(&app).await;
     let now = app.clock.now();
     let mut db = app.db.acquire().await.unwrap();
-    let (client, secret) = create(&mut db, account, " nightly ", Auth::Secret, &actor, now)
-        .await
-        .unwrap();
+    let (client, secret) = create(
+        &mut db,
+        account,
+        new(" nightly ", Auth::Secret),
+        &actor,
+        now,
+    )
+    .await
+    .unwrap();
     let secret = secret.unwrap();
     assert!(client.accepts(&secret) && !client.accepts("brs_other"));
     assert_eq!(
@@ -43,8 +57,7 @@ async fn a_service_account_has_clients_with_secrets_or_keys() {
     let (signing, secret) = create(
         &mut db,
         account,
-        "deploy",
-        Auth::Jwks(jwks.clone()),
+        new("deploy", Auth::Jwks(jwks.clone())),
         &actor,
         now + time::Duration::SECOND,
     )
@@ -70,7 +83,7 @@ async fn what_cannot_be_used_is_refused() {
     let now = app.clock.now();
     let mut db = app.db.acquire().await.unwrap();
     for name in ["", " ", "a\nb", &"x".repeat(81)] {
-        let refused = create(&mut db, account, name, Auth::Secret, &actor, now).await;
+        let refused = create(&mut db, account, new(name, Auth::Secret), &actor, now).await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{name:?}");
     }
     for jwks in [
@@ -85,18 +98,25 @@ async fn what_cannot_be_used_is_refused() {
         json!({"keys": [{"kty": "EC", "crv": "P-256", "x": "x", "y": "y", "use": "enc"}]}),
         json!({"keys": [{"kty": "RSA", "n": "x", "e": "AQAB", "alg": "RS512"}]}),
     ] {
-        let refused = create(&mut db, account, "a", Auth::Jwks(jwks.clone()), &actor, now).await;
+        let refused = create(
+            &mut db,
+            account,
+            new("a", Auth::Jwks(jwks.clone())),
+            &actor,
+            now,
+        )
+        .await;
         assert!(matches!(refused, Err(Error::Invalid(_))), "{jwks}");
     }
     let person = testing::owner(&app).await.id;
-    let refused = create(&mut db, person, "a", Auth::Secret, &actor, now).await;
+    let refused = create(&mut db, person, new("a", Auth::Secret), &actor, now).await;
     assert!(matches!(refused, Err(Error::NotFound(_))), "{refused:?}");
     for _ in 0..MOST {
-        create(&mut db, account, "a", Auth::Secret, &actor, now)
+        create(&mut db, account, new("a", Auth::Secret), &actor, now)
             .await
             .unwrap();
     }
-    let refused = create(&mut db, account, "a", Auth::Secret, &actor, now).await;
+    let refused = create(&mut db, account, new("a", Auth::Secret), &actor, now).await;
     assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
 }
 
@@ -107,7 +127,7 @@ async fn a_deleted_client_is_gone_and_its_tokens_are_refused() {
     let (account, actor) = account(&app).await;
     let now = app.clock.now();
     let mut db = app.db.acquire().await.unwrap();
-    let (client, _) = create(&mut db, account, "ci", Auth::Secret, &actor, now)
+    let (client, _) = create(&mut db, account, new("ci", Auth::Secret), &actor, now)
         .await
         .unwrap();
     let new = grants::NewGrant {
@@ -152,8 +172,7 @@ async fn clients_that_people_made_stay_unused() {
     create(
         &mut db,
         account,
-        "ci",
-        Auth::Secret,
+        new("ci", Auth::Secret),
         &actor,
         app.clock.now(),
     )

@@ -134,3 +134,54 @@ async fn a_large_report_is_taken_and_says_which_snapshot_is_in_use() {
         .unwrap();
     assert_eq!(in_use, Some(7));
 }
+
+#[tokio::test]
+async fn a_report_that_comes_again_counts_once() {
+    let app = app().await;
+    let hello = project(&app, "hello").await;
+    let (key, _, _) = generate().unwrap();
+    let now = app.clock.now();
+    let mut report = report(&key);
+    report["calls"] = json!([{
+        "project": hello.id, "deployment": ids::new_id(), "grant": null, "api_token": null,
+        "at_ms": milliseconds(now), "duration_us": 900, "status": 200,
+    }]);
+    report["steps"] = json!([{
+        "project": hello.id, "step": "challenged", "at_ms": milliseconds(now), "count": 1,
+        "address": "192.0.2.1", "user_agent": null, "client_id": null, "user": null,
+    }]);
+    let (run, later_run) = (ids::new_id(), ids::new_id());
+    let id = |run: uuid::Uuid, number: i64| json!({ "run": run, "number": number });
+    let mut counts = Vec::new();
+    for id in [
+        id(run, 1),
+        id(run, 1),
+        id(run, 2),
+        // Held up on its way until a later one was taken.
+        id(run, 1),
+        // The edge started anew.
+        id(later_run, 1),
+        id(later_run, 1),
+        // Of an edge that names none.
+        Value::Null,
+        Value::Null,
+    ] {
+        report["id"] = id;
+        assert_eq!(send(&app, &report).await, StatusCode::NO_CONTENT);
+        let mut db = app.db.acquire().await.unwrap();
+        let used = usage::since(&mut db, hello.id, now).await.unwrap();
+        let attempts = connections::list(&mut db, hello.id, now).await.unwrap();
+        counts.push((used.calls, attempts[0].events[0].count));
+    }
+    assert_eq!(
+        counts,
+        [1, 1, 2, 2, 3, 3, 4, 5].map(|count| (i64::from(count), count))
+    );
+    // Both at once: the edge gave up waiting and tried again.
+    report["id"] = id(later_run, 2);
+    let all = futures_util::future::join_all((0..8).map(|_| send(&app, &report))).await;
+    assert_eq!(all, [StatusCode::NO_CONTENT; 8]);
+    let mut db = app.db.acquire().await.unwrap();
+    let used = usage::since(&mut db, hello.id, now).await.unwrap();
+    assert_eq!(used.calls, 6);
+}

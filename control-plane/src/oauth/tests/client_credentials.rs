@@ -1,7 +1,7 @@
 //! Service accounts, which ask for tokens by themselves.
 
 use super::*;
-use crate::clients::service::{self, Auth};
+use crate::clients::service::{self, Auth, NewServiceClient};
 use crate::{audit::Actor, organizations, service_accounts};
 
 /// A service account with a client that has a secret.
@@ -22,10 +22,14 @@ pub(super) async fn service(scene: &Scene) -> (uuid::Uuid, Service) {
     let account = service_accounts::create(&mut tx, &organization, "nightly", &actor, now)
         .await
         .unwrap();
-    let (client, secret) =
-        service::create(&mut tx, account.id, "reports", Auth::Secret, &actor, now)
-            .await
-            .unwrap();
+    let new = NewServiceClient {
+        name: "reports",
+        auth: Auth::Secret,
+        expires_at: None,
+    };
+    let (client, secret) = service::create(&mut tx, account.id, new, &actor, now)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     let service = Service {
         id: client.id,
@@ -139,4 +143,60 @@ async fn a_service_clients_tokens_end_with_it() {
     assert_eq!(scene.revoked().await.len(), 1);
     let answer = by_service(&mut scene, &service, &[]).await;
     assert_error(&answer, 401, "invalid_client");
+}
+
+#[tokio::test]
+async fn a_client_ends_with_the_token_that_made_it_and_so_do_its_tokens() {
+    let mut scene = Scene::new().await;
+    let (account, _) = service(&scene).await;
+    let owner = testing::owner(&scene.app).await;
+    let end = scene.app.clock.now() + time::Duration::days(10);
+    scene.app.clock.advance(time::Duration::SECOND);
+    let mut db = scene.app.db.acquire().await.unwrap();
+    let new = crate::api_tokens::NewToken::for_everything(owner.id, "short", Some(end));
+    let actor = Actor::User(owner.id);
+    let (_, token) = crate::api_tokens::create(&mut db, new, &actor, scene.app.clock.now())
+        .await
+        .unwrap();
+    let mut short = Browser::showing(&scene.app, &token);
+    let path = format!("/service-accounts/{account}/clients");
+    let longer = json!({ "name": "x", "expires_in_days": 11 });
+    let refused = short.api(http::Method::POST, &path, &longer).await;
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    let made = short
+        .api(http::Method::POST, &path, &json!({ "name": "x" }))
+        .await
+        .value();
+    assert_eq!(made["expires_at"], "2026-12-02T12:00:00Z");
+    let listed = short
+        .api(http::Method::GET, &path, &Value::Null)
+        .await
+        .value();
+    let ends: Vec<&Value> = listed["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|client| &client["expires_at"])
+        .collect();
+    assert_eq!(ends, [&Value::Null, &made["expires_at"]]);
+
+    let of = |name: &str| made[name].as_str().unwrap().to_owned();
+    let ending = Service {
+        id: of("client_id"),
+        secret: of("client_secret"),
+    };
+    let tokens = by_service(&mut scene, &ending, &[]).await.value();
+    assert_eq!(tokens["expires_in"], 3_600);
+    scene
+        .app
+        .clock
+        .advance(time::Duration::days(10) - time::Duration::seconds(301));
+    let tokens = by_service(&mut scene, &ending, &[]).await.value();
+    assert_eq!(tokens["expires_in"], 300, "no longer than the client");
+    let access = claims(&scene.app, tokens["access_token"].as_str().unwrap());
+    assert_eq!(access["exp"], end.unix_timestamp());
+    scene.app.clock.advance(time::Duration::minutes(5));
+    let over = by_service(&mut scene, &ending, &[]).await;
+    assert_error(&over, 401, "invalid_client");
+    assert!(over.body.contains("come to its end"), "{}", over.body);
 }

@@ -269,6 +269,45 @@ async fn r29_one_address_cannot_register_without_end() {
 }
 
 #[tokio::test]
+async fn r29_clients_that_nobody_uses_are_bounded_in_number() {
+    let mut scene = Scene::new().await;
+    scene.tokens().await;
+    let fill = "insert into clients (id, kind, name, redirect_uris, grant_types, token_endpoint_auth_method, metadata, created_at)
+         select 'brc_' || n, 'registered', 'x', '{http://localhost/cb}', '{authorization_code}', 'none', '{}', $1
+         from generate_series(1, $2) n";
+    sqlx::query(fill)
+        .bind(scene.app.clock.now())
+        .bind(i32::try_from(crate::clients::MOST_UNUSED).unwrap())
+        .execute(&scene.app.db)
+        .await
+        .unwrap();
+    let body = json!({"redirect_uris": ["http://localhost/cb"]});
+    let refused = scene.client.json("/oauth/register", &body).await;
+    assert_error(&refused, 503, "temporarily_unavailable");
+    assert!(
+        refused.body.contains("try again in an hour"),
+        "{}",
+        refused.body
+    );
+    // Those that could have been used by now make room, and those that were used stay.
+    scene.app.clock.advance(time::Duration::minutes(61));
+    let taken = scene.client.json("/oauth/register", &body).await;
+    assert_eq!(taken.status, StatusCode::CREATED, "{}", taken.body);
+    let mut left: Vec<String> =
+        sqlx::query_scalar("select id from clients where kind = 'registered'")
+            .fetch_all(&scene.app.db)
+            .await
+            .unwrap();
+    left.sort();
+    let mut expected = [
+        scene.client_id.clone(),
+        taken.value()["client_id"].as_str().unwrap().to_owned(),
+    ];
+    expected.sort();
+    assert_eq!(left, expected);
+}
+
+#[tokio::test]
 async fn r29_clients_that_nobody_uses_are_forgotten() {
     let mut scene = Scene::new().await;
     let used = scene.client_id.clone();

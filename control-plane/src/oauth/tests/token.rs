@@ -389,3 +389,25 @@ async fn guesses_are_limited_by_address_and_honest_bursts_are_not() {
     scene.app.clock.advance(time::Duration::MINUTE);
     assert_eq!(scene.refresh(&token).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn revocations_are_limited_by_address() {
+    let mut scene = Scene::new().await;
+    let tokens = scene.tokens().await;
+    let token = tokens["refresh_token"].as_str().unwrap().to_owned();
+    let client = scene.client_id.clone();
+    let guess = [("client_id", &*client), ("token", "guess")];
+    for _ in 0..600 {
+        let answer = scene.client.form("/oauth/revoke", &guess, &[]).await;
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+    let real = [("client_id", &*client), ("token", &*token)];
+    let refused = scene.client.form("/oauth/revoke", &real, &[]).await;
+    assert_error(&refused, 429, "temporarily_unavailable");
+    assert_eq!(refused.header("retry-after"), "60");
+    assert_eq!(scene.refresh(&token).await.status, StatusCode::OK);
+    scene.app.clock.advance(time::Duration::MINUTE);
+    let answer = scene.client.form("/oauth/revoke", &real, &[]).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_error(&scene.refresh(&token).await, 400, "invalid_grant");
+}

@@ -44,5 +44,5 @@ pub(super) async fn answer(
         scope: SCOPE,
     };
     let grant = standing::ensure(db, new, app.clock.now()).await?;
-    tokens(app, &grant, SCOPE.to_owned(), None)
+    tokens(app, client, &grant, SCOPE.to_owned(), None)
 }

@@ -126,7 +126,7 @@ async fn of_project(
         None
     };
     grants::touch(db, grant.id, now).await?;
-    tokens(app, grant, grant.scope.clone(), refresh_token)
+    tokens(app, client, grant, grant.scope.clone(), refresh_token)
 }
 
 /// No refresh token: the API token lasts, and ends on the Tokens page.

@@ -36,7 +36,7 @@ pub(super) async fn answer(
     match refresh_tokens::rotate(db, token, &client.id, asked.as_deref(), now).await? {
         Rotated::Fresh(fresh) => {
             let scope = scope::narrowed(form.get("scope"), &fresh.grant.scope);
-            tokens(app, &fresh.grant, scope, Some(fresh.refresh_token))
+            tokens(app, client, &fresh.grant, scope, Some(fresh.refresh_token))
         }
         Rotated::Replayed => Err(TokenError::InvalidGrant(
             Failure::RefreshReplayed,

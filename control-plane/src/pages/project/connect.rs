@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use crate::access::{self, Mode};
+use crate::access::Mode;
 use crate::app::App;
 use crate::connect::{Credential, Guide, Kind, Snippet, Target, guides};
 use crate::pages::error::{PageResult, page};
@@ -57,7 +57,8 @@ enum Way {
 
 impl Connect {
     /// The part for `target`, as chosen.
-    pub fn new(target: &Target, project: &str, mode: Mode, choice: &Choice) -> Self {
+    pub fn new(target: &Target, project: &str, choice: &Choice) -> Self {
+        let mode = target.mode();
         let offered = Credential::of(mode);
         let chosen = |it: &&Credential| Some(it.name()) == choice.credential.as_deref();
         let credential = offered.iter().find(chosen).copied().unwrap_or(offered[0]);
@@ -164,10 +165,9 @@ pub async fn show(
     let project = projects::get_for(&mut db, person.user.id, &name)
         .await?
         .project;
-    let mode = access::mode_of(&mut db, project.id).await?;
-    let target = Target::new(&app.config, &project.name, mode);
+    let target = Target::of(&mut db, &app.config, &project).await?;
     page(
         StatusCode::OK,
-        &Connect::new(&target, &project.name, mode, &choice),
+        &Connect::new(&target, &project.name, &choice),
     )
 }

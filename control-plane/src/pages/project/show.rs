@@ -12,7 +12,6 @@ use super::attempt::{Attempt, Standing, read};
 use super::connect::{Choice, Connect};
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
-use crate::access;
 use crate::app::App;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
@@ -140,9 +139,8 @@ pub async fn show(
     let people = People::of(&mut db, member.project.organization_id).await?;
     let frame = Frame::new(&app.config, &member, "overview");
     let shell = Shell::new(&person, "projects").after(&done);
-    let mode = access::mode_of(&mut db, member.project.id).await?;
-    let target = Target::new(&app.config, &frame.name, mode);
-    let connect = Connect::new(&target, &frame.name, mode, &choice);
+    let target = Target::of(&mut db, &app.config, &member.project).await?;
+    let connect = Connect::new(&target, &frame.name, &choice);
     page(
         StatusCode::OK,
         &Show::new(shell, frame, &member.project, facts, &people, connect, now),

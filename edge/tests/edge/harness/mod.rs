@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -179,6 +179,10 @@ pub struct Reports {
     taken: Arc<Mutex<Vec<EdgeReport>>>,
     /// The status with which reports are refused, 0 for none.
     refused_with: Arc<AtomicU16>,
+    /// Whether they are taken, and nobody hears of it.
+    mute: Arc<AtomicBool>,
+    /// Whether the next one of a call is left without an answer.
+    silent: Arc<AtomicBool>,
     refused: Arc<AtomicUsize>,
     came: Arc<Notify>,
 }
@@ -210,6 +214,16 @@ impl Reports {
         self.refused_with.store(status, Ordering::SeqCst);
     }
 
+    /// Takes reports from now on and answers them 503, as when the answer is lost; or no longer.
+    pub fn lose_answers(&self, lose: bool) {
+        self.mute.store(lose, Ordering::SeqCst);
+    }
+
+    /// Takes the next report of a call and never answers it.
+    pub fn leave_unanswered(&self) {
+        self.silent.store(true, Ordering::SeqCst);
+    }
+
     /// Waits until one more report has been refused.
     pub async fn until_refused(&self) {
         let before = self.refused.load(Ordering::SeqCst);
@@ -217,17 +231,26 @@ impl Reports {
             .await;
     }
 
-    fn answer(&self, report: &[u8]) -> Response<Body> {
+    async fn answer(&self, report: &[u8]) -> Response<Body> {
         let status = self.refused_with.load(Ordering::SeqCst);
+        let mut answers = true;
         if status == 0 {
-            let report = serde_json::from_slice(report).unwrap();
+            let report: EdgeReport = serde_json::from_slice(report).unwrap();
+            answers = report.calls.is_empty() || !self.silent.swap(false, Ordering::SeqCst);
             self.taken.lock().unwrap().push(report);
         } else {
             self.refused.fetch_add(1, Ordering::SeqCst);
         }
         // One waits at most, and one that comes later finds this.
         self.came.notify_one();
-        let status = if status == 0 { 204 } else { status };
+        if !answers {
+            std::future::pending::<()>().await;
+        }
+        let status = match status {
+            0 if self.mute.load(Ordering::SeqCst) => 503,
+            0 => 204,
+            status => status,
+        };
         Response::builder().status(status).body(full("")).unwrap()
     }
 }
@@ -295,7 +318,7 @@ async fn control_answer(
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if path == "/internal/edge/reports" {
         assert_eq!(headers["authorization"], "Bearer role-token");
-        return reports.answer(&body);
+        return reports.answer(&body).await;
     }
     let text = |name: &str| {
         headers
