@@ -86,7 +86,7 @@ pub const ENTRIES: &[Entry] = &[
                 "{place} is {what}, not an MCP server",
             )],
             "{place} is {what}, not an MCP server.",
-            "Name a FastMCP or MCPServer object, an ASGI application, or a function that returns one.",
+            "Set the entrypoint to an object that is one: {names}.",
         )
     },
     looked_up(

@@ -114,7 +114,7 @@ def _load(settings, progress, runs):
         notice = f'{file} starts its server when imported; that was skipped. Put it under if __name__ == "__main__".'
     if _kind(found) is None:
         progress.step = "factory"
-        found = _call_factory(found, name, file, runs)
+        found = _call_factory(found, name, file, runs, entrypoint.candidates(module))
         emit("factory", ms=clock.lap(), object=name)
     return Loaded(found, name, file, notice)
 
@@ -123,9 +123,9 @@ def _kind(found):
     return servers.kind_of(found) or ("asgi" if servers.is_asgi_callable(found) else None)
 
 
-def _call_factory(found, name, file, runs):
+def _call_factory(found, name, file, runs, candidates):
     if not callable(found) or isinstance(found, type):
-        raise LaunchFailure("object", _not_a_server(found, name, file))
+        raise LaunchFailure("object", _not_a_server(found, name, file), candidates)
     if missing := entrypoint.required_arguments(found):
         raise LaunchFailure(
             "factory",
