@@ -49,10 +49,14 @@ fn main() -> Result<()> {
     let settings = settings()?;
     let directory = tempfile::TempDir::new()?;
     let events = upstream::Events::start()?;
-    let upstream = nginx::upstream(directory.path())?;
-    let plain = nginx::proxy(directory.path(), upstream.port, events.port, false)?;
-    let asking = nginx::proxy(directory.path(), upstream.port, events.port, true)?;
+    let mut upstream = nginx::upstream(directory.path())?;
+    let mut plain = nginx::proxy(directory.path(), upstream.port, events.port, false)?;
+    let mut asking = nginx::proxy(directory.path(), upstream.port, events.port, true)?;
     let edge = berth::start(directory.path(), upstream.port, events.port)?;
+    // All get the same requests.
+    for other in [&mut upstream, &mut plain, &mut asking] {
+        other.token.clone_from(&edge.token);
+    }
     println!("{}", process::machine()?);
     calls(
         &settings,

@@ -17,7 +17,7 @@ pub struct Server {
     pub host: String,
     /// Where events are served.
     pub events_host: String,
-    /// The caller's token, where one is needed.
+    /// The caller's token, which the edge alone looks at.
     pub token: Option<String>,
 }
 
