@@ -34,13 +34,13 @@ pub(crate) enum Heard {
 
 impl EndpointWatch {
     /// Waits for the session that an instance of `project` opens for `principal`.
-    pub(crate) fn new(project: &Arc<Project>, deployment: Uuid, principal: Principal) -> Box<Self> {
-        Box::new(Self {
+    pub(crate) fn new(project: &Arc<Project>, deployment: Uuid, principal: Principal) -> Self {
+        Self {
             project: Arc::clone(project),
             deployment,
             principal,
             begun: Vec::new(),
-        })
+        }
     }
 
     /// Hears the next piece, and remembers the session that its event opens.
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    fn watch(project: &Arc<Project>) -> Box<EndpointWatch> {
+    fn watch(project: &Arc<Project>) -> EndpointWatch {
         EndpointWatch::new(project, Uuid::from_u128(1), None)
     }
 
@@ -169,7 +169,7 @@ mod tests {
         for first in 1..text.len() {
             for second in first..text.len() {
                 let project = Project::new(Uuid::from_u128(7));
-                let mut waiting = Some(watch(&project));
+                let mut waiting = Some(Box::new(watch(&project)));
                 let mut stream = None;
                 for piece in [&text[..first], &text[first..second], &text[second..]] {
                     match waiting.take().map(|watch| watch.hear(piece)) {
@@ -191,9 +191,9 @@ mod tests {
     #[test]
     fn a_stream_that_opens_none_is_not_kept() {
         let project = Project::new(Uuid::from_u128(7));
-        let other = watch(&project).hear(b"event: message\ndata: {}\n\n");
+        let other = Box::new(watch(&project)).hear(b"event: message\ndata: {}\n\n");
         assert!(matches!(other, Heard::Nothing), "{other:?}");
-        let mut waiting = watch(&project);
+        let mut waiting = Box::new(watch(&project));
         let mut heard = 0;
         while let Heard::More(watch) = waiting.hear(b": a comment without an end") {
             waiting = watch;

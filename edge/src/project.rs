@@ -140,7 +140,7 @@ async fn call(
     body.hold(held);
     if asked.opens_sse {
         let watch = EndpointWatch::new(&site.project, target.deployment(), call.principal);
-        body.endpoint = Some(watch);
+        body.endpoint = Some(Box::new(watch));
     }
     response.map(|body| ResponseBody::Upstream(Box::new(body)))
 }

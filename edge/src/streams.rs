@@ -70,10 +70,11 @@ pub(crate) fn open(
     let streams = Arc::clone(&site.project.streams);
     // Before the look: a change is seen by this, or it sees the stream.
     streams.lock().insert(key(&stream), Arc::clone(&stream));
-    if let Some(now) = routes.changed_since(site)
-        && !stream.right.holds(now.as_deref())
-    {
-        stream.end();
+    if !routes.hold(site) {
+        let now = routes.find_project(site.project.id);
+        if !stream.right.holds(now.as_deref()) {
+            stream.end();
+        }
     }
     Some(Open { streams, stream })
 }

@@ -51,17 +51,19 @@ impl Routes {
         self.table.load().main_sites().cloned().collect()
     }
 
-    /// What the routes in use say of the project of `site`, where they are others than those that
-    /// `site` is of; in it `None` where the project is gone.
-    pub(crate) fn changed_since(&self, site: &Site) -> Option<Option<Arc<Site>>> {
+    /// Whether `site` is of the routes in use.
+    pub(crate) fn hold(&self, site: &Site) -> bool {
         let table = self.table.load();
         let any = table.sites.values().next();
         // All sites of a table share one.
-        let same = any.is_some_and(|any| Arc::ptr_eq(&any.directory, &site.directory));
-        (!same).then(|| {
-            let mut sites = table.main_sites();
-            sites.find(|now| now.project.id == site.project.id).cloned()
-        })
+        any.is_some_and(|any| Arc::ptr_eq(&any.directory, &site.directory))
+    }
+
+    /// What the routes in use say of a project.
+    pub(crate) fn find_project(&self, project: Uuid) -> Option<Arc<Site>> {
+        let table = self.table.load();
+        let mut sites = table.main_sites();
+        sites.find(|site| site.project.id == project).cloned()
     }
 
     /// The version in use.

@@ -360,7 +360,7 @@ impl<R: Runtime> Agent<R> {
         log.line(diagnosis.cause.clone());
         tracing::info!(deployment.id = %deployment, diagnosis.code = %diagnosis.code, "a live deployment has trouble");
         self.update(deployment, |record| {
-            record.report.diagnosis = Some(diagnosis)
+            record.report.diagnosis = Some(diagnosis);
         });
     }
 

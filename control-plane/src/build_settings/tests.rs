@@ -271,7 +271,7 @@ async fn a_lock_is_asked_for_kept_by_its_hash_and_given_to_the_project_alone() {
         .unwrap();
     assert_eq!(
         locks::list_wanted(&mut db, runner).await.unwrap(),
-        [name.clone()]
+        std::slice::from_ref(&name)
     );
     assert!(
         locks::keep(&mut db, &name, "another text", now)

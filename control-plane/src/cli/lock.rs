@@ -24,16 +24,15 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
     let project = &arguments.project;
-    let deployment = match arguments.deployment {
-        Some(deployment) => deployment,
-        None => {
-            let found = client.get(&path(&["projects", project])).await?;
-            match found["live"]["number"].as_i64() {
-                Some(number) => number.to_string(),
-                None => bail!(Failure::NotFound(format!(
-                    "nothing of {project} is live; name a deployment (see `berth deployments {project}`)"
-                ))),
-            }
+    let deployment = if let Some(deployment) = arguments.deployment {
+        deployment
+    } else {
+        let found = client.get(&path(&["projects", project])).await?;
+        match found["live"]["number"].as_i64() {
+            Some(number) => number.to_string(),
+            None => bail!(Failure::NotFound(format!(
+                "nothing of {project} is live; name a deployment (see `berth deployments {project}`)"
+            ))),
         }
     };
     let address = path(&["projects", project, "deployments", &deployment, "lock"]);

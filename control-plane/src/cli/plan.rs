@@ -125,11 +125,13 @@ fn show(answer: &Value) -> String {
         .into_iter()
         .map(|(name, value)| vec![name.to_owned(), value])
         .collect();
-    let reasons: String = list("reasons")
-        .iter()
-        .map(|reason| format!("\n- {reason}"))
-        .collect();
-    format!("{}\n{reasons}", table(&rows))
+    let mut shown = table(&rows);
+    shown.push('\n');
+    for reason in list("reasons") {
+        shown.push_str("\n- ");
+        shown.push_str(reason);
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -269,9 +269,9 @@ fn codex_by_bridge(target: &Target, credential: Credential) -> Told {
         target.name
     );
     if credential == Credential::ApiToken {
-        table.push_str(&format!(
-            "\nenv = {{ AUTHORIZATION = \"Bearer {TOKEN_PLACEHOLDER}\" }}"
-        ));
+        table += "\nenv = { AUTHORIZATION = \"Bearer ";
+        table += TOKEN_PLACEHOLDER;
+        table += "\" }";
     }
     let file = Snippet {
         path: Some("~/.codex/config.toml"),

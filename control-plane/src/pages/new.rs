@@ -41,10 +41,10 @@ impl New {
         problems: Problems,
         status: StatusCode,
     ) -> PageResult {
-        page(status, &Self::new(app, person, form, problems))
+        page(status, &Self::with(app, person, form, problems))
     }
 
-    fn new(app: &App, person: &SignedIn, form: Form, problems: Problems) -> Self {
+    fn with(app: &App, person: &SignedIn, form: Form, problems: Problems) -> Self {
         Self {
             shell: Shell::new(person, "projects"),
             form,
@@ -158,7 +158,7 @@ pub async fn plan(
     } else {
         StatusCode::OK
     };
-    let mut template = New::new(&app, &person, form, problems);
+    let mut template = New::with(&app, &person, form, problems);
     if template.form.name.is_empty() {
         template.form.name = name_of(&template.form.source_url);
     }

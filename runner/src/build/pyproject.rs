@@ -164,8 +164,7 @@ fn matches(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
         match (patterns.next(), parts.next()) {
-            (None, None) => return true,
-            (Some("**"), _) => return true,
+            (None, None) | (Some("**"), _) => return true,
             (Some(pattern), Some(part)) => {
                 let fits = match pattern.split_once('*') {
                     Some((before, after)) => {

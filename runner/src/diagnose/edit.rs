@@ -175,9 +175,8 @@ fn end_of_value(text: &str) -> Option<usize> {
             (Some(mark), c) => quote = (c != mark).then_some(mark),
             (None, '\'' | '"') => quote = Some(character),
             (None, '(' | '[' | '{') => open += 1,
-            (None, ')' | ']' | '}') if open == 0 => return Some(at),
+            (None, ')' | ']' | '}' | ',') if open == 0 => return Some(at),
             (None, ')' | ']' | '}') => open -= 1,
-            (None, ',') if open == 0 => return Some(at),
             _ => {}
         }
     }

@@ -183,7 +183,7 @@ fn marked_up(text: &str) -> String {
     }
     let parts: Vec<&str> = out.split('*').collect();
     // An asterisk without its partner is text: *args.
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return out;
     }
     let marked = parts.iter().enumerate().map(|(index, part)| {

@@ -292,7 +292,12 @@ async fn r39_a_server_that_decides_itself_who_may_call_is_healthy_when_it_asks()
             assert_eq!(local, host == "localhost", "{refusal} {path}");
             // Where the platform decides, nobody could ever get through.
             let failure = ask(address, false).await.unwrap_err();
-            let diagnosis = crate::verdict::probe_said(&failure, HOST, &[]);
+            let diagnosis = crate::verdict::probe_said(
+                &failure,
+                HOST,
+                &[],
+                &crate::diagnose::Evidence::default(),
+            );
             assert!(diagnosis.cause.contains("own sign-in"), "{diagnosis:?}");
             assert!(
                 diagnosis.fix.contains("access mode to tenant"),

@@ -49,7 +49,10 @@ pub const ENTRIES: &[Entry] = &[
     looked_up(
         Code::NoServerObject,
         "The entrypoint has no MCP server object",
-        &[Match::Finding("object", "No server was found in {place}.")],
+        &[Match::Finding(
+            "object",
+            "No server was found in {place}. Create one",
+        )],
         "{place} was imported, and nothing in it is an MCP server.",
         "Make one at module level, for example mcp = FastMCP(\"name\"), or set the entrypoint to the file that makes it.",
     ),
