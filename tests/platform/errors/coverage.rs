@@ -39,6 +39,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("symlink_escapes", "runner: build::archive_tests"),
     ("file_name_invalid", "runner: build::archive_tests"),
     ("archive_corrupt", "bad_input::corrupt_archive"),
+    (
+        "build_command_failed",
+        "r46_a_build_command_makes_what_is_served",
+    ),
     ("unknown_failure", "errors::r50_an_unknown_failure_says_so"),
 ];
 
