@@ -13,12 +13,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::build::environment_reads::{MAX_VARIABLES, is_wanted};
 use crate::build::pipeline::elapsed_ms;
 use crate::diagnose;
 use crate::follow::{Said, follow};
 use crate::health::{self, Found, ProbeFailure};
 use crate::logs::LogWriter;
-use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
+use crate::protocol::{DeploymentSpec, Diagnosis, EnvironmentRead, LogStream, Need, Phase, Plan};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
 use crate::verdict;
@@ -306,6 +307,11 @@ async fn diagnose_start<R: Runtime>(
         && !out_of_memory
     {
         mask_all(&log, &mut failure);
+        agent.update(spec.deployment, |record| {
+            if let Some(plan) = &mut record.report.plan {
+                note_missing(plan, &failure);
+            }
+        });
         return verdict::launcher_said(failure, dependencies);
     }
     match unwell {
@@ -319,6 +325,35 @@ async fn diagnose_start<R: Runtime>(
         Unwell::Said | Unwell::NoAddress => {
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
+        }
+    }
+}
+
+/// Adds the variables that the launcher saw missing to those that the source seems to read.
+fn note_missing(plan: &mut Plan, failure: &Value) {
+    let missing = failure["missing_variables"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for name in missing
+        .filter_map(Value::as_str)
+        .filter(|name| is_wanted(name))
+    {
+        let is_full = plan.reads.len() >= MAX_VARIABLES;
+        match plan.reads.iter_mut().find(|read| read.name == name) {
+            Some(read) => read.need = Need::Required,
+            None if is_full => {}
+            None => {
+                let place = failure["file"].as_str().zip(failure["line"].as_u64());
+                plan.reads.push(EnvironmentRead {
+                    name: name.to_owned(),
+                    need: Need::Required,
+                    places: place
+                        .map(|(file, line)| format!("{}:{line}", file.escape_debug()))
+                        .into_iter()
+                        .collect(),
+                });
+            }
         }
     }
 }
@@ -342,6 +377,38 @@ fn clean<R: Runtime>(agent: &Agent<R>, running: Running, outcome: Outcome) -> Ou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_missing_is_noted() {
+        let mut plan = Plan {
+            runtime: String::new(),
+            entrypoint: String::new(),
+            dependencies: String::new(),
+            reasons: Vec::new(),
+            reads: vec![EnvironmentRead {
+                name: "A".into(),
+                need: Need::Optional,
+                places: vec!["a.py:1".into()],
+            }],
+            example: Vec::new(),
+        };
+        let failure = serde_json::json!({
+            "missing_variables": ["A", "B"], "file": "main.py", "line": 7,
+        });
+        note_missing(&mut plan, &failure);
+        let noted: Vec<(&str, Need, &str)> = plan
+            .reads
+            .iter()
+            .map(|read| (read.name.as_str(), read.need, read.places[0].as_str()))
+            .collect();
+        assert_eq!(
+            noted,
+            [
+                ("A", Need::Required, "a.py:1"),
+                ("B", Need::Required, "main.py:7")
+            ]
+        );
+    }
 
     #[test]
     fn the_host_is_what_a_client_would_send() {

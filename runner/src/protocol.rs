@@ -80,8 +80,12 @@ pub struct DeploymentSpec {
     pub entrypoint: Option<String>,
     /// `https://project.domain/mcp`.
     pub public_url: String,
-    /// What the server finds in its environment. Replaced whole on every change.
+    /// What the server finds in its environment; fixed when a runner first gets the deployment.
     pub variables: Vec<Variable>,
+    /// A deployment whose source and environment this one runs: nothing is built for it while the
+    /// runner has that one's.
+    #[serde(default)]
+    pub reuse: Option<Uuid>,
     /// Bounds of the instance.
     pub limits: Limits,
 }
@@ -225,6 +229,49 @@ pub struct Plan {
     pub dependencies: String,
     /// One sentence for each choice: what, and why.
     pub reasons: Vec<String>,
+    /// The environment variables that the source seems to read, by name; and those that it was seen
+    /// to fail for.
+    #[serde(default)]
+    pub reads: Vec<EnvironmentRead>,
+    /// What the repository's `.env.example` lists.
+    #[serde(default)]
+    pub example: Vec<ExampleVariable>,
+}
+
+/// An environment variable that a source reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRead {
+    /// Its name.
+    pub name: String,
+    /// Whether the source can do without.
+    pub need: Need,
+    /// `file:line` of some reads.
+    pub places: Vec<String>,
+}
+
+/// Whether a source can do without a variable; the later, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The source says what to take instead.
+    Default,
+    /// It is asked for, and nothing says what happens without.
+    Optional,
+    /// Without it, the source fails.
+    Required,
+}
+
+/// A variable as an example file lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleVariable {
+    /// Its name.
+    pub name: String,
+    /// The value in the example: shows the form, and is never used as a value.
+    pub example: String,
+    /// The remark above it.
+    pub about: Option<String>,
+    /// It is commented out.
+    pub optional: bool,
 }
 
 /// What a server offers, as it answered the probe. The runner keeps it small (a quarter of a
@@ -233,7 +280,10 @@ pub struct Plan {
 pub struct Surface {
     /// The MCP revision the probe spoke, for example `2025-11-25`.
     pub protocol_version: String,
-    /// `serverInfo`, as sent.
+    /// Every revision it says that it speaks, where it says so (`server/discover`).
+    #[serde(default)]
+    pub protocol_versions: Vec<String>,
+    /// `serverInfo`, as sent: name, version, icons.
     pub server_info: serde_json::Value,
     /// `capabilities`, as sent.
     pub capabilities: serde_json::Value,

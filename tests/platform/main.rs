@@ -15,6 +15,8 @@ mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod surface;
+mod variables;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -34,6 +36,8 @@ fn main() {
         conformance::TESTS,
         bad_input::TESTS,
         redeploy::TESTS,
+        variables::TESTS,
+        surface::TESTS,
         database_away::TESTS,
         secrets::TESTS,
         kill::TESTS,

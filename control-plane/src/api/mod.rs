@@ -17,6 +17,7 @@ mod openapi;
 mod problem;
 mod projects;
 mod service_accounts;
+mod surfaces;
 mod tokens;
 mod tools;
 mod uploads;
@@ -119,6 +120,14 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         (
             "/projects/{project}/deployments/{deployment}/promote",
             post(deployments::promote),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/surface",
+            get(surfaces::show),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/diff",
+            get(surfaces::diff),
         ),
         (
             "/projects/{project}/deployments/{deployment}/logs",

@@ -126,7 +126,8 @@ async fn spec(
         source: row.source,
         entrypoint: row.entrypoint,
         public_url: config.project_url(&row.project_name),
-        variables: variables::for_runner(db, row.project_id, runner).await?,
+        variables: variables::for_runner(db, row.id, runner).await?,
+        reuse: row.reuse,
         limits: config.limits(),
         project_name: row.project_name,
     })

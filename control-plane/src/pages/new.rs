@@ -116,6 +116,7 @@ fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Optio
         source_url: Some(form.source_url.clone()),
         source_branch: Some(form.source_branch.clone()),
         entrypoint: Some(form.entrypoint.clone()),
+        ..Settings::default()
     };
     let settings = match given.check(allow_file) {
         Ok(settings) if settings.source_url.is_none() => {
@@ -166,7 +167,11 @@ async fn create_in(
             },
         )?;
     if !new.variables.is_empty() {
-        variables::change(db, &project, &new.variables, &[], &actor, now).await?;
+        let change = variables::Change {
+            set: new.variables.clone(),
+            ..variables::Change::default()
+        };
+        variables::change(db, &project, &change, &actor, now).await?;
     }
     deployments::queue(db, &project, Request::default(), "page", &actor, now).await
 }

@@ -6,6 +6,7 @@ mod configuration;
 mod dependencies;
 mod entrypoint;
 pub mod environment;
+pub mod environment_reads;
 pub mod fetch;
 #[cfg(test)]
 mod git_server;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::dependencies;
 use super::entrypoint;
+use super::environment_reads;
 use super::python::{self, Wish};
 use super::tree::{directory_of, join, upwards};
 use crate::protocol::{self, Diagnosis};
@@ -62,6 +63,8 @@ pub fn plan(
             entrypoint: entrypoint.text.clone(),
             dependencies: found.dependencies.describe(),
             reasons,
+            reads: environment_reads::scan(tree),
+            example: environment_reads::example(tree, directory),
         },
         entrypoint: entrypoint.text,
         dependencies: found.dependencies,

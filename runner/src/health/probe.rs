@@ -12,7 +12,7 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answer::{read_answer, server_info};
+use super::answer::{read_answer, server_info, supported_versions};
 use super::http::Http;
 use super::sse::Sse;
 use crate::client;
@@ -251,6 +251,7 @@ impl Conversation<'_> {
         let capabilities = opening["capabilities"].clone();
         let mut surface = Surface {
             protocol_version: self.version.clone(),
+            protocol_versions: supported_versions(opening),
             server_info: server_info(opening),
             instructions: opening["instructions"].as_str().map(str::to_owned),
             ..Surface::default()

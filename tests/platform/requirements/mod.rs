@@ -3,6 +3,7 @@
 
 mod authorization;
 mod gateway;
+mod logs;
 mod modes;
 mod sessions;
 
@@ -27,6 +28,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         sessions::TESTS,
         authorization::TESTS,
         modes::TESTS,
+        logs::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -11,14 +11,17 @@ use time::OffsetDateTime;
 
 use super::attempt::{Attempt, sessions};
 use super::log::Log;
+use super::surface::{Comparison, Offer};
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
+use crate::logs::Search;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{People, Shell, took};
 use crate::projects::{self, Membership};
 use crate::signin::SignedIn;
+use crate::variables;
 
 #[derive(Template)]
 #[template(path = "project/deployment.html")]
@@ -30,6 +33,10 @@ struct Page {
     stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
+    offer: Option<Offer>,
+    comparison: Option<Comparison>,
+    /// Names of variables that the code reads, fails without, and that are not set.
+    missing: Vec<String>,
     log: Log,
 }
 
@@ -45,6 +52,10 @@ struct Facts {
     stay: Option<String>,
     can_deploy: bool,
     waits_for_runner: bool,
+    offer: Option<Offer>,
+    comparison: Option<Comparison>,
+    /// Names of variables that the code reads, fails without, and that are not set.
+    missing: Vec<String>,
 }
 
 impl Facts {
@@ -58,6 +69,9 @@ impl Facts {
         let now: OffsetDateTime = app.clock.now();
         let live = deployments::find_live(db, member.project.id).await?;
         let queued = it.state == deployments::State::Queued;
+        let before = deployments::find_before(db, &it).await?;
+        let offered = it.offers();
+        let needed = variables::needed_by(db, member.project.id, it.plan.as_ref()).await?;
         let people = People::of(db, member.project.organization_id).await?;
         Ok(Self {
             shell: Shell::new(person, "projects"),
@@ -68,6 +82,12 @@ impl Facts {
             live_number: live.map(|live| live.number),
             can_deploy: can_deploy(&member.project, true),
             waits_for_runner: queued && runner_is_away(db, now).await?,
+            missing: variables::missing(&needed)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            comparison: before.and_then(|before| Comparison::of(&before, &it)),
+            offer: offered.map(|surface| Offer::of(&member.project.name, &surface)),
             it: Attempt::new(it, &people, now),
         })
     }
@@ -86,10 +106,11 @@ fn stay(live: &Deployment, longest: std::time::Duration) -> Option<String> {
     })
 }
 
-/// `?stream=build` or `?stream=instance`.
+/// `?stream=build` or `?stream=instance`, and `?q=` to search in it.
 #[derive(Debug, Deserialize)]
 pub struct Which {
     stream: Option<String>,
+    q: Option<String>,
 }
 
 impl Which {
@@ -100,6 +121,11 @@ impl Which {
             "instance" => Some(LogStream::Instance),
             _ => None,
         }
+    }
+
+    /// What is searched for; what is too long to be searched for is nothing.
+    pub fn search(&self) -> Search {
+        Search::new(self.q.as_deref()).unwrap_or_default()
     }
 }
 
@@ -113,7 +139,7 @@ pub async fn show(
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
     let it = deployments::get(&mut db, member.project.id, &deployment).await?;
-    let log = Log::read(&mut db, &it, which.stream()).await?;
+    let log = Log::read(&mut db, &it, &which).await?;
     let facts = Facts::read(&mut db, &app, &person, &member, it).await?;
     let template = Page {
         shell: facts.shell,
@@ -123,6 +149,9 @@ pub async fn show(
         stay: facts.stay,
         can_deploy: facts.can_deploy,
         waits_for_runner: facts.waits_for_runner,
+        offer: facts.offer,
+        comparison: facts.comparison,
+        missing: facts.missing,
         log,
     };
     page(StatusCode::OK, &template)
