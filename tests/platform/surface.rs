@@ -55,7 +55,7 @@ fn what_breaks_callers_is_held_until_promoted() -> Result<()> {
     ensure!(
         said.contains("breaking")
             && said.contains("tool commit")
-            && said.contains("is new and required"),
+            && said.contains("is required now"),
         "{said}"
     );
     let script = platform.berth(&["diff", "gated", "--exit-code"])?;

@@ -5,6 +5,7 @@ use runner::protocol::{Commit, HostHeader, Phase, Report};
 use time::Duration;
 use uuid::Uuid;
 
+mod held;
 mod restarts;
 
 use super::{

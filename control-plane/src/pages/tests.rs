@@ -1,5 +1,7 @@
 //! Pages against a real Postgres, as a browser sees them.
 
+mod surface;
+
 use http::StatusCode;
 use runner::protocol::{Commit, Diagnosis, LogLine, LogStream, Phase, Plan, Report, Surface};
 use serde_json::json;

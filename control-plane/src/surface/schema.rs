@@ -115,7 +115,8 @@ impl<'a> Comparison<'a> {
             let text = format!("The description of {} changed.", self.name(path));
             self.add(Class::Risky, "argument_description_changed", text);
         }
-        if self.way == Way::In && old["default"] != new["default"] {
+        // Without one, it is required now, or the server knows what to do.
+        if self.way == Way::In && !new["default"].is_null() && old["default"] != new["default"] {
             let text = format!("The default of {} changed.", self.name(path));
             self.add(Class::Risky, "default_changed", text);
         }

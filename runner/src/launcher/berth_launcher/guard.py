@@ -28,6 +28,8 @@ LINE_CUT = " … (line cut)\n".encode()
 MARKER = b"@@berth "
 MAX_MARKED_BYTES = 256 * 1024
 CHUNK_BYTES = 64 * 1024
+# A flood that goes on is told of this often.
+TELL_SECONDS = 1
 # What is left in the pipes when the program has ended: a process of its own may hold them open.
 LAST_BYTES = 1024 * 1024
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -110,6 +112,7 @@ class Guard:
         self._marked = 0
         self._dropped_lines = 0
         self._dropped_bytes = 0
+        self._told = time.monotonic()
 
     def run(self):
         wake, waker = os.pipe()
@@ -130,7 +133,7 @@ class Guard:
                     os.read(wake, 512)
                 elif not self._pass_on(descriptor):
                     poll.unregister(descriptor)
-            self._tell_dropped()
+            self._tell_dropped(time.monotonic())
             self._reap()
         return self._end()
 
@@ -211,9 +214,10 @@ class Guard:
             return True
         return False
 
-    def _tell_dropped(self):
-        self._limit.refill(time.monotonic())
-        if self._dropped_lines and not self._limit.is_spent():
+    def _tell_dropped(self, now):
+        self._limit.refill(now)
+        if self._dropped_lines and not self._limit.is_spent() and now - self._told >= TELL_SECONDS:
+            self._told = now
             text = (
                 f"{self._dropped_lines} lines ({self._dropped_bytes} bytes) left out: more than {LINES_PER_SECOND} "
                 f"lines or {BYTES_PER_SECOND // 1024} KiB a second.\n"
@@ -232,7 +236,7 @@ class Guard:
             if stream.line:
                 _write(stream.target, stream.line)
         self._limit = Limit(time.monotonic())
-        self._tell_dropped()
+        self._tell_dropped(self._told + TELL_SECONDS)
         if os.WIFSIGNALED(self._status):
             # As shells say it; the first process of a container cannot end by a signal itself.
             return 128 + os.WTERMSIG(self._status)
