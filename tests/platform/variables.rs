@@ -22,6 +22,10 @@ pub const TESTS: &[Test] = &[
         "variables::a_change_that_breaks_the_server_leaves_the_old_one_serving",
         a_change_that_breaks_the_server_leaves_the_old_one_serving,
     ),
+    (
+        "variables::what_the_code_reads_is_known_and_named_when_missing",
+        what_the_code_reads_is_known_and_named_when_missing,
+    ),
 ];
 
 const SERVER: &str = r#"
@@ -244,5 +248,77 @@ fn a_change_that_breaks_the_server_leaves_the_old_one_serving() -> Result<()> {
         .berth(&["env", "greeter", "set", "GREETING=good", "--wait"])?
         .success()?;
     ensure!(greeting(&caller)?.0 == "good");
+    Ok(())
+}
+
+/// Two variables that everybody can see, and one that only the start shows.
+const NEEDY: &str = r#"
+import os
+from fastmcp import FastMCP
+
+REGION = os.environ.get("REGION", "north")
+HIDDEN = os.environ["HIDDEN" + "_ONE"]
+API_KEY = os.environ["API_KEY"]
+
+mcp = FastMCP("needy")
+
+@mcp.tool
+def region() -> str:
+    return REGION
+"#;
+
+fn what_the_code_reads_is_known_and_named_when_missing() -> Result<()> {
+    let platform = tests::platform::shared()?;
+    let repository = Repository::new(&[
+        ("main.py", NEEDY),
+        ("requirements.txt", "fastmcp==4.1.2\n"),
+        (".env.example", "# From the settings page.\nAPI_KEY=your-key-here\n"),
+    ])?;
+    let deploy = [
+        "deploy",
+        "--git",
+        &repository.url(),
+        "--project",
+        "needy",
+        "--wait",
+    ];
+    let failed = platform.berth(&deploy)?;
+    ensure!(failed.code == 1, "{}", failed.text());
+    ensure!(
+        failed.stdout.contains("Not set: API_KEY, HIDDEN_ONE"),
+        "{}",
+        failed.text()
+    );
+    let needed: Value = reqwest::blocking::Client::new()
+        .get(format!("{}/api/v1/projects/needy/variables", platform.url()))
+        .bearer_auth(platform.token()?)
+        .send()?
+        .error_for_status()?
+        .json()?;
+    let by_name = |name: &str| -> Result<Value> {
+        let all = needed["needed"].as_array().context("no list")?;
+        let found = all.iter().find(|needed| needed["name"] == name);
+        found.cloned().with_context(|| format!("{name} in {needed}"))
+    };
+    let key = by_name("API_KEY")?;
+    ensure!(
+        key["need"] == "required"
+            && key["places"] == json!(["main.py:7"])
+            && key["example"] == "your-key-here"
+            && key["about"] == "From the settings page.",
+        "{key}"
+    );
+    ensure!(by_name("REGION")?["need"] == "default", "{needed}");
+    ensure!(by_name("HIDDEN_ONE")?["places"] == json!(["main.py:6"]), "{needed}");
+    let listed = platform.berth(&["env", "needy", "list"])?.success()?.stdout;
+    ensure!(listed.contains("The code also reads:"), "{listed}");
+    let page = platform.page("/projects/needy/variables")?;
+    ensure!(page.contains("placeholder=\"your-key-here\""), "{page}");
+
+    platform
+        .berth(&["env", "needy", "set", "API_KEY=k", "HIDDEN_ONE=h"])?
+        .success()?;
+    platform.deploy_live("needy", &repository.url(), &[])?;
+    ensure!(!platform.page("/projects/needy")?.contains("Not set:"));
     Ok(())
 }
