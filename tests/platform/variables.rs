@@ -272,7 +272,10 @@ fn what_the_code_reads_is_known_and_named_when_missing() -> Result<()> {
     let repository = Repository::new(&[
         ("main.py", NEEDY),
         ("requirements.txt", "fastmcp==4.1.2\n"),
-        (".env.example", "# From the settings page.\nAPI_KEY=your-key-here\n"),
+        (
+            ".env.example",
+            "# From the settings page.\nAPI_KEY=your-key-here\n",
+        ),
     ])?;
     let deploy = [
         "deploy",
@@ -290,7 +293,10 @@ fn what_the_code_reads_is_known_and_named_when_missing() -> Result<()> {
         failed.text()
     );
     let needed: Value = reqwest::blocking::Client::new()
-        .get(format!("{}/api/v1/projects/needy/variables", platform.url()))
+        .get(format!(
+            "{}/api/v1/projects/needy/variables",
+            platform.url()
+        ))
         .bearer_auth(platform.token()?)
         .send()?
         .error_for_status()?
@@ -298,7 +304,9 @@ fn what_the_code_reads_is_known_and_named_when_missing() -> Result<()> {
     let by_name = |name: &str| -> Result<Value> {
         let all = needed["needed"].as_array().context("no list")?;
         let found = all.iter().find(|needed| needed["name"] == name);
-        found.cloned().with_context(|| format!("{name} in {needed}"))
+        found
+            .cloned()
+            .with_context(|| format!("{name} in {needed}"))
     };
     let key = by_name("API_KEY")?;
     ensure!(
@@ -309,7 +317,10 @@ fn what_the_code_reads_is_known_and_named_when_missing() -> Result<()> {
         "{key}"
     );
     ensure!(by_name("REGION")?["need"] == "default", "{needed}");
-    ensure!(by_name("HIDDEN_ONE")?["places"] == json!(["main.py:6"]), "{needed}");
+    ensure!(
+        by_name("HIDDEN_ONE")?["places"] == json!(["main.py:6"]),
+        "{needed}"
+    );
     let listed = platform.berth(&["env", "needy", "list"])?.success()?.stdout;
     ensure!(listed.contains("The code also reads:"), "{listed}");
     let page = platform.page("/projects/needy/variables")?;

@@ -260,6 +260,7 @@ impl Environments {
                 log.output(line.at, text);
             }
             if let Some(event) = event {
+                log.event(line.at, &event);
                 heard.event(event);
             }
         })
