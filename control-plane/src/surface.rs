@@ -1,7 +1,7 @@
 //! What a server offers, compared with what it offered before, and what each change means for those
 //! who call it. Pure: two surfaces in, a list of changes out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use runner::protocol::Surface;
 use serde::Serialize;
@@ -136,14 +136,14 @@ fn server(old: &Surface, new: &Surface, changes: &mut Vec<Change>) {
         flags(&old.capabilities, "", 0),
         flags(&new.capabilities, "", 0),
     );
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+    for name in before.difference(&after) {
         add(
             Class::Breaking,
             "capability_removed",
             format!("It no longer offers the capability “{name}”."),
         );
     }
-    for name in after.keys().filter(|name| !before.contains_key(*name)) {
+    for name in after.difference(&before) {
         add(
             Class::Safe,
             "capability_added",
@@ -153,17 +153,17 @@ fn server(old: &Surface, new: &Surface, changes: &mut Vec<Change>) {
 }
 
 /// The capabilities that are there, by their path: an object or `true`.
-fn flags(capabilities: &Value, prefix: &str, depth: usize) -> BTreeMap<String, ()> {
+fn flags(capabilities: &Value, prefix: &str, depth: usize) -> BTreeSet<String> {
     /// Capabilities are two levels deep: `resources.subscribe`.
     const DEPTH: usize = 3;
-    let mut found = BTreeMap::new();
+    let mut found = BTreeSet::new();
     for (name, value) in capabilities.as_object().into_iter().flatten() {
         let path = format!("{prefix}{name}");
         if value.is_object() && depth < DEPTH {
             found.extend(flags(value, &format!("{path}."), depth + 1));
         }
         if value.is_object() || *value == Value::Bool(true) {
-            found.insert(path, ());
+            found.insert(path);
         }
     }
     found
