@@ -82,6 +82,8 @@ pub struct Project {
     pub source_branch: Option<String>,
     /// Entrypoint; `None` means detect.
     pub entrypoint: Option<String>,
+    /// Whether a deployment that would break callers waits for a member.
+    pub hold_breaking: bool,
     /// When it was created.
     pub created_at: OffsetDateTime,
 }
@@ -95,6 +97,8 @@ pub struct Settings {
     pub source_branch: Option<String>,
     /// Entrypoint.
     pub entrypoint: Option<String>,
+    /// Whether a deployment that would break callers waits for a member.
+    pub hold_breaking: bool,
 }
 
 /// Whether a role may change projects (deploy, variables, settings).
@@ -141,6 +145,7 @@ impl Settings {
             source_url: presence(self.source_url),
             source_branch: presence(self.source_branch),
             entrypoint: presence(self.entrypoint),
+            hold_breaking: self.hold_breaking,
         };
         let mut problems = Vec::new();
         let mut field = |name, checked: Result<(), String>| {
@@ -234,17 +239,19 @@ pub async fn create(
         source_url: settings.source_url.clone(),
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
+        hold_breaking: settings.hold_breaking,
         created_at: now,
     };
     sqlx::query!(
-        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         project.id,
         organization,
         name,
         settings.source_url,
         settings.source_branch,
         settings.entrypoint,
+        settings.hold_breaking,
         now,
     )
     .execute(&mut *db)
@@ -281,11 +288,12 @@ pub async fn change(
     now: OffsetDateTime,
 ) -> Result<Project> {
     sqlx::query!(
-        "update projects set source_url = $2, source_branch = $3, entrypoint = $4 where id = $1",
+        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5 where id = $1",
         project.id,
         settings.source_url,
         settings.source_branch,
         settings.entrypoint,
+        settings.hold_breaking,
     )
     .execute(&mut *db)
     .await?;
@@ -301,6 +309,7 @@ pub async fn change(
                 "source_url": settings.source_url,
                 "source_branch": settings.source_branch,
                 "entrypoint": settings.entrypoint,
+                "hold_breaking": settings.hold_breaking,
             }),
         },
     )
@@ -309,6 +318,7 @@ pub async fn change(
         source_url: settings.source_url.clone(),
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
+        hold_breaking: settings.hold_breaking,
         ..project.clone()
     })
 }
@@ -359,7 +369,7 @@ pub async fn home_of(db: &mut PgConnection, user: Uuid) -> Result<Uuid> {
 pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
          from projects where name = $1",
         name,
     )
@@ -371,7 +381,7 @@ pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Opt
 pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
          from projects where id = $1",
         id,
     )
@@ -384,7 +394,7 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
 pub async fn list_for_calls(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
          from projects p join users u on u.id = $1
          where u.service_account_of = p.organization_id or may_call(u.id, p.id)
             or exists (select 1 from members m where m.organization_id = p.organization_id and m.user_id = u.id)
@@ -465,7 +475,7 @@ impl Membership {
 pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Result<Membership> {
     let id = Uuid::parse_str(name_or_id).ok();
     let row = sqlx::query!(
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at, m.role
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at, m.role
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 and (p.name = $2 or p.id = $3)",
         user,
@@ -483,6 +493,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
             source_url: row.source_url,
             source_branch: row.source_branch,
             entrypoint: row.entrypoint,
+            hold_breaking: row.hold_breaking,
             created_at: row.created_at,
         },
         role: row.role,
@@ -493,7 +504,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
 pub async fn list_for(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 order by p.name",
         user,

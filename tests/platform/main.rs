@@ -16,6 +16,8 @@ mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod surface;
+mod variables;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -35,6 +37,8 @@ fn main() {
         conformance::TESTS,
         bad_input::TESTS,
         redeploy::TESTS,
+        variables::TESTS,
+        surface::TESTS,
         database_away::TESTS,
         secrets::TESTS,
         kill::TESTS,

@@ -6,6 +6,7 @@ mod admin;
 mod all;
 mod apps;
 mod call;
+mod cancel;
 mod client;
 mod connect;
 mod connections;
@@ -13,6 +14,7 @@ mod credentials;
 mod data;
 mod deploy;
 mod deployments;
+mod diff;
 mod doctor;
 mod edge;
 mod env;
@@ -101,11 +103,15 @@ enum Command {
     Lock(lock::Arguments),
     /// List a project's deployments.
     Deployments(deployments::Arguments),
+    /// Show what a deployment changes for those who call it.
+    Diff(diff::Arguments),
     /// Show what a server, or its build, has written.
     Logs(logs::Arguments),
     /// List and change a project's environment variables.
     Env(env::Arguments),
-    /// Bring an earlier deployment live again.
+    /// Take back a deployment that has not gone live, or is held.
+    Cancel(cancel::Arguments),
+    /// Bring a deployment live: one that is held, or an earlier one again.
     Promote(promote::Arguments),
     /// Bring the deployment before the live one back.
     Rollback(rollback::Arguments),
@@ -171,8 +177,10 @@ impl Program {
             Command::Lock(arguments) => lock::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
+            Command::Diff(arguments) => diff::run(arguments, output).await,
             Command::Logs(arguments) => logs::run(arguments, output).await,
             Command::Env(arguments) => env::run(arguments, output).await,
+            Command::Cancel(arguments) => cancel::run(arguments, output).await,
             Command::Promote(arguments) => promote::run(arguments, output).await,
             Command::Rollback(arguments) => rollback::run(arguments, output).await,
             Command::Tools(arguments) => tools::run(arguments, output).await,

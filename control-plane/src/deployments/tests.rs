@@ -5,6 +5,9 @@ use runner::protocol::{Commit, HostHeader, Phase, Report};
 use time::Duration;
 use uuid::Uuid;
 
+mod held;
+mod restarts;
+
 use super::{
     Deployment, LEASE, Request, State, claim, end_abandoned, end_drains, get, list, list_desired,
     queue,

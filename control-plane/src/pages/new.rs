@@ -75,6 +75,7 @@ impl Form {
             source_url: Some(self.source_url.clone()),
             source_branch: Some(self.source_branch.clone()),
             entrypoint: Some(self.entrypoint.clone()),
+            ..Settings::default()
         };
         given.check(allow_file)
     }
@@ -252,7 +253,11 @@ async fn create_in(
         build_settings::set(db, &project, &new.build, &actor, now).await?;
     }
     if !new.variables.is_empty() {
-        variables::change(db, &project, &new.variables, &[], &actor, now).await?;
+        let change = variables::Change {
+            set: new.variables.clone(),
+            ..variables::Change::default()
+        };
+        variables::change(db, &project, &change, &actor, now).await?;
     }
     deployments::queue(db, &project, Request::default(), "page", &actor, now).await
 }

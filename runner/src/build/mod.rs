@@ -9,6 +9,7 @@ mod debian;
 mod dependencies;
 mod entrypoint;
 pub mod environment;
+pub mod environment_reads;
 pub mod fetch;
 #[cfg(test)]
 mod git_server;

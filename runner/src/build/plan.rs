@@ -7,6 +7,7 @@ use super::configuration;
 use super::debian;
 use super::dependencies;
 use super::entrypoint::{self, Entrypoint};
+use super::environment_reads;
 use super::names::MAX_PATH_BYTES;
 use super::python::{self, Wish};
 use super::tree::{directory_of, join, upwards};
@@ -104,6 +105,8 @@ pub fn plan(
             build_command: settings.build_command.clone(),
             start_command: settings.start_command.clone(),
             reasons,
+            reads: environment_reads::scan(&view),
+            example: environment_reads::example(tree, &directory),
         },
         root,
         entrypoint: start.text,

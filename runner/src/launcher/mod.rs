@@ -32,6 +32,7 @@ programs! {
     "berth_launcher/command.py"
     "berth_launcher/entrypoint.py"
     "berth_launcher/failure.py"
+    "berth_launcher/guard.py"
     "berth_launcher/intercept.py"
     "berth_launcher/launch.py"
     "berth_launcher/listen.py"
@@ -82,6 +83,21 @@ pub fn install(directory: &Path) -> std::io::Result<PathBuf> {
     }
     fs::rename(&unfinished, &finished)?;
     Ok(finished)
+}
+
+/// Whether a command begins with a program that guards its output and looks after the container's
+/// processes itself; any other needs the engine's init.
+pub fn is_guarded(command: &[String]) -> bool {
+    let program = command.get(1).map(String::as_str);
+    matches!(
+        program,
+        Some(
+            "/berth/serve.py"
+                | "/berth/environment.py"
+                | "/berth/command.py"
+                | "/berth/berth_launcher/guard.py"
+        )
+    )
 }
 
 /// A line of output, taken apart: what is for the log, and what is for the runner.
