@@ -24,6 +24,18 @@ pub struct Built {
     pub variables: BTreeMap<String, String>,
     /// The entrypoint the launcher is given.
     pub entrypoint: String,
+    /// What is started in place of the launcher: a server that is no Python object.
+    #[serde(default)]
+    pub start: Option<Start>,
+}
+
+/// A command that is a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Where it starts.
+    pub working_dir: String,
 }
 
 impl Built {

@@ -62,7 +62,7 @@ pub fn open(keys: &Keys, spec: &DeploymentSpec) -> Result<Opened, String> {
 pub fn platform(spec: &DeploymentSpec, commit: &str, built: &Built) -> BTreeMap<String, String> {
     let repository = match &spec.source {
         Source::Git { url, .. } => url.as_str(),
-        Source::Upload { .. } => "",
+        Source::Upload { .. } | Source::Package(_) => "",
     };
     let mut environment: BTreeMap<String, String> = [
         ("PORT", PORT.to_string().as_str()),

@@ -11,6 +11,7 @@ mod features;
 mod fixtures;
 mod kill;
 mod login;
+mod node;
 mod redeploy;
 mod requirements;
 mod secrets;
@@ -39,19 +40,25 @@ fn main() {
         kill::TESTS,
         deploy::TESTS,
         login::TESTS,
+        node::TESTS,
     ]
     .into_iter()
     .flatten()
     .chain(requirements::tests())
-    .map(|&(name, test)| {
-        Trial::test(name, move || {
-            test().map_err(|e| Failed::from(format!("{e:#}")))
-        })
-    })
+    .map(|test| trial(test, false))
+    .chain(node::LONG.iter().map(|test| trial(test, true)))
     .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     tests::platform::stop_shared();
     bad_input::stop();
     clients::print_matrix();
     conclusion.exit();
+}
+
+/// A test that is `long` runs with `--include-ignored` alone, as `tests/run --long` gives it.
+fn trial(&(name, test): &Test, long: bool) -> Trial {
+    Trial::test(name, move || {
+        test().map_err(|e| Failed::from(format!("{e:#}")))
+    })
+    .with_ignored_flag(long)
 }

@@ -51,8 +51,12 @@ pub struct Request<'a> {
     pub owner: Owner,
     /// The runtime image.
     pub image: &'a Image,
-    /// `3.11`.
-    pub python: &'a str,
+    /// The program that builds it, in [`launcher::MOUNTED_AT`].
+    pub program: &'a str,
+    /// What is made, and where it stands in the container.
+    pub layout: Layout<'a>,
+    /// `3.11` for Python, `22` for Node.
+    pub version: &'a str,
     /// `source` of the build program's plan.
     pub declared: Value,
     /// The bytes that decide what the declaration resolves to.
@@ -63,6 +67,16 @@ pub struct Request<'a> {
     pub network: &'a str,
     /// The programs for containers.
     pub programs: &'a Path,
+}
+
+/// What a build makes.
+#[derive(Debug, Clone, Copy)]
+pub enum Layout<'a> {
+    /// Packages at `/env`, beside the source at `/app`.
+    Beside,
+    /// A built copy of the source at `/app`, from the source at `/source`, with the packages of
+    /// this environment at `/env` where it has any.
+    Built(Option<&'a Path>),
 }
 
 /// Why there is no environment.
@@ -99,6 +113,13 @@ pub struct Obtained {
     pub path: PathBuf,
     /// How long each stage took, milliseconds; empty when nothing had to be done.
     pub timings: Vec<(String, u64)>,
+}
+
+impl Obtained {
+    /// The lock it was installed from.
+    pub fn lock(&self) -> io::Result<String> {
+        fs::read_to_string(self.path.with_extension("lock"))
+    }
 }
 
 /// All environments of this machine.
@@ -251,6 +272,26 @@ impl Environments {
         canceled: &CancellationToken,
     ) -> Result<Obtained, Failure> {
         let place = self.prepare(request, inputs)?;
+        let heard = self
+            .run(runtime, request, &place, log, deadline, canceled)
+            .await?;
+        let path = self.keep(request, inputs, &place.0, heard.is_reused)?;
+        Ok(Obtained {
+            path,
+            timings: heard.timings,
+        })
+    }
+
+    /// Runs the build container to its end.
+    async fn run<R: Runtime>(
+        &self,
+        runtime: &R,
+        request: &Request<'_>,
+        place: &Workplace,
+        log: &LogWriter,
+        deadline: Instant,
+        canceled: &CancellationToken,
+    ) -> Result<Heard, Failure> {
         let mut heard = Heard::default();
         let spec = self.container(request, &place.0);
         let end = runtime::run_build(runtime, &spec, deadline, canceled, |line| {
@@ -279,11 +320,7 @@ impl Environments {
                 }
             }
         }
-        let path = self.keep(request, inputs, &place.0, heard.is_reused)?;
-        Ok(Obtained {
-            path,
-            timings: heard.timings,
-        })
+        Ok(heard)
     }
 
     /// Makes the directories of a build and writes its plan.
@@ -305,7 +342,7 @@ impl Environments {
         tenant_directory(&self.cache(request))?;
         store::touch(&self.cache(request));
         let plan = json!({
-            "python": request.python,
+            "python": request.version,
             "source": request.declared,
             "lock": fs::read_to_string(self.lock_path(inputs)).ok(),
             "known": self.known(request)?,
@@ -348,12 +385,23 @@ impl Environments {
         };
         let mut mounts = vec![
             mount(request.programs.to_owned(), launcher::MOUNTED_AT, true),
-            mount(request.source.to_owned(), "/app", true),
             mount(place.join("plan.json"), "/run/berth/plan.json", true),
-            mount(place.join("env"), "/env", false),
             mount(place.join("out"), "/out", false),
             mount(self.cache(request), "/cache", false),
         ];
+        match request.layout {
+            Layout::Beside => {
+                mounts.push(mount(request.source.to_owned(), "/app", true));
+                mounts.push(mount(place.join("env"), "/env", false));
+            }
+            Layout::Built(packages) => {
+                mounts.push(mount(request.source.to_owned(), "/source", true));
+                mounts.push(mount(place.join("env"), "/app", false));
+                if let Some(packages) = packages {
+                    mounts.push(mount(packages.to_owned(), "/env", true));
+                }
+            }
+        }
         if self.ca_bundle.is_file() {
             mounts.push(mount(
                 self.ca_bundle.clone(),
@@ -367,9 +415,10 @@ impl Environments {
             owner: request.owner,
             role: Role::Build,
             image: request.image.name.clone(),
-            command: ["/usr/bin/python3", "/berth/environment.py"]
-                .map(String::from)
-                .to_vec(),
+            command: vec![
+                "/usr/bin/python3".to_owned(),
+                format!("{}/{}", launcher::MOUNTED_AT, request.program),
+            ],
             environment,
             working_dir: "/app".to_owned(),
             mounts,
@@ -422,7 +471,7 @@ fn scope(request: &Request<'_>) -> Hash {
 
 fn inputs_key(request: &Request<'_>) -> String {
     scope(request)
-        .part(request.python.as_bytes())
+        .part(request.version.as_bytes())
         .part(&request.inputs)
         .hex()
 }

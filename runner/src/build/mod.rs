@@ -1,6 +1,7 @@
 //! From a source to something that can be started: obtain it, plan it, install what it needs.
 
 pub mod archive;
+mod catalogue;
 mod commit;
 mod configuration;
 mod dependencies;
@@ -11,6 +12,7 @@ pub mod fetch;
 mod git_server;
 mod git_url;
 mod names;
+mod node;
 pub mod pipeline;
 pub mod plan;
 mod python;

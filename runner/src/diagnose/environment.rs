@@ -124,8 +124,8 @@ pub fn build_timeout(seconds: u64) -> Diagnosis {
     )
 }
 
-/// uv's explanation in one line: without its ornaments, cut at a word.
-fn explanation(message: &str) -> String {
+/// An installer's explanation in one line: without its ornaments, cut at a word.
+pub(super) fn explanation(message: &str) -> String {
     let words = message
         .split_whitespace()
         .filter(|word| !matches!(*word, "×" | "╰─▶" | "├─▶" | "│" | "error:"));

@@ -9,6 +9,7 @@
 mod environment;
 mod instance;
 mod launcher;
+mod node;
 mod python;
 mod source;
 
@@ -18,6 +19,7 @@ pub use instance::{
     start_timeout,
 };
 pub use launcher::{LauncherFailure, from_launcher_failure};
+pub use node::from_node_failure;
 pub(crate) use source::{from_archive_refusal, from_fetch_fault};
 
 use crate::protocol::Diagnosis;
@@ -71,12 +73,14 @@ codes! {
     EntrypointNotFound "entrypoint_not_found" "The entrypoint's file does not exist"
     ConfigurationInvalid "configuration_invalid" "A configuration file cannot be used"
     PythonVersionUnavailable "python_version_unavailable" "The Python version is not installed here"
+    NodeVersionUnavailable "node_version_unavailable" "The Node version is not installed here"
     DependencyFileNotFound "dependency_file_not_found" "A dependency file does not exist"
     DependenciesUnresolvable "dependencies_unresolvable" "The dependencies contradict each other"
     DependencyNotFound "dependency_not_found" "A dependency does not exist"
     DependencyBuildFailed "dependency_build_failed" "A dependency could not be built"
     LockOutdated "lock_outdated" "The lock file does not match the project"
     RegistryUnreachable "registry_unreachable" "The package index does not answer"
+    BuildScriptFailed "build_script_failed" "The project's build script failed"
     BuildTimeout "build_timeout" "The build took too long"
     SyntaxError "syntax_error" "The code is not valid Python"
     ImportError "import_error" "A module cannot be imported"

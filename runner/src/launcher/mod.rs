@@ -1,5 +1,6 @@
 //! The programs that run inside containers: `serve.py` starts a project's server, `environment.py`
-//! installs its dependencies. They are part of this binary, written once to the data directory
+//! installs its dependencies, `node.py` does that for Node, `package.py` runs an installed package's
+//! program; [`bridge`] is this binary itself. They are part of this binary, written once to the data directory
 //! and mounted read-only at `/berth`.
 
 use std::fs;
@@ -10,6 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::hash::Hash;
+
+pub mod bridge;
 
 macro_rules! programs {
     ($($path:literal)+) => {
@@ -33,7 +36,13 @@ programs! {
     "berth_launcher/report.py"
     "berth_launcher/servers.py"
     "berth_launcher/settings.py"
+    "berth_node/__init__.py"
+    "berth_node/installers.py"
+    "berth_node/plan.py"
+    "berth_node/tree.py"
     "environment.py"
+    "node.py"
+    "package.py"
     "serve.py"
 }
 

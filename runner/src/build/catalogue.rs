@@ -1,0 +1,369 @@
+//! Builds a server that is a package of a registry: there is no repository. The newest version is
+//! looked up for every deployment that names none, and what came of it is the deployment's commit.
+//!
+//! A package runs in the Node image where there is one, also a Python package: many servers call
+//! Git or `npx`, and that image has them. Its program speaks stdio or HTTP; the bridge finds out.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::environment::{Layout, Obtained, Request};
+use super::node::{self, Packages};
+use super::pipeline::{self, Stop, elapsed_ms};
+use super::python::{self, Version};
+use crate::agent::Agent;
+use crate::catalogue::{Package, Registry};
+use crate::diagnose::{self, Code, diagnosis};
+use crate::logs::LogWriter;
+use crate::protocol::{self, Commit, DeploymentSpec, Diagnosis};
+use crate::record::{Built, Start};
+use crate::runtime::{Owner, Runtime};
+use crate::verdict;
+
+/// The Python that Node images stand on (deploy/images/node.sh).
+const NODE_IMAGE_PYTHON: Version = Version(3, 11);
+
+/// A package on its way to a deployment.
+struct Plan {
+    version: String,
+    program: &'static str,
+    declared: Value,
+    inputs: Vec<u8>,
+    plan: protocol::Plan,
+    files: Vec<(&'static str, String)>,
+}
+
+/// Builds it.
+pub async fn build<R: Runtime>(
+    agent: &Agent<R>,
+    spec: &DeploymentSpec,
+    package: &Package,
+    canceled: &CancellationToken,
+    log: &LogWriter,
+    deadline: Instant,
+) -> Result<(Built, Vec<(String, u64)>), Stop> {
+    let begun = Instant::now();
+    // What the control plane sends was checked there; what goes to an installer is checked here.
+    let package = &Package::parse(&package.to_string()).map_err(|why| {
+        diagnosis(
+            Code::SourceUrlInvalid,
+            why,
+            "Correct the source of the project.",
+        )
+    })?;
+    let images = agent.image_names().await;
+    let words = node::words(spec.entrypoint.as_deref().unwrap_or_default())?;
+    let plan = plan(package, &words, &images, &spec.deployment.to_string())?;
+    for reason in &plan.plan.reasons {
+        log.line(reason.clone());
+    }
+    let source = agent.sources.written(package, &plan.files).await?;
+    agent.update(spec.deployment, |record| {
+        record.report.plan = Some(plan.plan.clone());
+        record.timing("plan", elapsed_ms(begun));
+    });
+    let installation = agent
+        .installation()
+        .map_err(|error| pipeline::platform(&error))?;
+    let network = agent
+        .runtime
+        .ensure_network(installation, spec.project)
+        .await
+        .map_err(|error| pipeline::platform(&error.into()))?;
+    let image = pipeline::image(agent, &plan.plan.runtime).await?;
+    let owner = Owner {
+        installation,
+        project: spec.project,
+        deployment: spec.deployment,
+    };
+    let request = Request {
+        owner,
+        image: &image,
+        program: plan.program,
+        layout: Layout::Beside,
+        version: &plan.version,
+        declared: plan.declared,
+        inputs: plan.inputs,
+        source: &source,
+        network: &network,
+        programs: &agent.programs,
+    };
+    let obtained = pipeline::obtain(agent, &request, log, deadline, canceled)
+        .await
+        .map_err(|failure| {
+            pipeline::failed(failure, spec.limits.build_seconds, |account| {
+                said(account, package)
+            })
+        })?;
+    let version = resolved(package, &obtained).map_err(|error| pipeline::platform(&error))?;
+    log.line(format!("Resolved {} to version {version}.", package.name));
+    agent.update(spec.deployment, |record| {
+        record.report.commit = Some(Commit {
+            id: version.clone(),
+            subject: Some(format!("{} {version}", package.name)),
+            author: None,
+        });
+    });
+    let mut command: Vec<String> = [
+        "/usr/bin/python3",
+        "/berth/package.py",
+        package.registry.as_str(),
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    command.push(package.name.clone());
+    command.extend(words);
+    let built = Built {
+        source,
+        environment: obtained.path,
+        image: image.name.clone(),
+        variables: BTreeMap::from([
+            ("NODE_ENV".to_owned(), "production".to_owned()),
+            ("PATH".to_owned(), node::PATH.to_owned()),
+        ]),
+        entrypoint: plan.plan.entrypoint,
+        start: Some(Start {
+            command,
+            // The volume of the project: what a server keeps in its working directory stays.
+            working_dir: "/data".to_owned(),
+        }),
+    };
+    Ok((built, obtained.timings))
+}
+
+/// Decides how. `fresh` is different for each deployment.
+fn plan(
+    package: &Package,
+    words: &[String],
+    images: &[String],
+    fresh: &str,
+) -> Result<Plan, Diagnosis> {
+    let entrypoint = match words {
+        [] => package.name.clone(),
+        words => words.join(" "),
+    };
+    let asked = match &package.version {
+        Some(version) => format!("Version {version} of {}: it was set.", package.name),
+        None => format!("The newest version of {}: none was set.", package.name),
+    };
+    // Without a version what it resolves to may be different today.
+    let mark = package.version.as_deref().map_or(fresh, |_| "");
+    let (runtime, version, runtime_reason) = runtime(package.registry, images)?;
+    let reasons = vec![asked, runtime_reason];
+    let protocol_plan = |dependencies: &str| protocol::Plan {
+        runtime: runtime.clone(),
+        entrypoint: entrypoint.clone(),
+        dependencies: dependencies.to_owned(),
+        reasons: reasons.clone(),
+    };
+    Ok(match package.registry {
+        Registry::Pypi => {
+            let requirement = package.version.as_ref().map_or_else(
+                || package.name.clone(),
+                |version| format!("{}=={version}", package.name),
+            );
+            Plan {
+                version,
+                program: "environment.py",
+                declared: json!({"kind": "none", "path": null, "packages": [requirement]}),
+                inputs: format!("catalogue\0{requirement}\0{mark}").into_bytes(),
+                plan: protocol_plan(&package.to_string()),
+                files: Vec::new(),
+            }
+        }
+        Registry::Npm => {
+            let wanted = package.version.as_deref().unwrap_or("latest");
+            let manifest =
+                json!({"private": true, "dependencies": {package.name.as_str(): wanted}});
+            let manifest = manifest.to_string();
+            let packages = Packages::of_registry(&manifest, mark);
+            Plan {
+                version,
+                program: node::steps::PROGRAM,
+                declared: packages.stage("dependencies", None),
+                inputs: packages.inputs(),
+                plan: protocol_plan(&package.to_string()),
+                files: vec![(node::MANIFEST, manifest)],
+            }
+        }
+    })
+}
+
+/// The image, the version that its build program is told, and one sentence of reason.
+fn runtime(registry: Registry, images: &[String]) -> Result<(String, String, String), Diagnosis> {
+    let node = node::version::usual(images);
+    match (registry, node) {
+        (Registry::Npm, Some(node)) => {
+            let reason = format!("Node {node}: nothing asks for a version.");
+            Ok((format!("node:{node}"), node.to_string(), reason))
+        }
+        (Registry::Npm, None) => Err(diagnosis(
+            Code::NodeVersionUnavailable,
+            "This platform has no Node runtime image.",
+            "Ask the operator to build one with deploy/images/build node:22.",
+        )),
+        (Registry::Pypi, node) => {
+            let (version, reason) = python::choose(None, images)?;
+            let image = match node {
+                Some(node) if version == NODE_IMAGE_PYTHON => format!("node:{node}"),
+                _ => format!("python:{version}"),
+            };
+            Ok((image, version.to_string(), reason))
+        }
+    }
+}
+
+/// From the build program's account to what the owner reads.
+fn said(account: Value, package: &Package) -> Diagnosis {
+    let code = account["code"].as_str().unwrap_or_default().to_owned();
+    let about = account["package"].as_str();
+    let own = about.is_none_or(|name| name.eq_ignore_ascii_case(&package.name));
+    if own && matches!(code.as_str(), "not_found" | "no_version" | "no_solution") {
+        return diagnosis(
+            Code::DependencyNotFound,
+            format!("The registry has no package {package} that runs here."),
+            "Check its name and version on the registry's page, and set the source again.",
+        );
+    }
+    match package.registry {
+        Registry::Pypi => verdict::environment_said(account, Some(package.to_string())),
+        Registry::Npm => {
+            let failure = serde_json::from_value(account).unwrap_or_default();
+            diagnose::from_node_failure(&failure, "package-lock.json")
+        }
+    }
+}
+
+/// The version that was installed, from the lock.
+fn resolved(package: &Package, obtained: &Obtained) -> anyhow::Result<String> {
+    let lock = obtained.lock()?;
+    let found = match package.registry {
+        Registry::Pypi => pypi_version(&lock, &package.name),
+        Registry::Npm => npm_version(&lock, &package.name),
+    };
+    // It becomes a header and a name on pages: only what is a version.
+    found
+        .filter(|version| package.at(version).is_ok())
+        .ok_or_else(|| anyhow::anyhow!("the lock of {package} does not tell its version"))
+}
+
+/// `name==1.2.3 \` of a requirements file.
+fn pypi_version(lock: &str, name: &str) -> Option<String> {
+    lock.lines().find_map(|line| {
+        let (found, rest) = line.split_once("==")?;
+        let version = rest.split([' ', ';', '\\']).next()?;
+        (normal(found) == normal(name)).then(|| version.to_owned())
+    })
+}
+
+/// A name as PEP 503 compares it.
+fn normal(name: &str) -> String {
+    let mut normal = String::new();
+    for c in name.trim().chars() {
+        match c {
+            '-' | '_' | '.' if normal.ends_with('-') => {}
+            '-' | '_' | '.' => normal.push('-'),
+            other => normal.push(other.to_ascii_lowercase()),
+        }
+    }
+    normal
+}
+
+/// `packages["node_modules/name"].version` of npm's lock, which stands after our first line.
+fn npm_version(lock: &str, name: &str) -> Option<String> {
+    let lock: Value = serde_json::from_str(lock.split_once('\n')?.1).ok()?;
+    let version = &lock["packages"][format!("node_modules/{name}")]["version"];
+    Some(version.as_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn images() -> Vec<String> {
+        ["node:22", "python:3.11"].map(str::to_owned).to_vec()
+    }
+
+    fn planned(text: &str, words: &[&str]) -> Plan {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        plan(&Package::parse(text).unwrap(), &words, &images(), "d1").unwrap()
+    }
+
+    #[test]
+    fn a_version_is_looked_up_anew_unless_it_is_set() {
+        let package = Package::parse("pypi:mcp-server-time").unwrap();
+        let one = plan(&package, &[], &images(), "d1").unwrap();
+        let two = plan(&package, &[], &images(), "d2").unwrap();
+        assert_ne!(one.inputs, two.inputs);
+        let pinned = package.at("1.0").unwrap();
+        assert_eq!(
+            plan(&pinned, &[], &images(), "d1").unwrap().inputs,
+            plan(&pinned, &[], &images(), "d2").unwrap().inputs
+        );
+    }
+
+    #[test]
+    fn both_registries_run_in_the_node_image() {
+        let time = planned(
+            "pypi:mcp-server-time==1.0",
+            &["mcp-server-time", "--local-timezone", "UTC"],
+        );
+        assert_eq!(
+            (time.plan.runtime.as_str(), time.version.as_str()),
+            ("node:22", "3.11")
+        );
+        assert_eq!(time.plan.entrypoint, "mcp-server-time --local-timezone UTC");
+        assert_eq!(time.declared["packages"], json!(["mcp-server-time==1.0"]));
+        let everything = planned("npm:@a/b", &[]);
+        assert_eq!(
+            (
+                everything.plan.runtime.as_str(),
+                everything.version.as_str()
+            ),
+            ("node:22", "22")
+        );
+        assert_eq!(
+            everything.files[0].1,
+            r#"{"dependencies":{"@a/b":"latest"},"private":true}"#
+        );
+        let package = Package::parse("pypi:x").unwrap();
+        let python = plan(&package, &[], &["python:3.11".to_owned()], "d").unwrap();
+        assert_eq!(python.plan.runtime, "python:3.11");
+        let package = Package::parse("npm:x").unwrap();
+        let none = plan(&package, &[], &["python:3.11".to_owned()], "d");
+        assert_eq!(none.err().unwrap().code, "node_version_unavailable");
+    }
+
+    #[test]
+    fn locks_tell_the_version() {
+        let lock = "anyio==4.0 \\\n    --hash=sha256:0\nmcp_server.time==2026.1.2 \\\n    --hash=sha256:1\n";
+        assert_eq!(
+            pypi_version(lock, "mcp-server-time").as_deref(),
+            Some("2026.1.2")
+        );
+        assert_eq!(pypi_version(lock, "absent"), None);
+        let lock =
+            "# berth:node x\n{\"packages\": {\"node_modules/@a/b\": {\"version\": \"1.0.0\"}}}";
+        assert_eq!(npm_version(lock, "@a/b").as_deref(), Some("1.0.0"));
+        assert_eq!(npm_version("{}", "@a/b"), None);
+    }
+
+    #[test]
+    fn a_package_that_is_not_there_is_named() {
+        let package = Package::parse("pypi:mcp-server-tiem").unwrap();
+        let found = said(
+            json!({"code": "not_found", "package": "mcp-server-tiem"}),
+            &package,
+        );
+        assert_eq!(found.code, "dependency_not_found");
+        assert!(found.cause.contains("pypi:mcp-server-tiem"));
+        let other = said(
+            json!({"code": "not_found", "package": "other", "message": "x"}),
+            &package,
+        );
+        assert_eq!(other.cause, "The package index has no other.");
+    }
+}
