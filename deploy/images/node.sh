@@ -1,8 +1,10 @@
 # shellcheck shell=bash
-# The recipe of berth/node:VERSION. Sourced by `build`, whose functions it uses.
+# The recipe of berth/node:VERSION. Sourced by `build`, with which it shares functions and variables.
 #
 # It stands on the Python image, whose layers it shares. Node comes from a registry's image, or
 # from the npm package that holds the same program: Debian's own Node is too old for most servers.
+
+# shellcheck disable=SC2034,SC2154
 
 # The versions there are, by both ways.
 readonly NODE_VERSIONS=(20 22 24)
