@@ -567,6 +567,40 @@ mod tests {
     }
 
     #[test]
+    fn sources_may_be_packages() {
+        let check = |url: &str, branch: Option<&str>| {
+            Settings {
+                source_url: Some(url.into()),
+                source_branch: branch.map(str::to_owned),
+                ..Settings::default()
+            }
+            .check(false)
+        };
+        for good in [
+            "pypi:mcp-server-time",
+            "pypi:mcp-server-time==2026.1.2",
+            "npm:@modelcontextprotocol/server-everything@2026.1.2",
+        ] {
+            assert!(check(good, None).is_ok(), "{good}");
+        }
+        for bad in [
+            "pypi:",
+            "pypi:a b",
+            "pypi:-r /etc/passwd",
+            "pypi:a>=1",
+            "npm:A",
+            "npm:../a",
+            "npm:a@latest",
+        ] {
+            assert!(check(bad, None).is_err(), "{bad}");
+        }
+        assert!(
+            check("npm:a", Some("main")).is_err(),
+            "there are no branches"
+        );
+    }
+
+    #[test]
     fn entrypoints_stay_inside_the_repository() {
         let check = |e: &str| {
             Settings {

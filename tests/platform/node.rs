@@ -127,7 +127,7 @@ fn javascript_over_stdio() -> Result<()> {
     let expected = json!({
         "progress": [[1.0, 3.0], [2.0, 3.0], [3.0, 3.0]],
         "sum": "42", "same": true, "apart": true, "counted": "3", "asked": "Ada",
-        "secret": "hunter2", "hidden": "absent", "canceled": "1", "end": null, "other": "2",
+        "secret": "hunter2", "hidden": "absent", "canceled": true, "end": null, "other": "2",
     });
     ensure!(saw == expected, "{saw}");
     let end = end.as_str().unwrap_or_default();

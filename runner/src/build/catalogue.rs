@@ -171,7 +171,7 @@ fn plan(
                 declared: json!({"kind": "none", "path": null, "packages": [requirement]}),
                 inputs: format!("catalogue\0{requirement}\0{mark}").into_bytes(),
                 plan: protocol_plan(&package.to_string()),
-                files: Vec::new(),
+                files: vec![("requirements.txt", format!("{requirement}\n"))],
             }
         }
         Registry::Npm => {

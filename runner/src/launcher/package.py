@@ -7,29 +7,30 @@ program, or the one of its own name. This process becomes the program; a failure
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-# What the package imports is the environment's, never a file beside this one.
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 from berth_launcher.report import emit  # noqa: E402
 
-ENVIRONMENT = Path("/env")
+# Only tests give another one.
+ENVIRONMENT = Path(os.environ.get("BERTH_ENV_DIR") or "/env")
+NODE = "/usr/local/bin/node"
 
 
 def main():
     registry, name, *words = sys.argv[1:]
     programs = {"pypi": _python_programs, "npm": _node_programs}[registry](name)
-    short = name.rpartition("/")[2]
+    own = next((program for program in programs if _normal(program) == _normal(name.rpartition("/")[2])), None)
     if words and words[0] not in programs:
         fail(f"{name} has no program {words[0]}; it has {_list(programs)}. Write the program first, then its arguments.")
     if not words and not programs:
         fail(f"{name} has no program to run, so it is a library; choose a package that is a server.")
-    if not words and len(programs) > 1 and short not in programs:
+    if not words and len(programs) > 1 and own is None:
         fail(f"{name} has several programs ({_list(programs)}); set the entrypoint to the one to run.")
-    chosen = words[0] if words else short if short in programs else next(iter(programs))
+    chosen = words[0] if words else own or next(iter(programs))
     command = [*programs[chosen], *words[1:]]
     os.execv(command[0], command)
 
@@ -56,10 +57,15 @@ def _node_programs(name):
     if isinstance(declared, str):
         declared = {name.rpartition("/")[2]: declared}
     return {
-        program: ["/usr/local/bin/node", str(directory / file)]
+        program: [NODE, str(directory / file)]
         for program, file in declared.items()
         if isinstance(file, str) and (directory / file).is_file()
     }
+
+
+def _normal(name):
+    """A name as registries compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _list(names):

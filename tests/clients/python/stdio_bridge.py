@@ -33,11 +33,17 @@ async def main():
         saw["asked"] = await text(one, "ask")
         saw["secret"] = await text(one, "environment", name="KEY")
         saw["hidden"] = await text(one, "environment", name="BERTH_VARIABLES_FILE")
-        try:
-            await one.call_tool("wait", {}, timeout=0.5)
-        except Exception:
-            pass
-        saw["canceled"] = await text(one, "canceled")
+        # The id that the SDK gives the next request.
+        request = one.session._request_id
+        waiting = asyncio.create_task(one.call_tool("wait", {}))
+        async with asyncio.timeout(30):
+            while await text(one, "waiting") != "1":
+                pass
+            await one.cancel(request)
+            while await text(one, "canceled") != "1":
+                pass
+        waiting.cancel()
+        saw["canceled"] = True
         try:
             await two.call_tool("end", {})
         except Exception as error:

@@ -6,11 +6,13 @@ import { z } from "zod";
 
 const server = new McpServer({ name: "stdio", version: "1.0.0" });
 const text = (value) => ({ content: [{ type: "text", text: String(value) }] });
+let waiting = 0;
 let canceled = 0;
 
 server.registerTool("add", { inputSchema: { a: z.number(), b: z.number() } }, async ({ a, b }) => text(a + b));
 server.registerTool("process", {}, async () => text(process.pid));
 server.registerTool("environment", { inputSchema: { name: z.string() } }, async ({ name }) => text(process.env[name] ?? "absent"));
+server.registerTool("waiting", {}, async () => text(waiting));
 server.registerTool("canceled", {}, async () => text(canceled));
 server.registerTool("count", { inputSchema: { to: z.number() } }, async ({ to }, { _meta, sendNotification }) => {
   for (let step = 1; step <= to; step++) {
@@ -26,7 +28,8 @@ server.registerTool("ask", {}, async () => {
   });
   return text(answer.content?.name ?? answer.action);
 });
-server.registerTool("wait", {}, ({}, { signal }) => new Promise((_, reject) => {
+server.registerTool("wait", {}, ({ signal }) => new Promise((_, reject) => {
+  waiting += 1;
   signal.addEventListener("abort", () => { canceled += 1; reject(new Error("canceled")); });
 }));
 server.registerTool("end", {}, async () => process.exit(7));
