@@ -145,7 +145,7 @@ async fn post(sessions: &Arc<Sessions>, request: Request<Incoming>) -> Response<
             },
         ) => match sessions.begin() {
             Ok(session) => session,
-            Err(refusal) => return no_session(id, refusal),
+            Err(refusal) => return no_session(id, &refusal),
         },
         // Also the revision without sessions (2026-07-28): a stdio server has one client, so each
         // gets a process, and its handshake tells when it begins.
@@ -293,10 +293,10 @@ fn unknown_session(id: Option<RequestId>) -> Response<Body> {
     )
 }
 
-fn no_session(id: Option<RequestId>, refusal: Refusal) -> Response<Body> {
+fn no_session(id: Option<RequestId>, refusal: &Refusal) -> Response<Body> {
     match refusal {
         Refusal::Unstartable(why) => {
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, SERVER_ERROR, id, &why)
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, SERVER_ERROR, id, why)
         }
         Refusal::Full(most) => {
             let why = format!(

@@ -50,8 +50,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Found::Ended(code) => Ok(code),
         Found::Http(child) => {
             report::serving("http", settings.port, None);
-            let (code, _) = until_end(child, &mut stop).await;
-            Ok(code)
+            Ok(until_end(child, &mut stop).await)
         }
         Found::Elsewhere(child, target) => {
             let listener = relay::bind(settings.port).await?;
@@ -62,7 +61,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             );
             let relayed = relay::relay(listener, target);
             tokio::select! {
-                (code, _) = until_end(child, &mut stop) => Ok(code),
+                code = until_end(child, &mut stop) => Ok(code),
                 () = relayed => unreachable!("it accepts for ever"),
             }
         }
@@ -74,7 +73,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Passes SIGTERM on and waits for the end of a server that serves itself.
-async fn until_end(mut child: Child, stop: &mut Signal) -> (ExitCode, bool) {
+async fn until_end(mut child: Child, stop: &mut Signal) -> ExitCode {
     let output = lines::pass_on(child.take_output());
     tokio::pin!(output);
     let mut is_open = true;
@@ -87,7 +86,7 @@ async fn until_end(mut child: Child, stop: &mut Signal) -> (ExitCode, bool) {
                     // What it wrote last says most.
                     let _ = tokio::time::timeout(limits::DRAIN, output).await;
                 }
-                return (if was_stopped { ExitCode::SUCCESS } else { code }, was_stopped);
+                return if was_stopped { ExitCode::SUCCESS } else { code };
             }
             _ = stop.recv(), if !was_stopped => {
                 was_stopped = true;

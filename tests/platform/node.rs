@@ -301,7 +301,7 @@ fn a_package_that_calls_git() -> Result<()> {
 /// What it fetches is its own page: an instance reaches itself whatever else it may reach.
 fn a_package_that_fetches() -> Result<()> {
     let platform = platform::shared()?;
-    let entrypoint = "mcp-server-fetch --ignore-robots-txt";
+    let entrypoint = "mcp-server-fetch --ignore-robots-txt --allow-private-ips";
     deploy_package(
         &platform,
         "pypi:mcp-server-fetch",

@@ -127,7 +127,8 @@ fn is_loader(name: &str) -> bool {
 }
 
 fn is_library(name: &str) -> bool {
-    name.starts_with("lib") && (name.ends_with(".so") || name.contains(".so."))
+    name.starts_with("lib")
+        && (name.contains(".so.") || Path::new(name).extension().is_some_and(|end| end == "so"))
 }
 
 /// A library's own name and those by which others ask for it: `libc.so.6` may be a link to

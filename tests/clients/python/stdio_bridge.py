@@ -33,12 +33,12 @@ async def main():
         saw["asked"] = await text(one, "ask")
         saw["secret"] = await text(one, "environment", name="KEY")
         saw["hidden"] = await text(one, "environment", name="BERTH_VARIABLES_FILE")
-        # The id that the SDK gives the next request.
-        request = one.session._request_id
         waiting = asyncio.create_task(one.call_tool("wait", {}))
         async with asyncio.timeout(30):
             while await text(one, "waiting") != "1":
                 pass
+            # The only request that is not answered yet.
+            [request] = one.session._response_streams
             await one.cancel(request)
             while await text(one, "canceled") != "1":
                 pass
