@@ -325,9 +325,10 @@ mod tests {
             ),
             ("node:22", "22")
         );
+        let manifest: Value = serde_json::from_str(&everything.files[0].1).unwrap();
         assert_eq!(
-            everything.files[0].1,
-            r#"{"dependencies":{"@a/b":"latest"},"private":true}"#
+            manifest,
+            json!({"private": true, "dependencies": {"@a/b": "latest"}})
         );
         let package = Package::parse("pypi:x").unwrap();
         let python = plan(&package, &[], &["python:3.11".to_owned()], "d").unwrap();

@@ -90,7 +90,7 @@ fn a_start_script_is_read_as_words() {
         ("node 'unclosed", "npm run --silent -- start"),
         ("tsc && node server.js", "npm run --silent -- start"),
     ] {
-        let manifest = json!({"scripts": {"start": script, "serve": "node server"}}).to_string();
+        let manifest = json!({"scripts": {"start": script, "serve": "node server.js"}}).to_string();
         let found = ok(&manifest, &[("server.js", "")]);
         assert_eq!(command(&found), expected, "{script}");
     }
