@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use runner::protocol::{Source, Surface, Transport};
+use runner::protocol::{Package, Source, Surface, Transport};
 
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
@@ -102,7 +102,7 @@ impl Deployment {
     pub fn branch(&self) -> Option<&str> {
         match &self.source {
             Source::Git { reference, .. } => reference.as_deref(),
-            Source::Upload { .. } => None,
+            Source::Upload { .. } | Source::Package(_) => None,
         }
     }
 
@@ -222,6 +222,9 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
         };
     }
     if let Some(url) = &project.source_url {
+        if Package::is_meant(url) {
+            return package_of(url, request);
+        }
         if let Some(commit) = &request.commit
             && (commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()))
         {
@@ -251,6 +254,22 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
             project.name, project.name
         ))
     })
+}
+
+/// The package, in the version that is asked for in place of a commit, or else in its own.
+fn package_of(text: &str, request: &Request) -> Result<Source> {
+    if request.branch.is_some() {
+        return Err(invalid(
+            "branch",
+            "A package has no branches; name a version as the commit instead.",
+        ));
+    }
+    let package = Package::parse(text).map_err(|why| invalid("source_url", why))?;
+    let package = match &request.commit {
+        Some(version) => package.at(version).map_err(|why| invalid("commit", why))?,
+        None => package,
+    };
+    Ok(Source::Package(package))
 }
 
 /// A deployment to be written down.
@@ -353,7 +372,11 @@ pub async fn redeploy(
 /// What a deployment was made from, to the exact commit.
 fn exact_source(earlier: &Deployment) -> Result<Source> {
     let mut source = earlier.source.clone();
-    if let Source::Git { commit, .. } = &mut source {
+    if let Source::Git { commit, .. }
+    | Source::Package(Package {
+        version: commit, ..
+    }) = &mut source
+    {
         commit.clone_from(&earlier.commit_id);
         if commit.is_none() {
             return Err(Error::Conflict(format!(

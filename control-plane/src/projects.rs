@@ -1,5 +1,6 @@
 //! Projects: one MCP server each. The name is the host label, so it is unique on the platform.
 
+use runner::protocol::Package;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use url::Url;
@@ -76,7 +77,7 @@ pub struct Project {
     pub organization_id: Uuid,
     /// Its name and host label.
     pub name: String,
-    /// Git URL; `None` when it is deployed by upload.
+    /// Git URL, or a package (`pypi:NAME`, `npm:NAME`); `None` when it is deployed by upload.
     pub source_url: Option<String>,
     /// Branch; `None` means the repository's default.
     pub source_branch: Option<String>,
@@ -91,7 +92,7 @@ pub struct Project {
 /// What a person may set on a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Git URL.
+    /// Git URL, or a package.
     pub source_url: Option<String>,
     /// Branch.
     pub source_branch: Option<String>,
@@ -156,8 +157,17 @@ impl Settings {
         if let Some(url) = &settings.source_url {
             field("source_url", check_url(url, allow_file));
         }
+        let is_package = settings
+            .source_url
+            .as_deref()
+            .is_some_and(Package::is_meant);
         if let Some(branch) = &settings.source_branch {
-            field("source_branch", check_branch(branch));
+            let checked = if is_package {
+                Err("A package has no branches; put a version behind its name instead.".into())
+            } else {
+                check_branch(branch)
+            };
+            field("source_branch", checked);
         }
         if let Some(entrypoint) = &settings.entrypoint {
             field("entrypoint", check_entrypoint(entrypoint));
@@ -171,6 +181,9 @@ impl Settings {
 }
 
 fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
+    if Package::is_meant(text) {
+        return Package::parse(text).map(|_| ());
+    }
     let example = "use an address like https://github.com/you/server.git";
     let url =
         Url::parse(text).map_err(|_| format!("The repository URL cannot be read; {example}."))?;
@@ -562,6 +575,40 @@ mod tests {
         ] {
             assert!(check(bad, false).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sources_may_be_packages() {
+        let check = |url: &str, branch: Option<&str>| {
+            Settings {
+                source_url: Some(url.into()),
+                source_branch: branch.map(str::to_owned),
+                ..Settings::default()
+            }
+            .check(false)
+        };
+        for good in [
+            "pypi:mcp-server-time",
+            "pypi:mcp-server-time==2026.1.2",
+            "npm:@modelcontextprotocol/server-everything@2026.1.2",
+        ] {
+            assert!(check(good, None).is_ok(), "{good}");
+        }
+        for bad in [
+            "pypi:",
+            "pypi:a b",
+            "pypi:-r /etc/passwd",
+            "pypi:a>=1",
+            "npm:A",
+            "npm:../a",
+            "npm:a@latest",
+        ] {
+            assert!(check(bad, None).is_err(), "{bad}");
+        }
+        assert!(
+            check("npm:a", Some("main")).is_err(),
+            "there are no branches"
+        );
     }
 
     #[test]

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use crate::catalogue::{Package, Registry};
+
 mod build_settings;
 
 pub use build_settings::{BuildSettings, MAX_PACKAGES, check_package};
@@ -167,6 +169,8 @@ pub enum Source {
         /// SHA-256 of the archive, lower-case hex; also its name at `/internal/runner/uploads/`.
         sha256: String,
     },
+    /// A package of a registry; its version is filled in once it is known.
+    Package(Package),
 }
 
 /// One environment variable of an instance.
@@ -262,7 +266,7 @@ pub enum HostHeader {
 /// What exactly was deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// Git: 40 hex digits. Upload: SHA-256 of the archive, 64 hex digits.
+    /// Git: 40 hex digits. Upload: SHA-256 of the archive, 64 hex digits. Package: its version.
     pub id: String,
     /// First line of the commit message, at most 200 characters.
     pub subject: Option<String>,

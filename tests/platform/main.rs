@@ -12,6 +12,7 @@ mod features;
 mod fixtures;
 mod kill;
 mod login;
+mod node;
 mod redeploy;
 mod requirements;
 mod secrets;
@@ -44,6 +45,7 @@ fn main() {
         kill::TESTS,
         deploy::TESTS,
         login::TESTS,
+        node::TESTS,
     ]
     .into_iter()
     .flatten()
@@ -52,6 +54,7 @@ fn main() {
     // Run with `--include-ignored`, which is what `tests/run --long` says.
     let long = requirements::long_tests()
         .iter()
+        .chain(node::LONG)
         .map(|test| trial(test).with_ignored_flag(true));
     let trials = usual.chain(long).chain(errors::trials()).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -5,6 +5,7 @@ mod access;
 mod admin;
 mod all;
 mod apps;
+mod bridge;
 mod call;
 mod cancel;
 mod client;
@@ -83,6 +84,9 @@ enum Command {
     Doctor(Box<doctor::Arguments>),
     /// Commands for the operator, on the machine itself.
     Admin(Box<admin::Arguments>),
+    /// Start a server inside its instance; the runner does.
+    #[command(hide = true)]
+    Bridge(bridge::Arguments),
     /// Sign in to a server.
     Login(login::Arguments),
     /// List, show or delete projects.
@@ -142,6 +146,11 @@ impl Command {
 }
 
 impl Program {
+    /// Whether this process is part of an instance and not of the platform.
+    pub fn runs_in_an_instance(&self) -> bool {
+        matches!(self.command, Command::Bridge(_))
+    }
+
     /// Runs what was asked for; an error is printed and becomes the exit code.
     pub async fn run(self) -> ExitCode {
         let output = Output::new(self.json);
@@ -152,6 +161,10 @@ impl Program {
     }
 
     async fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
+        // Its output is the server's log, and its environment the server's.
+        if let Command::Bridge(arguments) = self.command {
+            return bridge::run(arguments).await;
+        }
         let level = if self.command.is_role() {
             ROLES_LOG
         } else {
@@ -167,6 +180,7 @@ impl Program {
             Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::Doctor(arguments) => doctor::run(*arguments, output).await,
             Command::Admin(arguments) => admin::run(*arguments, output).await,
+            Command::Bridge(_) => unreachable!("it was run above"),
             Command::Login(arguments) => login::run(arguments, output).await,
             Command::Projects(arguments) => projects::run(arguments, output).await,
             Command::Access(arguments) => access::run(arguments, output).await,

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use runner::protocol::Source;
+use runner::protocol::{Package, Source};
 
 use super::restart::restart_if_due;
 use super::set_state;
@@ -162,7 +162,10 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
     rows.into_iter()
         .map(|row| {
             let mut source: Source = serde_json::from_value(row.source)?;
-            if let Source::Git { commit, .. } = &mut source
+            if let Source::Git { commit, .. }
+            | Source::Package(Package {
+                version: commit, ..
+            }) = &mut source
                 && row.commit_id.is_some()
             {
                 *commit = row.commit_id;

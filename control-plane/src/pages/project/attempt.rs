@@ -192,6 +192,7 @@ impl Attempt {
             upload,
             source_url: match it.source {
                 Source::Git { url, .. } => Some(url),
+                Source::Package(package) => Some(package.to_string()),
                 Source::Upload { .. } => None,
             },
         }
