@@ -205,14 +205,11 @@ fn module_elsewhere(
     }
     let top = fail.message.split('\'').nth(1)?.split('.').next()?;
     let place = find_module(evidence.source?, top)?;
-    let directory = place
-        .rsplit_once('/')
-        .map_or("", |(directory, _)| directory)
-        .to_owned();
+    let dotted = place.trim_end_matches(".py").replace('/', ".");
     let values = [
         ("top", top.to_owned()),
         ("place", place),
-        ("directory", directory),
+        ("dotted", dotted),
     ];
     Some(found_in(
         Code::ModuleElsewhere,
@@ -367,6 +364,6 @@ mod tests {
             },
         );
         assert_eq!(found.code, "module_elsewhere");
-        assert!(found.fix.contains("PYTHONPATH=lib"), "{}", found.fix);
+        assert!(found.fix.contains("lib.tools"), "{}", found.fix);
     }
 }

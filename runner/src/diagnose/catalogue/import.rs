@@ -217,6 +217,11 @@ pub const ENTRIES: &[Entry] = &[
         )
     },
     Entry {
+        change: Change::Replace(&[
+            ("from {top} import", "from {dotted} import"),
+            ("from {top}.", "from {dotted}."),
+            ("import {top}", "import {dotted} as {top}"),
+        ]),
         rows: &["E8"],
         ..imported(
             Code::ModuleElsewhere,
@@ -225,7 +230,7 @@ pub const ENTRIES: &[Entry] = &[
                 "A module is missing, and the source has one of its name in a directory that is not searched.",
             )],
             "The code imports {top}, which is at {place} in the source; only the root, src/ and the entrypoint's directory are searched.",
-            "Set the variable PYTHONPATH to {directory} (`berth env PROJECT set PYTHONPATH={directory}`) and deploy again, or move {top} to the root.",
+            "Import it by its whole name, {dotted}, or move {top} to the root.",
         )
     },
     imported(

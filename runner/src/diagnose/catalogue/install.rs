@@ -103,6 +103,16 @@ pub const ENTRIES: &[Entry] = &[
                     "command '{compiler}' failed: No such file or directory",
                 ),
                 Match::Build("build_failed", "error: command '{compiler}' failed: None"),
+                Match::Build(
+                    "build_failed",
+                    "No such file or directory: 'x86_64-linux-gnu-{compiler}'",
+                ),
+                Match::Build(
+                    "build_failed",
+                    "No such file or directory: 'aarch64-linux-gnu-{compiler}'",
+                ),
+                Match::Build("build_failed", "No such file or directory: 'gcc'"),
+                Match::Build("build_failed", "No such file or directory: 'cc'"),
                 Match::Build("build_failed", "Unknown compiler(s)"),
                 Match::Build("build_failed", "can't find Rust compiler"),
             ],

@@ -9,6 +9,9 @@ import sys
 # Enough to hold the longest explanation of a resolver; the whole output is in the build log.
 KEPT_LINES = 200
 
+# Characters kept of each end of a long message; both together fit into a report.
+MESSAGE_END = 950
+
 # Causes by what uv prints, most specific first; `package` is the group where the text names one.
 CAUSES = (
     ("disk", r"No space left on device|Disk quota exceeded|os error 28"),
@@ -101,4 +104,8 @@ def meaningful(lines):
         if line.startswith("hint:"):
             break
         kept.append(line)
-    return "\n".join(kept)
+    text = "\n".join(kept)
+    if len(text) > 2 * MESSAGE_END:
+        # What failed stands first, and why it failed last; a report is cut in length.
+        text = f"{text[:MESSAGE_END]}\n…\n{text[-MESSAGE_END:]}"
+    return text
