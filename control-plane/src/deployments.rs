@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use runner::protocol::{Source, Transport};
+use runner::protocol::{Package, Source, Surface, Transport};
 
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
@@ -18,13 +18,16 @@ use crate::projects::Project;
 use crate::{build_settings, ids, logs, uploads};
 
 mod leases;
+mod promotion;
 mod reports;
+mod restart;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use leases::{Desired, LEASE, claim, end_abandoned, end_drains, list_desired};
 pub use reports::take_report;
+pub use restart::restart_if_due;
 pub use state::{State, transition};
 
 /// While no edge reports, a live deployment counts as served after this long: twice the time
@@ -46,7 +49,7 @@ pub struct Deployment {
     pub source: Source,
     /// As asked for; `None` means detect.
     pub entrypoint: Option<String>,
-    /// `page`, `api`, `promote` or `rollback`.
+    /// `page`, `api`, `promote`, `rollback`, or `variables`: the same build with other values.
     pub origin: String,
     /// Who asked, as in the audit log.
     pub created_by: String,
@@ -56,6 +59,10 @@ pub struct Deployment {
     pub commit_subject: Option<String>,
     /// The commit's author.
     pub commit_author: Option<String>,
+    /// The revision of the project's variables that its instance has, or is to have.
+    pub variables_revision: i32,
+    /// The deployment whose build it runs, when nothing was built for it.
+    pub build_of: Option<Uuid>,
     /// Where its instance answers.
     pub upstream: Option<String>,
     /// What the build decided: [`runner::protocol::Plan`].
@@ -81,11 +88,21 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Names what it runs: equal for deployments that differ in their variables only.
+    pub fn build(&self) -> Uuid {
+        self.build_of.unwrap_or(self.id)
+    }
+
+    /// What its server offers, as the probe found it. A shape this version does not know is none.
+    pub fn offers(&self) -> Option<Surface> {
+        serde_json::from_value(self.surface.clone()?).ok()
+    }
+
     /// The branch or tag it was asked to take.
     pub fn branch(&self) -> Option<&str> {
         match &self.source {
             Source::Git { reference, .. } => reference.as_deref(),
-            Source::Upload { .. } => None,
+            Source::Upload { .. } | Source::Package(_) => None,
         }
     }
 
@@ -113,6 +130,8 @@ struct Row {
     commit_id: Option<String>,
     commit_subject: Option<String>,
     commit_author: Option<String>,
+    variables_revision: i32,
+    build_of: Option<Uuid>,
     upstream: Option<String>,
     plan: Option<Value>,
     surface: Option<Value>,
@@ -142,6 +161,8 @@ impl TryFrom<Row> for Deployment {
             commit_id: row.commit_id,
             commit_subject: row.commit_subject,
             commit_author: row.commit_author,
+            variables_revision: row.variables_revision,
+            build_of: row.build_of,
             upstream: row.upstream,
             plan: row.plan,
             surface: row.surface,
@@ -179,18 +200,12 @@ pub async fn queue(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
-    let source = source_of(db, project, &request).await?;
-    let entrypoint = request.entrypoint.or_else(|| project.entrypoint.clone());
-    insert(
-        db,
-        project,
-        &source,
-        entrypoint.as_deref(),
+    let new = New {
+        source: source_of(db, project, &request).await?,
+        entrypoint: request.entrypoint.or_else(|| project.entrypoint.clone()),
         origin,
-        actor,
-        now,
-    )
-    .await
+    };
+    insert(db, project, &new, actor, now).await
 }
 
 async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) -> Result<Source> {
@@ -207,6 +222,9 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
         };
     }
     if let Some(url) = &project.source_url {
+        if Package::is_meant(url) {
+            return package_of(url, request);
+        }
         if let Some(commit) = &request.commit
             && (commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()))
         {
@@ -238,35 +256,58 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
     })
 }
 
+/// The package, in the version that is asked for in place of a commit, or else in its own.
+fn package_of(text: &str, request: &Request) -> Result<Source> {
+    if request.branch.is_some() {
+        return Err(invalid(
+            "branch",
+            "A package has no branches; name a version as the commit instead.",
+        ));
+    }
+    let package = Package::parse(text).map_err(|why| invalid("source_url", why))?;
+    let package = match &request.commit {
+        Some(version) => package.at(version).map_err(|why| invalid("commit", why))?,
+        None => package,
+    };
+    Ok(Source::Package(package))
+}
+
+/// A deployment to be written down.
+struct New<'a> {
+    source: Source,
+    entrypoint: Option<String>,
+    origin: &'a str,
+}
+
 async fn insert(
     db: &mut PgConnection,
     project: &Project,
-    source: &Source,
-    entrypoint: Option<&str>,
-    origin: &str,
+    new: &New<'_>,
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
     let id = ids::new_id();
-    let number = sqlx::query_scalar!(
+    let row = sqlx::query!(
         "update projects set last_deployment_number = last_deployment_number + 1
-         where id = $1 returning last_deployment_number",
+         where id = $1 returning last_deployment_number as number, variables_revision",
         project.id,
     )
     .fetch_one(&mut *db)
     .await?;
+    let number = row.number;
     sqlx::query!(
         "insert into deployments
-             (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at)
-         values ($1, $2, $3, 'queued', $4, $5, (select build from projects where id = $2), $6, $7, $8, $8)",
+             (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at, variables_revision)
+         values ($1, $2, $3, 'queued', $4, $5, (select build from projects where id = $2), $6, $7, $8, $8, $9)",
         id,
         project.id,
         number,
-        serde_json::to_value(source)?,
-        entrypoint,
-        origin,
+        serde_json::to_value(&new.source)?,
+        new.entrypoint,
+        new.origin,
         actor.to_string(),
         now,
+        row.variables_revision,
     )
     .execute(&mut *db)
     .await?;
@@ -280,7 +321,7 @@ async fn insert(
             action: "deployment.queue",
             organization: Some(project.organization_id),
             project: Some(project.id),
-            subject: json!({ "deployment": id, "number": number, "origin": origin }),
+            subject: json!({ "deployment": id, "number": number, "origin": new.origin }),
         },
     )
     .await?;
@@ -318,8 +359,24 @@ pub async fn redeploy(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
+    let new = New {
+        source: exact_source(earlier)?,
+        entrypoint: earlier.entrypoint.clone(),
+        origin,
+    };
+    let new = insert(db, project, &new, actor, now).await?;
+    build_settings::keep(db, new.id, earlier.id).await?;
+    Ok(new)
+}
+
+/// What a deployment was made from, to the exact commit.
+fn exact_source(earlier: &Deployment) -> Result<Source> {
     let mut source = earlier.source.clone();
-    if let Source::Git { commit, .. } = &mut source {
+    if let Source::Git { commit, .. }
+    | Source::Package(Package {
+        version: commit, ..
+    }) = &mut source
+    {
         commit.clone_from(&earlier.commit_id);
         if commit.is_none() {
             return Err(Error::Conflict(format!(
@@ -328,30 +385,22 @@ pub async fn redeploy(
             )));
         }
     }
-    let new = insert(
-        db,
-        project,
-        &source,
-        earlier.entrypoint.as_deref(),
-        origin,
-        actor,
-        now,
-    )
-    .await?;
-    build_settings::keep(db, new.id, earlier.id).await?;
-    Ok(new)
+    Ok(source)
 }
 
-/// Promotes an earlier deployment. The live one needs no promoting, and a pending one promotes
-/// itself when it answers.
+/// Promotes a deployment: one that is held goes live, one that has ended is deployed again. The
+/// live one needs no promoting, and a pending one promotes itself when it answers. `drain` is how
+/// long a replaced instance keeps serving at the most.
 pub async fn promote(
     db: &mut PgConnection,
     project: &Project,
     earlier: &Deployment,
+    drain: std::time::Duration,
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
     match earlier.state {
+        State::Held => promote_held(db, project, earlier, drain, actor, now).await,
         State::Live => Err(Error::Conflict(format!(
             "Deployment {} is live already.",
             earlier.number
@@ -365,7 +414,68 @@ pub async fn promote(
     }
 }
 
-/// Brings back what was live before.
+async fn promote_held(
+    db: &mut PgConnection,
+    project: &Project,
+    held: &Deployment,
+    drain: std::time::Duration,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<Deployment> {
+    // Always project before deployment, as in reports.
+    sqlx::query!(
+        "select id from projects where id = $1 for update",
+        project.id
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    let promotion = promotion::Promotion {
+        project: project.id,
+        organization: project.organization_id,
+        hold_breaking: project.hold_breaking,
+        drain,
+        actor,
+        now,
+    };
+    if !promotion.of_held(db, held.id).await? {
+        return Err(Error::Conflict(format!(
+            "Deployment {} is not held any more; look at it again.",
+            held.number
+        )));
+    }
+    bump(db, Changed::Sync).await?;
+    restart_if_due(db, project.id, actor, now).await?;
+    get(db, project.id, &held.number.to_string()).await
+}
+
+/// What a deployment is compared with: the one that it replaced, or else the live one. The live
+/// one of long ago, that replaced nothing, has none.
+pub async fn find_before(
+    db: &mut PgConnection,
+    deployment: &Deployment,
+) -> Result<Option<Deployment>> {
+    let number = sqlx::query_scalar!(
+        "select number from deployments
+         where project_id = $1 and id <> $2 and case
+             when $3::timestamptz is null then state = 'live'
+             else live_at is not null and (live_at, number) < ($3, $4) end
+         order by live_at desc, number desc limit 1",
+        deployment.project_id,
+        deployment.id,
+        deployment.live_at,
+        deployment.number,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    match number {
+        Some(number) => Ok(Some(
+            get(db, deployment.project_id, &number.to_string()).await?,
+        )),
+        None => Ok(None),
+    }
+}
+
+/// Brings back what was live before: another build, not the same with other variables.
 pub async fn roll_back(
     db: &mut PgConnection,
     project: &Project,
@@ -373,8 +483,12 @@ pub async fn roll_back(
     now: OffsetDateTime,
 ) -> Result<Deployment> {
     let served = sqlx::query_scalar!(
-        "select number from deployments where project_id = $1 and live_at is not null
-         order by live_at desc offset 1 limit 1",
+        "with newest as (
+             select coalesce(build_of, id) as build from deployments
+             where project_id = $1 and live_at is not null order by live_at desc limit 1)
+         select number from deployments d, newest
+         where project_id = $1 and live_at is not null and coalesce(build_of, d.id) <> newest.build
+         order by live_at desc limit 1",
         project.id,
     )
     .fetch_optional(&mut *db)
@@ -414,6 +528,7 @@ pub async fn cancel(
         },
     )
     .await?;
+    restart_if_due(db, project.id, actor, now).await?;
     get(db, project.id, &deployment.number.to_string()).await
 }
 
@@ -436,7 +551,8 @@ async fn set_state(
     };
     sqlx::query!(
         "update deployments set state = $2, updated_at = $3,
-             finished_at = case when $4 then $3 else finished_at end
+             finished_at = case when $4 then $3 else finished_at end,
+             variables = case when $4 then null else variables end
          where id = $1",
         id,
         to.name(),
@@ -456,7 +572,7 @@ pub async fn get(db: &mut PgConnection, project: Uuid, number_or_id: &str) -> Re
     sqlx::query_as!(
         Row,
         r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
-             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
+             commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
              finished_at, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
          from deployments where project_id = $1 and (number = $2 or id = $3)"#,
@@ -504,7 +620,7 @@ pub async fn list(db: &mut PgConnection, project: Uuid, limit: i64) -> Result<Ve
     sqlx::query_as!(
         Row,
         r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
-             commit_author, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
+             commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
              finished_at, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
          from deployments where project_id = $1 order by number desc limit $2"#,

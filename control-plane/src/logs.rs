@@ -6,11 +6,16 @@ use uuid::Uuid;
 
 use runner::protocol::{LogLine, LogStream};
 
+use crate::error::{Result, invalid};
+
 /// Most lines of one answer; a follower asks again from the last sequence.
 pub const PAGE: i64 = 1_000;
 
 /// Most lines kept of one deployment's stream; older ones go first.
 pub const KEPT_LINES: i64 = 20_000;
+
+/// Longest text that is searched for, characters.
+const MAX_SEARCH: usize = 200;
 
 /// How long the lines of a deployment that has ended are kept.
 pub const RETENTION: Duration = Duration::days(30);
@@ -81,46 +86,94 @@ pub async fn append(db: &mut PgConnection, lines: &[LogLine]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Lines of one stream after `after`, oldest first, at most [`PAGE`].
+/// What is looked for in lines: text, in any case. `None` is every line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search(Option<String>);
+
+impl Search {
+    /// Of what a person typed; nothing and blanks look for nothing.
+    pub fn new(text: Option<&str>) -> Result<Self> {
+        let text = text.map(str::trim).filter(|text| !text.is_empty());
+        if text.is_some_and(|text| text.chars().count() > MAX_SEARCH) {
+            return Err(invalid(
+                "q",
+                format!("Search for at most {MAX_SEARCH} characters."),
+            ));
+        }
+        Ok(Self(text.map(str::to_owned)))
+    }
+
+    /// The text.
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+/// Lines of one stream after `after` that hold what is searched for, oldest first, at most
+/// [`PAGE`].
 pub async fn list_after(
     db: &mut PgConnection,
     deployment: Uuid,
     stream: LogStream,
     after: i64,
+    search: &Search,
 ) -> sqlx::Result<Vec<Line>> {
     sqlx::query_as!(
         Line,
         "select sequence, at, stream, line as text from log_lines
          where deployment_id = $1 and stream = $2 and sequence > $3
+           and ($5::text is null or position(lower($5) in lower(line)) > 0)
          order by sequence limit $4",
         deployment,
         stream_name(stream),
         after,
         PAGE,
+        search.text(),
     )
     .fetch_all(db)
     .await
 }
 
-/// The newest `count` lines of one stream, oldest first.
+/// The newest `count` lines of one stream that hold what is searched for, oldest first.
 pub async fn list_last(
     db: &mut PgConnection,
     deployment: Uuid,
     stream: LogStream,
     count: i64,
+    search: &Search,
 ) -> sqlx::Result<Vec<Line>> {
     let mut lines = sqlx::query_as!(
         Line,
         "select sequence, at, stream, line as text from log_lines
-         where deployment_id = $1 and stream = $2 order by sequence desc limit $3",
+         where deployment_id = $1 and stream = $2
+           and ($4::text is null or position(lower($4) in lower(line)) > 0)
+         order by sequence desc limit $3",
         deployment,
         stream_name(stream),
         count,
+        search.text(),
     )
     .fetch_all(db)
     .await?;
     lines.reverse();
     Ok(lines)
+}
+
+/// The sequence of a stream's last line; 0 when there is none. Where a search goes on that found
+/// nothing.
+pub async fn last_sequence(
+    db: &mut PgConnection,
+    deployment: Uuid,
+    stream: LogStream,
+) -> sqlx::Result<i64> {
+    Ok(sqlx::query_scalar!(
+        "select max(sequence) from log_lines where deployment_id = $1 and stream = $2",
+        deployment,
+        stream_name(stream),
+    )
+    .fetch_one(db)
+    .await?
+    .unwrap_or(0))
 }
 
 /// Drops what is beyond [`KEPT_LINES`] of each stream that was written lately, and everything of

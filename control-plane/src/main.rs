@@ -4,8 +4,21 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use control_plane::cli::Program;
+use tokio::runtime::Builder;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    Program::parse().run().await
+fn main() -> ExitCode {
+    let program = Program::parse();
+    // An instance may have few threads, and a machine many processors.
+    let mut builder = if program.runs_in_an_instance() {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    match builder.enable_all().build() {
+        Ok(runtime) => runtime.block_on(program.run()),
+        Err(error) => {
+            eprintln!("berth: this machine gives no threads: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use runner::protocol::{BuildSettings, PlanAnswer, PlanRequest, Source};
+use runner::protocol::{BuildSettings, Package, PlanAnswer, PlanRequest, Source};
 
 use crate::changes::Changes;
 use crate::db::{Changed, bump, notify};
@@ -68,14 +68,18 @@ pub async fn ask(
 
 /// The source that a person's settings, which are checked, stand for.
 pub fn source_of(settings: &Settings) -> Result<Source> {
-    let url = settings.source_url.clone();
+    let url = settings.source_url.clone().ok_or_else(|| {
+        invalid(
+            "source_url",
+            "Name a repository, like https://github.com/you/server.git; a directory is planned with `berth plan PATH`.",
+        )
+    })?;
+    if Package::is_meant(&url) {
+        let package = Package::parse(&url).map_err(|why| invalid("source_url", why))?;
+        return Ok(Source::Package(package));
+    }
     Ok(Source::Git {
-        url: url.ok_or_else(|| {
-            invalid(
-                "source_url",
-                "Name a repository, like https://github.com/you/server.git; a directory is planned with `berth plan PATH`.",
-            )
-        })?,
+        url,
         reference: settings.source_branch.clone(),
         commit: None,
     })

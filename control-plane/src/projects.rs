@@ -1,5 +1,6 @@
 //! Projects: one MCP server each. The name is the host label, so it is unique on the platform.
 
+use runner::protocol::Package;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use url::Url;
@@ -76,12 +77,14 @@ pub struct Project {
     pub organization_id: Uuid,
     /// Its name and host label.
     pub name: String,
-    /// Git URL; `None` when it is deployed by upload.
+    /// Git URL, or a package (`pypi:NAME`, `npm:NAME`); `None` when it is deployed by upload.
     pub source_url: Option<String>,
     /// Branch; `None` means the repository's default.
     pub source_branch: Option<String>,
     /// Entrypoint; `None` means detect.
     pub entrypoint: Option<String>,
+    /// Whether a deployment that would break callers waits for a member.
+    pub hold_breaking: bool,
     /// When it was created.
     pub created_at: OffsetDateTime,
 }
@@ -89,12 +92,14 @@ pub struct Project {
 /// What a person may set on a project.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Git URL.
+    /// Git URL, or a package.
     pub source_url: Option<String>,
     /// Branch.
     pub source_branch: Option<String>,
     /// Entrypoint.
     pub entrypoint: Option<String>,
+    /// Whether a deployment that would break callers waits for a member.
+    pub hold_breaking: bool,
 }
 
 /// Whether a role may change projects (deploy, variables, settings).
@@ -141,6 +146,7 @@ impl Settings {
             source_url: presence(self.source_url),
             source_branch: presence(self.source_branch),
             entrypoint: presence(self.entrypoint),
+            hold_breaking: self.hold_breaking,
         };
         let mut problems = Vec::new();
         let mut field = |name, checked: Result<(), String>| {
@@ -151,8 +157,17 @@ impl Settings {
         if let Some(url) = &settings.source_url {
             field("source_url", check_url(url, allow_file));
         }
+        let is_package = settings
+            .source_url
+            .as_deref()
+            .is_some_and(Package::is_meant);
         if let Some(branch) = &settings.source_branch {
-            field("source_branch", check_branch(branch));
+            let checked = if is_package {
+                Err("A package has no branches; put a version behind its name instead.".into())
+            } else {
+                check_branch(branch)
+            };
+            field("source_branch", checked);
         }
         if let Some(entrypoint) = &settings.entrypoint {
             field("entrypoint", check_entrypoint(entrypoint));
@@ -166,6 +181,9 @@ impl Settings {
 }
 
 fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
+    if Package::is_meant(text) {
+        return Package::parse(text).map(|_| ());
+    }
     let example = "use an address like https://github.com/you/server.git";
     let url =
         Url::parse(text).map_err(|_| format!("The repository URL cannot be read; {example}."))?;
@@ -234,17 +252,19 @@ pub async fn create(
         source_url: settings.source_url.clone(),
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
+        hold_breaking: settings.hold_breaking,
         created_at: now,
     };
     sqlx::query!(
-        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
         project.id,
         organization,
         name,
         settings.source_url,
         settings.source_branch,
         settings.entrypoint,
+        settings.hold_breaking,
         now,
     )
     .execute(&mut *db)
@@ -281,11 +301,12 @@ pub async fn change(
     now: OffsetDateTime,
 ) -> Result<Project> {
     sqlx::query!(
-        "update projects set source_url = $2, source_branch = $3, entrypoint = $4 where id = $1",
+        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5 where id = $1",
         project.id,
         settings.source_url,
         settings.source_branch,
         settings.entrypoint,
+        settings.hold_breaking,
     )
     .execute(&mut *db)
     .await?;
@@ -301,6 +322,7 @@ pub async fn change(
                 "source_url": settings.source_url,
                 "source_branch": settings.source_branch,
                 "entrypoint": settings.entrypoint,
+                "hold_breaking": settings.hold_breaking,
             }),
         },
     )
@@ -309,6 +331,7 @@ pub async fn change(
         source_url: settings.source_url.clone(),
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
+        hold_breaking: settings.hold_breaking,
         ..project.clone()
     })
 }
@@ -359,7 +382,7 @@ pub async fn home_of(db: &mut PgConnection, user: Uuid) -> Result<Uuid> {
 pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
          from projects where name = $1",
         name,
     )
@@ -371,7 +394,7 @@ pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Opt
 pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
          from projects where id = $1",
         id,
     )
@@ -384,7 +407,7 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
 pub async fn list_for_calls(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
          from projects p join users u on u.id = $1
          where u.service_account_of = p.organization_id or may_call(u.id, p.id)
             or exists (select 1 from members m where m.organization_id = p.organization_id and m.user_id = u.id)
@@ -465,7 +488,7 @@ impl Membership {
 pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Result<Membership> {
     let id = Uuid::parse_str(name_or_id).ok();
     let row = sqlx::query!(
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at, m.role
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at, m.role
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 and (p.name = $2 or p.id = $3)",
         user,
@@ -483,6 +506,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
             source_url: row.source_url,
             source_branch: row.source_branch,
             entrypoint: row.entrypoint,
+            hold_breaking: row.hold_breaking,
             created_at: row.created_at,
         },
         role: row.role,
@@ -493,7 +517,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
 pub async fn list_for(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 order by p.name",
         user,
@@ -551,6 +575,40 @@ mod tests {
         ] {
             assert!(check(bad, false).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn sources_may_be_packages() {
+        let check = |url: &str, branch: Option<&str>| {
+            Settings {
+                source_url: Some(url.into()),
+                source_branch: branch.map(str::to_owned),
+                ..Settings::default()
+            }
+            .check(false)
+        };
+        for good in [
+            "pypi:mcp-server-time",
+            "pypi:mcp-server-time==2026.1.2",
+            "npm:@modelcontextprotocol/server-everything@2026.1.2",
+        ] {
+            assert!(check(good, None).is_ok(), "{good}");
+        }
+        for bad in [
+            "pypi:",
+            "pypi:a b",
+            "pypi:-r /etc/passwd",
+            "pypi:a>=1",
+            "npm:A",
+            "npm:../a",
+            "npm:a@latest",
+        ] {
+            assert!(check(bad, None).is_err(), "{bad}");
+        }
+        assert!(
+            check("npm:a", Some("main")).is_err(),
+            "there are no branches"
+        );
     }
 
     #[test]

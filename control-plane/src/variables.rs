@@ -7,13 +7,21 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use runner::protocol::{Variable as Sent, VariableValue};
-
 use crate::audit::{self, Actor};
 use crate::crypto::seal_to_runner;
 use crate::error::{Error, Field, Result, invalid};
 use crate::projects::Project;
-use crate::runners;
+use crate::{deployments, runners};
+
+mod needed;
+mod scope;
+mod sent;
+mod standing;
+
+pub use needed::{Needed, missing, needed, needed_by};
+pub use scope::Scope;
+pub use sent::for_runner;
+pub use standing::{Live, Next, Standing};
 
 /// Most variables of one project; beyond that it is a file, not an environment.
 pub const MAX_VARIABLES: usize = 200;
@@ -51,6 +59,10 @@ pub struct Variable {
     pub secret: bool,
     /// The value, unless secret.
     pub value: Option<String>,
+    /// `production`, `preview` or `branch`.
+    pub scope: String,
+    /// With scope `branch`: which.
+    pub branch: Option<String>,
     /// When it was last set.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
@@ -145,72 +157,65 @@ pub(crate) fn check(variable: &NewVariable) -> Result<(), String> {
     Ok(())
 }
 
-/// The variables of a project, by name.
+/// The variables of a project; those of production first, by name.
 pub async fn list(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Vec<Variable>> {
     sqlx::query_as!(
         Variable,
-        "select name, secret, case when secret then null else value end as value, updated_at
-         from variables where project_id = $1 order by name",
+        "select name, secret, case when secret then null else value end as value, scope,
+             nullif(branch, '') as branch, updated_at
+         from variables where project_id = $1
+         order by array_position(array['production', 'preview', 'branch'], scope), branch, name",
         project,
     )
     .fetch_all(db)
     .await
 }
 
-/// Sets and unsets variables, all or none. They apply from the next deployment.
+/// The number of the last change of a project's production variables; 0 before the first.
+pub async fn revision(db: &mut PgConnection, project: Uuid) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        "select variables_revision from projects where id = $1",
+        project
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Variables to be set and names to be unset, in one scope.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// For which deployments.
+    pub scope: Scope,
+    /// To be set.
+    pub set: Vec<NewVariable>,
+    /// Names to be unset.
+    pub unset: Vec<String>,
+}
+
+/// What a change led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// [`revision`] after it.
+    pub revision: i32,
+    /// The number of the deployment that restarts the live server with it. `None` when nothing is
+    /// live, when nothing of production changed, or while a deployment is under way: the restart
+    /// then follows it.
+    pub restart: Option<i32>,
+}
+
+/// Sets and unsets variables, all or none. Those of production reach the live server by a restart
+/// of the same build, queued here.
 pub async fn change(
     db: &mut PgConnection,
     project: &Project,
-    set: &[NewVariable],
-    unset: &[String],
+    change: &Change,
     actor: &Actor,
     now: OffsetDateTime,
-) -> Result<()> {
-    if set.len() + unset.len() > 2 * MAX_VARIABLES {
-        return Err(too_many());
-    }
-    let problems: Vec<Field> = set
-        .iter()
-        .filter_map(|v| {
-            check(v).err().map(|message| Field {
-                name: "variables",
-                message,
-            })
-        })
-        .collect();
-    if !problems.is_empty() {
-        return Err(Error::Invalid(problems));
-    }
-    let keys = runners::public_keys(db).await?;
-    for variable in set {
-        let value = if variable.secret {
-            seal(&keys, &variable.value)?
-        } else {
-            variable.value.clone()
-        };
-        sqlx::query!(
-            "insert into variables (project_id, name, secret, value, updated_at, updated_by)
-             values ($1, $2, $3, $4, $5, $6)
-             on conflict (project_id, name) do update
-             set secret = excluded.secret, value = excluded.value,
-                 updated_at = excluded.updated_at, updated_by = excluded.updated_by",
-            project.id,
-            variable.name,
-            variable.secret,
-            value,
-            now,
-            actor.to_string(),
-        )
-        .execute(&mut *db)
-        .await?;
-    }
-    sqlx::query!(
-        "delete from variables where project_id = $1 and name = any($2)",
-        project.id,
-        unset
-    )
-    .execute(&mut *db)
-    .await?;
+) -> Result<Changed> {
+    check_all(change)?;
+    // Always project before anything else of it, as in reports.
+    let revision = raise_revision(db, project.id, change).await?;
+    write(db, project.id, change, actor, now).await?;
     refuse_too_many(db, project.id).await?;
     audit::record(
         db,
@@ -221,11 +226,96 @@ pub async fn change(
             organization: Some(project.organization_id),
             project: Some(project.id),
             subject: serde_json::json!({
-                "set": set.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(),
-                "unset": unset,
+                "scope": change.scope.name(),
+                "branch": change.scope.branch(),
+                "set": change.set.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(),
+                "unset": change.unset,
             }),
         },
     )
+    .await?;
+    let restart = deployments::restart_if_due(db, project.id, actor, now).await?;
+    Ok(Changed {
+        revision,
+        restart: restart.map(|restart| restart.number),
+    })
+}
+
+fn check_all(change: &Change) -> Result<()> {
+    if change.set.len() + change.unset.len() > 2 * MAX_VARIABLES {
+        return Err(too_many());
+    }
+    let problems: Vec<Field> = change
+        .set
+        .iter()
+        .filter_map(|v| {
+            check(v).err().map(|message| Field {
+                name: "variables",
+                message,
+            })
+        })
+        .collect();
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(problems))
+    }
+}
+
+async fn raise_revision(db: &mut PgConnection, project: Uuid, change: &Change) -> Result<i32> {
+    let is_change =
+        change.scope == Scope::Production && !(change.set.is_empty() && change.unset.is_empty());
+    Ok(sqlx::query_scalar!(
+        "update projects set variables_revision = variables_revision + $2
+         where id = $1 returning variables_revision",
+        project,
+        i32::from(is_change),
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+async fn write(
+    db: &mut PgConnection,
+    project: Uuid,
+    change: &Change,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let (scope, branch) = (change.scope.name(), change.scope.branch());
+    let keys = runners::public_keys(db).await?;
+    for variable in &change.set {
+        let value = if variable.secret {
+            seal(&keys, &variable.value)?
+        } else {
+            variable.value.clone()
+        };
+        sqlx::query!(
+            "insert into variables (project_id, scope, branch, name, secret, value, updated_at, updated_by)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)
+             on conflict (project_id, scope, branch, name) do update
+             set secret = excluded.secret, value = excluded.value,
+                 updated_at = excluded.updated_at, updated_by = excluded.updated_by",
+            project,
+            scope,
+            branch,
+            variable.name,
+            variable.secret,
+            value,
+            now,
+            actor.to_string(),
+        )
+        .execute(&mut *db)
+        .await?;
+    }
+    sqlx::query!(
+        "delete from variables where project_id = $1 and scope = $2 and branch = $3 and name = any($4)",
+        project,
+        scope,
+        branch,
+        &change.unset,
+    )
+    .execute(&mut *db)
     .await?;
     Ok(())
 }
@@ -261,34 +351,6 @@ pub(crate) fn seal(keys: &[(Uuid, String)], value: &str) -> Result<String> {
         .map(|(id, key)| Ok((*id, seal_to_runner(key, value.as_bytes())?)))
         .collect::<anyhow::Result<_>>()?;
     Ok(serde_json::to_string(&sealed)?)
-}
-
-/// The variables as a runner gets them. A secret that was never sealed to this runner is left
-/// out: the runner joined later, and the value must be set again.
-pub async fn for_runner(db: &mut PgConnection, project: Uuid, runner: Uuid) -> Result<Vec<Sent>> {
-    let rows = sqlx::query!(
-        "select name, secret, value from variables where project_id = $1 order by name",
-        project,
-    )
-    .fetch_all(db)
-    .await?;
-    let mut variables = Vec::with_capacity(rows.len());
-    for row in rows {
-        let value = if row.secret {
-            let mut sealed: BTreeMap<Uuid, String> = serde_json::from_str(&row.value)?;
-            let Some(sealed) = sealed.remove(&runner) else {
-                continue;
-            };
-            VariableValue::Sealed(sealed)
-        } else {
-            VariableValue::Plain(row.value)
-        };
-        variables.push(Sent {
-            name: row.name,
-            value,
-        });
-    }
-    Ok(variables)
 }
 
 #[cfg(test)]

@@ -292,6 +292,26 @@ impl<R: Runtime> Agent<R> {
         });
     }
 
+    /// Takes over what was built for another deployment: its commit, its plan, its environment.
+    pub fn reuse_build(&self, deployment: Uuid, project: Uuid, from: Uuid) {
+        let Some(built) = self.record(from) else {
+            return;
+        };
+        lock(&self.entries)
+            .entry(deployment)
+            .or_insert_with(|| Entry::new(Record::new(deployment, project)));
+        self.log(deployment, LogStream::Build).line(
+            "The build of the live deployment is used again: the same commit, the same packages. Nothing is fetched or installed.",
+        );
+        self.update(deployment, |record| {
+            record.report.phase = Phase::Starting;
+            record.report.commit = built.report.commit;
+            record.report.plan = built.report.plan;
+            record.report.lock = built.report.lock;
+            record.built = built.built;
+        });
+    }
+
     /// Nothing of it runs any more.
     pub fn mark_stopped(&self, deployment: Uuid, project: Uuid) {
         if let Some(entry) = lock(&self.entries).get_mut(&deployment) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -13,13 +14,14 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::build::environment_reads::{MAX_VARIABLES, is_wanted};
 use crate::build::pipeline::elapsed_ms;
 use crate::build::tree::FileTree;
 use crate::diagnose::{self, Evidence};
 use crate::follow::{Said, follow};
 use crate::health::{self, Asked, Found, ProbeFailure};
 use crate::liveness;
-use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
+use crate::protocol::{DeploymentSpec, Diagnosis, EnvironmentRead, LogStream, Need, Phase, Plan};
 use crate::runtime::{Exit, Runtime};
 use crate::variables::PORT;
 use crate::verdict;
@@ -330,6 +332,11 @@ async fn diagnose_start<R: Runtime>(
         && !out_of_memory
     {
         log.mask_all(&mut failure);
+        agent.update(spec.deployment, |record| {
+            if let Some(plan) = &mut record.report.plan {
+                note_missing(plan, &failure);
+            }
+        });
         return verdict::launcher_said(failure, &known);
     }
     match unwell {
@@ -347,6 +354,35 @@ async fn diagnose_start<R: Runtime>(
         Unwell::Said | Unwell::NoAddress => {
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
+        }
+    }
+}
+
+/// Adds the variables that the launcher saw missing to those that the source seems to read.
+fn note_missing(plan: &mut Plan, failure: &Value) {
+    let missing = failure["missing_variables"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    for name in missing
+        .filter_map(Value::as_str)
+        .filter(|name| is_wanted(name))
+    {
+        let is_full = plan.reads.len() >= MAX_VARIABLES;
+        match plan.reads.iter_mut().find(|read| read.name == name) {
+            Some(read) => read.need = Need::Required,
+            None if is_full => {}
+            None => {
+                let place = failure["file"].as_str().zip(failure["line"].as_u64());
+                plan.reads.push(EnvironmentRead {
+                    name: name.to_owned(),
+                    need: Need::Required,
+                    places: place
+                        .map(|(file, line)| format!("{}:{line}", file.escape_debug()))
+                        .into_iter()
+                        .collect(),
+                });
+            }
         }
     }
 }
@@ -378,6 +414,34 @@ fn clean<R: Runtime>(agent: &Agent<R>, running: Running, outcome: Outcome) -> Ou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_seen_missing_is_noted() {
+        let mut plan = Plan {
+            reads: vec![EnvironmentRead {
+                name: "A".into(),
+                need: Need::Optional,
+                places: vec!["a.py:1".into()],
+            }],
+            ..Plan::default()
+        };
+        let failure = serde_json::json!({
+            "missing_variables": ["A", "B"], "file": "main.py", "line": 7,
+        });
+        note_missing(&mut plan, &failure);
+        let noted: Vec<(&str, Need, &str)> = plan
+            .reads
+            .iter()
+            .map(|read| (read.name.as_str(), read.need, read.places[0].as_str()))
+            .collect();
+        assert_eq!(
+            noted,
+            [
+                ("A", Need::Required, "a.py:1"),
+                ("B", Need::Required, "main.py:7")
+            ]
+        );
+    }
 
     #[test]
     fn the_host_is_what_a_client_would_send() {

@@ -28,6 +28,8 @@ const BUILD_VARIABLES: &[&str] = &[
     "UV_INDEX_URL",
     "UV_EXTRA_INDEX_URL",
     "UV_INSECURE_HOST",
+    "NPM_CONFIG_REGISTRY",
+    "npm_config_registry",
 ];
 
 /// pip's names for what uv calls otherwise: used where uv's own are not set.

@@ -102,6 +102,9 @@ pub async fn follow(
         if let Some(text) = text {
             log.output(line.at, text);
         }
+        if let Some(event) = &event {
+            log.event(line.at, event);
+        }
         // Nobody is told of plain lines: only starts and ends are waited for.
         let is_news = event.is_some();
         said.send_if_modified(|said| {

@@ -14,7 +14,7 @@ use crate::agent::Agent;
 use crate::build::pipeline::elapsed_ms;
 use crate::check::{Outcome, Running, check};
 use crate::diagnose::{self, Code};
-use crate::launcher;
+use crate::launcher::{self, bridge, bridge::Bridge};
 use crate::limits::Bounds;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
 use crate::record::Record;
@@ -212,22 +212,36 @@ fn container<R: Runtime>(
         target: target.to_owned(),
         read_only,
     };
+    let mut mounts = vec![
+        mount(&agent.programs, launcher::MOUNTED_AT, true),
+        mount(&built.environment, "/env", true),
+        mount(&built.source, "/app", true),
+        mount(&variables_file, VARIABLES_FILE, true),
+        mount(&volume, "/data", false),
+    ];
+    let (command, working_dir) = match &built.start {
+        None => (
+            ["/env/bin/python", "/berth/serve.py"]
+                .map(String::from)
+                .to_vec(),
+            "/app".to_owned(),
+        ),
+        Some(start) => {
+            let bridge = Bridge::install(&agent.directory).context("preparing the bridge")?;
+            mounts.push(mount(bridge.directory(), bridge::MOUNTED_AT, true));
+            let mut command = launcher::GUARDED.map(String::from).to_vec();
+            command.extend(bridge.command(&start.command));
+            (command, start.working_dir.clone())
+        }
+    };
     Ok(ContainerSpec {
         owner,
         role: Role::Instance,
         image: built.image.clone(),
-        command: ["/env/bin/python", "/berth/serve.py"]
-            .map(String::from)
-            .to_vec(),
+        command,
         environment,
-        working_dir: "/app".to_owned(),
-        mounts: vec![
-            mount(&agent.programs, launcher::MOUNTED_AT, true),
-            mount(&built.environment, "/env", true),
-            mount(&built.source, "/app", true),
-            mount(&variables_file, VARIABLES_FILE, true),
-            mount(&volume, "/data", false),
-        ],
+        working_dir,
+        mounts,
         network,
         dns: agent.settings.dns.clone(),
         bounds: Bounds::instance(&spec.limits),

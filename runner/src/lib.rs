@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 mod agent;
 pub mod build;
+pub mod catalogue;
 mod check;
 mod client;
 mod clock;

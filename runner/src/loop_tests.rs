@@ -189,6 +189,7 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
         public_url: "http://hello.localhost:8080/mcp".into(),
         own_sign_in: false,
         variables: Vec::new(),
+        reuse: None,
         limits: Limits {
             memory_bytes: 256 << 20,
             cpu_millis: 500,
@@ -271,6 +272,29 @@ async fn changed_code_installs_nothing() {
             .iter()
             .all(|timing| timing.stage != "install")
     );
+    assert_eq!(bench.runtime.containers().len(), 2, "side by side");
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_build_is_used_again_without_fetching_or_installing() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    let first = runner.reaches(A, Phase::Healthy).await;
+    // Nobody could fetch this.
+    let nowhere = Source::Upload { sha256: "0".into() };
+    let again = DeploymentSpec {
+        reuse: Some(A),
+        ..spec(B, nowhere, Goal::Run)
+    };
+    runner.want(&[spec(A, source, Goal::Run), again]);
+    let second = runner.reaches(B, Phase::Healthy).await;
+    assert_eq!((&second.commit, &second.plan), (&first.commit, &first.plan));
+    assert!(first.lock.is_some() && second.lock == first.lock);
+    let stages: Vec<&str> = second.timings.iter().map(|t| t.stage.as_str()).collect();
+    assert_eq!(stages, ["start", "import", "check"]);
+    assert_eq!(bench.runtime.started(Role::Build), 1);
     assert_eq!(bench.runtime.containers().len(), 2, "side by side");
     runner.end().await;
 }

@@ -10,10 +10,14 @@ use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::build::archive;
-use crate::build::plan::{FileTree, plan};
+use crate::build::catalogue;
+use crate::build::language::plan_source;
+use crate::build::plan::FileTree;
 use crate::build::source::{FETCH_TIMEOUT, SourceTree};
 use crate::diagnose::{self, Code};
-use crate::protocol::{BuildSettings, Diagnosis, LogStream, Plan, PlanAnswer, PlanRequest};
+use crate::protocol::{
+    BuildSettings, Diagnosis, LogStream, Package, Plan, PlanAnswer, PlanRequest, Source,
+};
 use crate::runtime::Runtime;
 use crate::sync::Control;
 
@@ -77,7 +81,7 @@ pub fn plan_archive(
         )));
     }
     let tree = FileTree::open(directory.path())?;
-    Ok(plan(&tree, entrypoint, settings, images).map(|planned| planned.plan))
+    Ok(plan_source(&tree, entrypoint, settings, images).map(|planned| planned.plan().clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -95,17 +99,22 @@ async fn plan_of<R: Runtime>(
         plan: None,
         diagnosis: None,
     };
-    let deadline = Instant::now() + FETCH_TIMEOUT;
-    let fetched = agent
-        .sources
-        .obtain_saying(&request.source, control, Arc::new(|_| ()), deadline)
-        .await;
-    let planned = match fetched {
-        Ok(tree) => {
-            answer.commit = Some(tree.commit.clone());
-            plan_tree(agent, tree, request).await
+    let planned = match &request.source {
+        Source::Package(package) => plan_package(agent, package, request).await,
+        source => {
+            let deadline = Instant::now() + FETCH_TIMEOUT;
+            let fetched = agent
+                .sources
+                .obtain_saying(source, control, Arc::new(|_| ()), deadline)
+                .await;
+            match fetched {
+                Ok(tree) => {
+                    answer.commit = Some(tree.commit.clone());
+                    plan_tree(agent, tree, request).await
+                }
+                Err(diagnosis) => Err(diagnosis),
+            }
         }
-        Err(diagnosis) => Err(diagnosis),
     };
     match planned {
         Ok(plan) => answer.plan = Some(plan),
@@ -125,12 +134,28 @@ async fn plan_tree<R: Runtime>(
         let tree = FileTree::open(&tree.path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan(&tree, entrypoint.as_deref(), &settings, &images)
+        plan_source(&tree, entrypoint.as_deref(), &settings, &images)
     });
     let planned = planned.await.map_err(|error| {
         diagnose::platform_failure(format!("The runner failed while planning: {error}."))
     })?;
-    planned.map(|planned| planned.plan)
+    planned.map(|planned| planned.plan().clone())
+}
+
+/// A package of a registry has nothing to fetch.
+async fn plan_package<R: Runtime>(
+    agent: &Agent<R>,
+    package: &Package,
+    request: &PlanRequest,
+) -> Result<Plan, Diagnosis> {
+    let images = agent.image_names().await;
+    let asked = catalogue::Asked {
+        package,
+        entrypoint: request.entrypoint.as_deref(),
+        settings: &request.build,
+        images: &images,
+    };
+    catalogue::plan(&asked, &request.id.to_string()).map(|planned| planned.plan)
 }
 
 /// Sends a lock, unless it holds a secret of its deployment: locks are shown to everyone who may

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use crate::catalogue::{Package, Registry};
+
 mod build_settings;
 
 pub use build_settings::{BuildSettings, MAX_PACKAGES, check_package};
@@ -126,11 +128,15 @@ pub struct DeploymentSpec {
     /// when it asks to sign in.
     #[serde(default)]
     pub own_sign_in: bool,
-    /// What the server finds in its environment. Replaced whole on every change.
+    /// What the server finds in its environment; fixed when a runner first gets the deployment.
     pub variables: Vec<Variable>,
     /// What its build finds in its environment, and the server does not.
     #[serde(default)]
     pub build_variables: Vec<Variable>,
+    /// A deployment whose source and environment this one runs: nothing is built for it while the
+    /// runner has that one's.
+    #[serde(default)]
+    pub reuse: Option<Uuid>,
     /// Bounds of the instance.
     pub limits: Limits,
 }
@@ -163,6 +169,8 @@ pub enum Source {
         /// SHA-256 of the archive, lower-case hex; also its name at `/internal/runner/uploads/`.
         sha256: String,
     },
+    /// A package of a registry; its version is filled in once it is known.
+    Package(Package),
 }
 
 /// One environment variable of an instance.
@@ -258,7 +266,7 @@ pub enum HostHeader {
 /// What exactly was deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// Git: 40 hex digits. Upload: SHA-256 of the archive, 64 hex digits.
+    /// Git: 40 hex digits. Upload: SHA-256 of the archive, 64 hex digits. Package: its version.
     pub id: String,
     /// First line of the commit message, at most 200 characters.
     pub subject: Option<String>,
@@ -267,7 +275,7 @@ pub struct Commit {
 }
 
 /// What the build decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// For example `python:3.11`.
     pub runtime: String,
@@ -286,6 +294,49 @@ pub struct Plan {
     pub start_command: Vec<String>,
     /// One sentence for each choice: what, and why.
     pub reasons: Vec<String>,
+    /// The environment variables that the source seems to read, by name; and those that it was seen
+    /// to fail for.
+    #[serde(default)]
+    pub reads: Vec<EnvironmentRead>,
+    /// What the repository's `.env.example` lists.
+    #[serde(default)]
+    pub example: Vec<ExampleVariable>,
+}
+
+/// An environment variable that a source reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRead {
+    /// Its name.
+    pub name: String,
+    /// Whether the source can do without.
+    pub need: Need,
+    /// `file:line` of some reads.
+    pub places: Vec<String>,
+}
+
+/// Whether a source can do without a variable; the later, the less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The source says what to take instead.
+    Default,
+    /// It is asked for, and nothing says what happens without.
+    Optional,
+    /// Without it, the source fails.
+    Required,
+}
+
+/// A variable as an example file lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExampleVariable {
+    /// Its name.
+    pub name: String,
+    /// The value in the example: shows the form, and is never used as a value.
+    pub example: String,
+    /// The remark above it.
+    pub about: Option<String>,
+    /// It is commented out.
+    pub optional: bool,
 }
 
 /// What a server offers, as it answered the probe. The runner keeps it small (a quarter of a
@@ -294,10 +345,13 @@ pub struct Plan {
 pub struct Surface {
     /// The MCP revision the probe spoke, for example `2025-11-25`.
     pub protocol_version: String,
+    /// Every revision it says that it speaks, where it says so (`server/discover`).
+    #[serde(default)]
+    pub protocol_versions: Vec<String>,
     /// How it was reached, and so where clients connect.
     #[serde(default)]
     pub transport: Transport,
-    /// `serverInfo`, as sent.
+    /// `serverInfo`, as sent: name, version, icons.
     pub server_info: serde_json::Value,
     /// `capabilities`, as sent.
     pub capabilities: serde_json::Value,

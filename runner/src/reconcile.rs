@@ -53,6 +53,13 @@ pub struct Observed {
 pub enum Action {
     /// Fetch the source, plan, and see to the environment.
     StartBuild(Uuid),
+    /// Take over what was built for another deployment.
+    ReuseBuild {
+        /// The deployment.
+        deployment: Uuid,
+        /// The one it was built for.
+        from: Uuid,
+    },
     /// Start an instance of what is built, and check it.
     StartInstance(Uuid),
     /// An instance that was live is gone: start it again, after a while.
@@ -103,7 +110,7 @@ pub fn reconcile(
             .unwrap_or_default();
         let instance = instance_of(observed, spec.deployment);
         let action = match spec.goal {
-            Goal::Run => towards_running(spec.deployment, seen, instance),
+            Goal::Run => towards_running(spec.deployment, reusable(spec, observed), seen, instance),
             Goal::Stop => towards_stopped(spec.deployment, seen, instance),
         };
         match action {
@@ -130,7 +137,23 @@ fn instance_of(observed: &Observed, deployment: Uuid) -> Option<&Container> {
         .find(|container| container.role == Role::Instance && container.deployment == deployment)
 }
 
-fn towards_running(deployment: Uuid, seen: Seen, instance: Option<&Container>) -> Option<Action> {
+/// The deployment that was built what this one is to run.
+fn reusable(spec: &DeploymentSpec, observed: &Observed) -> Option<Uuid> {
+    let is_built = |from: &Uuid| {
+        observed
+            .deployments
+            .get(from)
+            .is_some_and(|seen| seen.built)
+    };
+    spec.reuse.filter(is_built)
+}
+
+fn towards_running(
+    deployment: Uuid,
+    reusable: Option<Uuid>,
+    seen: Seen,
+    instance: Option<&Container>,
+) -> Option<Action> {
     if seen.work.is_some() {
         return None;
     }
@@ -147,7 +170,10 @@ fn towards_running(deployment: Uuid, seen: Seen, instance: Option<&Container>) -
                 container: container.id.clone(),
             })
         }
-        _ if !seen.built => Some(Action::StartBuild(deployment)),
+        _ if !seen.built => Some(match reusable {
+            Some(from) => Action::ReuseBuild { deployment, from },
+            None => Action::StartBuild(deployment),
+        }),
         _ if seen.was_live => Some(Action::RestartInstance(deployment)),
         _ => Some(Action::StartInstance(deployment)),
     }
@@ -253,6 +279,7 @@ mod tests {
             public_url: "http://p.localhost/mcp".into(),
             own_sign_in: false,
             variables: Vec::new(),
+            reuse: None,
             limits: Limits {
                 memory_bytes: 1,
                 cpu_millis: 1,
@@ -367,6 +394,29 @@ mod tests {
             );
         let desired = [spec(A, Goal::Run), spec(B, Goal::Run)];
         assert_eq!(world.wants(&desired), [Action::StartInstance(B)]);
+    }
+
+    #[test]
+    fn a_build_that_is_there_is_used_again_without_a_slot() {
+        let mut again = spec(B, Goal::Run);
+        again.reuse = Some(A);
+        let busy = Seen {
+            work: Some(Work::Build),
+            ..seen(Phase::Building)
+        };
+        let other = Uuid::from_u128(9);
+        let world = World::default()
+            .knows(A, live())
+            .has(A, Role::Instance, State::Running)
+            .knows(other, busy);
+        let desired = [spec(A, Goal::Run), again.clone(), spec(other, Goal::Run)];
+        let reused = Action::ReuseBuild {
+            deployment: B,
+            from: A,
+        };
+        assert_eq!(world.wants(&desired), [reused]);
+        // What is not there any more is built again.
+        assert_eq!(World::default().wants(&[again]), [Action::StartBuild(B)]);
     }
 
     #[test]

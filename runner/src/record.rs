@@ -33,6 +33,18 @@ pub struct Built {
     /// What is run in place of an entrypoint.
     #[serde(default)]
     pub start_command: Vec<String>,
+    /// What is started in place of the launcher: a server that is no Python object.
+    #[serde(default)]
+    pub start: Option<Start>,
+}
+
+/// A command that is a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Where it starts.
+    pub working_dir: String,
 }
 
 impl Built {

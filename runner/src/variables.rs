@@ -103,7 +103,7 @@ pub fn mark(spec: &DeploymentSpec) -> Vec<u8> {
 pub fn platform(spec: &DeploymentSpec, commit: &str, built: &Built) -> BTreeMap<String, String> {
     let repository = match &spec.source {
         Source::Git { url, .. } => url.as_str(),
-        Source::Upload { .. } => "",
+        Source::Upload { .. } | Source::Package(_) => "",
     };
     let mut environment: BTreeMap<String, String> = [
         ("PORT", PORT.to_string().as_str()),

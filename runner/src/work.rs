@@ -120,6 +120,11 @@ async fn act<R: Runtime>(
                 });
             }
         }
+        Action::ReuseBuild { deployment, from } => {
+            if let Some(spec) = spec(deployment) {
+                agent.reuse_build(deployment, spec.project, from);
+            }
+        }
         Action::StartInstance(deployment) => {
             if let Some(spec) = spec(deployment) {
                 begin(agent, spec, Work::Start, |agent, spec, cancel| async move {

@@ -245,6 +245,7 @@ fn spec(project: Uuid, source: Source, public_key: &str) -> DeploymentSpec {
             name: "KEY".into(),
             value: VariableValue::Sealed(base64.encode(sealed)),
         }],
+        reuse: None,
         limits: Limits {
             memory_bytes: 512 << 20,
             cpu_millis: 1000,

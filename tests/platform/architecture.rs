@@ -44,6 +44,20 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("control-plane", &["bollard", "git2"]),
     (
+        "bridge",
+        &[
+            "sqlx",
+            "axum",
+            "askama",
+            "bollard",
+            "control-plane",
+            "edge",
+            "runner",
+            "outbound",
+            "git2",
+        ],
+    ),
+    (
         "outbound",
         &[
             "sqlx",

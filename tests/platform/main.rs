@@ -12,10 +12,13 @@ mod features;
 mod fixtures;
 mod kill;
 mod login;
+mod node;
 mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod surface;
+mod variables;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -35,11 +38,14 @@ fn main() {
         conformance::TESTS,
         bad_input::TESTS,
         redeploy::TESTS,
+        variables::TESTS,
+        surface::TESTS,
         database_away::TESTS,
         secrets::TESTS,
         kill::TESTS,
         deploy::TESTS,
         login::TESTS,
+        node::TESTS,
     ]
     .into_iter()
     .flatten()
@@ -48,6 +54,7 @@ fn main() {
     // Run with `--include-ignored`, which is what `tests/run --long` says.
     let long = requirements::long_tests()
         .iter()
+        .chain(node::LONG)
         .map(|test| trial(test).with_ignored_flag(true));
     let trials = usual.chain(long).chain(errors::trials()).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

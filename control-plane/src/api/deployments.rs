@@ -11,8 +11,8 @@ use super::Caller;
 use super::problem::{ApiResult, Body, Params};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
-use crate::edges;
 use crate::projects::{self, Project};
+use crate::{edges, variables};
 
 /// Most deployments of one answer.
 const MAX_PAGE: i64 = 200;
@@ -44,6 +44,8 @@ fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i6
         "branch": deployment.branch(),
         "entrypoint": deployment.entrypoint,
         "origin": deployment.origin,
+        "variables_revision": deployment.variables_revision,
+        "build_of": deployment.build_of,
         "created_by": deployment.created_by,
         "created_at": time(deployment.created_at),
         "live_at": deployment.live_at.map(time),
@@ -108,6 +110,7 @@ pub async fn create(
         source_url: None,
         source_branch: new.branch,
         entrypoint: new.entrypoint,
+        ..projects::Settings::default()
     }
     .check(false)?;
     let request = Request {
@@ -148,7 +151,10 @@ pub async fn show(
         .project;
     let deployment = deployments::get(&mut db, project.id, &deployment).await?;
     let in_use = edges::oldest_in_use(&mut db, app.clock.now()).await?;
-    Ok(Json(face(&app, &project, &deployment, in_use)))
+    let needed = variables::needed_by(&mut db, project.id, deployment.plan.as_ref()).await?;
+    let mut face = face(&app, &project, &deployment, in_use);
+    face["missing_variables"] = json!(variables::missing(&needed));
+    Ok(Json(face))
 }
 
 /// `POST /projects/{project}/deployments/{deployment}/cancel`
@@ -185,8 +191,9 @@ pub async fn promote(
         .await?
         .changeable()?;
     let earlier = deployments::get(&mut tx, project.id, &deployment).await?;
+    let (drain, now) = (app.config.drain(), app.clock.now());
     let queued =
-        deployments::promote(&mut tx, &project, &earlier, &caller.actor, app.clock.now()).await?;
+        deployments::promote(&mut tx, &project, &earlier, drain, &caller.actor, now).await?;
     tx.commit().await?;
     Ok((
         StatusCode::CREATED,

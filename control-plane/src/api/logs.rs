@@ -20,7 +20,8 @@ use crate::app::App;
 use crate::changes::Waiter;
 use crate::deployments::{self, State as Life};
 use crate::error::{Error, Result, invalid};
-use crate::{logs, projects};
+use crate::logs::{self, Search};
+use crate::projects;
 
 /// Comment lines keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -40,6 +41,8 @@ pub struct Query {
     after: i64,
     #[serde(default)]
     follow: Option<String>,
+    #[serde(default)]
+    q: Option<String>,
 }
 
 fn stream_of(name: Option<&str>) -> Result<LogStream> {
@@ -61,6 +64,7 @@ pub async fn list(
     Params(query): Params<Query>,
 ) -> ApiResult<Response> {
     let which = stream_of(query.stream.as_deref())?;
+    let search = Search::new(query.q.as_deref())?;
     let mut db = app.db.acquire().await?;
     let project = projects::get_for(&mut db, caller.user.id, &project)
         .await?
@@ -81,12 +85,13 @@ pub async fn list(
             deployment: deployment.id,
             stream: which,
             after: query.after,
+            search,
             told: None,
         };
         let events = Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
         return Ok(([("x-accel-buffering", "no")], events).into_response());
     }
-    let lines = logs::list_after(&mut db, deployment.id, which, query.after).await?;
+    let lines = logs::list_after(&mut db, deployment.id, which, query.after, &search).await?;
     Ok(Json(json!({ "lines": lines })).into_response())
 }
 
@@ -101,6 +106,7 @@ struct Follower {
     deployment: Uuid,
     stream: LogStream,
     after: i64,
+    search: Search,
     told: Option<Life>,
 }
 
@@ -144,7 +150,13 @@ impl Follower {
         // State before lines: when it is final, the lines read after it are all there are.
         let deployment =
             deployments::get(&mut db, self.project, &self.deployment.to_string()).await?;
-        let lines = logs::list_after(&mut db, self.deployment, self.stream, self.after).await?;
+        // The end before the lines: what comes in between is looked at next time.
+        let end = match self.search.text() {
+            Some(_) => logs::last_sequence(&mut db, self.deployment, self.stream).await?,
+            None => 0,
+        };
+        let (id, stream, after) = (self.deployment, self.stream, self.after);
+        let lines = logs::list_after(&mut db, id, stream, after, &self.search).await?;
         let mut events = Vec::with_capacity(lines.len() + 2);
         for line in &lines {
             self.after = line.sequence;
@@ -162,6 +174,10 @@ impl Follower {
             events.push(Event::default().event("state").data(data));
         }
         let complete = i64::try_from(lines.len()).is_ok_and(|count| count < logs::PAGE);
+        if complete {
+            // What did not match is not looked at again.
+            self.after = self.after.max(end);
+        }
         let over = complete && self.is_over(deployment.state);
         if over {
             events.push(Event::default().event("end").data(END));
@@ -216,6 +232,7 @@ mod tests {
             deployment: deployment.id,
             stream: LogStream::Build,
             after: 0,
+            search: Search::default(),
             told: None,
         };
         let (events, more) = follower.next().await;
@@ -228,5 +245,76 @@ mod tests {
         // A session that has ended is as good as none.
         let session = Credential::Session(tower_sessions::session::Id(7));
         assert!(!session.still_works(&mut db, now).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn r53_a_search_finds_text_in_any_case_and_follows() {
+        let app = testing::app().await;
+        let (owner, now) = (testing::owner(&app).await.id, app.clock.now());
+        let actor = Actor::User(owner);
+        let mut project = testing::project(&app, "hello").await;
+        project.source_url = Some("https://git.example/you/hello.git".into());
+        let mut db = app.db.acquire().await.unwrap();
+        let deployment =
+            deployments::queue(&mut db, &project, Request::default(), "api", &actor, now)
+                .await
+                .unwrap();
+        let write = async |db: &mut sqlx::PgConnection, texts: &[&str]| {
+            let first = logs::last_sequence(db, deployment.id, LogStream::Build)
+                .await
+                .unwrap();
+            let lines: Vec<runner::protocol::LogLine> = (first + 1..)
+                .zip(texts)
+                .map(|(sequence, text)| runner::protocol::LogLine {
+                    deployment: deployment.id,
+                    stream: LogStream::Build,
+                    sequence,
+                    at: now,
+                    text: (*text).to_owned(),
+                })
+                .collect();
+            logs::append(db, &lines).await.unwrap();
+        };
+        write(
+            &mut db,
+            &["An Error", "fine", "100% _sure_", "another error"],
+        )
+        .await;
+        for (text, found) in [
+            ("error", &["An Error", "another error"][..]),
+            ("% _", &["100% _sure_"]),
+            ("nothing like it", &[]),
+            (" ", &["An Error", "fine", "100% _sure_", "another error"]),
+        ] {
+            let search = Search::new(Some(text)).unwrap();
+            let lines = logs::list_after(&mut db, deployment.id, LogStream::Build, 0, &search)
+                .await
+                .unwrap();
+            let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+            assert_eq!(texts, found, "{text}");
+        }
+        assert!(Search::new(Some(&"x".repeat(201))).is_err());
+        let new = NewToken::for_everything(owner, "ci", None);
+        let (token, _) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
+        let mut follower = Follower {
+            waiter: app.changes.subscribe(),
+            app: app.clone(),
+            person: owner,
+            credential: Credential::Token(token),
+            project: project.id,
+            deployment: deployment.id,
+            stream: LogStream::Build,
+            after: 0,
+            search: Search::new(Some("ERROR")).unwrap(),
+            told: None,
+        };
+        let (events, _) = follower.next().await;
+        assert_eq!(events.len(), 3, "two lines and the state");
+        write(&mut db, &["fine again"]).await;
+        let (events, more) = follower.look().await.unwrap();
+        assert_eq!((events.len(), more, follower.after), (0, true, 5));
+        write(&mut db, &["a third error"]).await;
+        let (events, _) = follower.next().await;
+        assert_eq!(events.len(), 1);
     }
 }

@@ -19,6 +19,7 @@ mod plans;
 mod problem;
 mod projects;
 mod service_accounts;
+mod surfaces;
 mod tokens;
 mod tools;
 mod uploads;
@@ -125,6 +126,14 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         (
             "/projects/{project}/deployments/{deployment}/lock",
             get(build::lock),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/surface",
+            get(surfaces::show),
+        ),
+        (
+            "/projects/{project}/deployments/{deployment}/diff",
+            get(surfaces::diff),
         ),
         (
             "/projects/{project}/build",

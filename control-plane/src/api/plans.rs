@@ -50,6 +50,7 @@ pub async fn create(
         source_url: Some(new.source_url),
         source_branch: new.source_branch,
         entrypoint: new.entrypoint,
+        ..Settings::default()
     }
     .check(app.config.allow_file_sources)?;
     let build = build_settings::check(new.build)?;

@@ -11,11 +11,13 @@ use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::projects::{self, Project, Settings};
+use crate::variables::Standing;
 use crate::{access, deployments};
 
 /// A project as the API shows it.
 async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
     let live = deployments::find_live(db, project.id).await?;
+    let variables = Standing::read(db, project.id).await?;
     Ok(json!({
         "id": project.id,
         "name": project.name,
@@ -26,7 +28,9 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "source_url": project.source_url,
         "source_branch": project.source_branch,
         "entrypoint": project.entrypoint,
+        "hold_breaking": project.hold_breaking,
         "live": live.map(|d| json!({ "number": d.number, "id": d.id, "commit": d.commit_id })),
+        "variables": variables,
         "created_at": project.created_at.format(&Rfc3339).unwrap_or_default(),
     }))
 }
@@ -49,6 +53,8 @@ pub struct New {
     source_url: Option<String>,
     source_branch: Option<String>,
     entrypoint: Option<String>,
+    #[serde(default)]
+    hold_breaking: bool,
 }
 
 /// `POST /projects`
@@ -61,6 +67,7 @@ pub async fn create(
         source_url: new.source_url,
         source_branch: new.source_branch,
         entrypoint: new.entrypoint,
+        hold_breaking: new.hold_breaking,
     }
     .check(app.config.allow_file_sources)?;
     let mut tx = app.db.begin().await?;
@@ -104,6 +111,7 @@ pub struct Change {
     source_branch: Option<Option<String>>,
     #[serde(default, deserialize_with = "present")]
     entrypoint: Option<Option<String>>,
+    hold_breaking: Option<bool>,
 }
 
 /// Tells an absent member (`None`) from a `null` one (`Some(None)`).
@@ -138,6 +146,7 @@ pub async fn change(
         entrypoint: change
             .entrypoint
             .unwrap_or_else(|| project.entrypoint.clone()),
+        hold_breaking: change.hold_breaking.unwrap_or(project.hold_breaking),
     }
     .check(app.config.allow_file_sources)?;
     let project =

@@ -3,12 +3,23 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
-use crate::projects;
-use crate::variables::{self, NewVariable};
+use crate::error::Result;
+use crate::projects::{self, Project};
+use crate::variables::{self, NewVariable, Scope, Standing};
+
+/// The variables, and which of their revisions the live server has.
+async fn face(db: &mut PgConnection, project: &Project) -> Result<Value> {
+    let standing = Standing::read(db, project.id).await?;
+    let mut face = serde_json::to_value(standing)?;
+    face["needed"] = serde_json::to_value(variables::needed(db, project.id).await?)?;
+    face["variables"] = serde_json::to_value(variables::list(db, project.id).await?)?;
+    Ok(face)
+}
 
 /// `GET /projects/{project}/variables`; secrets without their values.
 pub async fn list(
@@ -20,9 +31,7 @@ pub async fn list(
     let project = projects::get_for(&mut db, caller.user.id, &project)
         .await?
         .project;
-    Ok(Json(
-        json!({ "variables": variables::list(&mut db, project.id).await? }),
-    ))
+    Ok(Json(face(&mut db, &project).await?))
 }
 
 /// Body of `PATCH /projects/{project}/variables`.
@@ -33,29 +42,33 @@ pub struct Change {
     set: Vec<NewVariable>,
     #[serde(default)]
     unset: Vec<String>,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    branch: Option<String>,
 }
 
-/// `PATCH /projects/{project}/variables`: all or none; they apply from the next deployment.
+/// `PATCH /projects/{project}/variables`: all or none. Those of production reach the live server
+/// by a restart of the same build.
 pub async fn change(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
     Body(change): Body<Change>,
 ) -> ApiResult<Json<Value>> {
+    let wanted = variables::Change {
+        scope: Scope::parse(change.scope.as_deref(), change.branch.as_deref())?,
+        set: change.set,
+        unset: change.unset,
+    };
     let mut tx = app.db.begin().await?;
     let project = projects::get_for(&mut tx, caller.user.id, &project)
         .await?
         .changeable()?;
-    variables::change(
-        &mut tx,
-        &project,
-        &change.set,
-        &change.unset,
-        &caller.actor,
-        app.clock.now(),
-    )
-    .await?;
-    let list = variables::list(&mut tx, project.id).await?;
+    let changed =
+        variables::change(&mut tx, &project, &wanted, &caller.actor, app.clock.now()).await?;
+    let mut face = face(&mut tx, &project).await?;
+    face["restart"] = json!(changed.restart);
     tx.commit().await?;
-    Ok(Json(json!({ "variables": list })))
+    Ok(Json(face))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use reqwest::Method;
+use runner::protocol::Package;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, ClientArguments, path};
@@ -28,15 +29,21 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     git: Option<String>,
 
+    /// A package of a registry to deploy instead, without any repository: `pypi:NAME`,
+    /// `pypi:NAME==VERSION`, `npm:NAME` or `npm:@SCOPE/NAME@VERSION` [default: the newest version].
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["git", "path"])]
+    catalogue: Option<String>,
+
     /// The branch or tag [default: the repository's own].
     #[arg(long, requires = "git")]
     branch: Option<String>,
 
-    /// The project; it is created if it is new [default: named after the directory or repository].
+    /// The project; it is created if it is new [default: named after what is deployed].
     #[arg(long, value_name = "NAME")]
     project: Option<String>,
 
-    /// The server, as `file.py`, `file.py:object` or `module:object` [default: looked for].
+    /// The server: `file.py`, `file.py:object`, `module:object`; for Node a file or script, for a
+    /// package its program, each with arguments behind it [default: looked for].
     #[arg(long)]
     entrypoint: Option<String>,
 
@@ -54,8 +61,11 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Some(name) => name.clone(),
         None => default_name(&arguments)?,
     };
+    if let Some(package) = &arguments.catalogue {
+        Package::parse(package).map_err(Failure::Usage)?;
+    }
     let build = arguments.build.change()?;
-    let new = match &arguments.git {
+    let new = match arguments.git.as_ref().or(arguments.catalogue.as_ref()) {
         Some(url) => from_git(&client, &name, url, &arguments).await?,
         None => from_directory(&client, &name, &arguments).await?,
     };
@@ -80,7 +90,7 @@ pub async fn settle(client: &Client, deployment: Value, wait: bool) -> anyhow::R
     follow(client, text(&deployment, "project"), id).await
 }
 
-/// Has the project point at the repository; answers what to deploy of it.
+/// Has the project point at the repository or package; answers what to deploy of it.
 async fn from_git(
     client: &Client,
     name: &str,
@@ -163,6 +173,10 @@ fn given(members: &[(&str, Option<&str>)]) -> Map<String, Value> {
 fn default_name(arguments: &Arguments) -> anyhow::Result<String> {
     let from = if let Some(url) = &arguments.git {
         let last = url.trim_end_matches('/').rsplit(['/', ':']).next();
+        last.unwrap_or_default().to_owned()
+    } else if let Some(package) = &arguments.catalogue {
+        let package = Package::parse(package).map_err(Failure::Usage)?;
+        let last = package.name.rsplit('/').next();
         last.unwrap_or_default().to_owned()
     } else {
         let directory = arguments.path.as_deref().unwrap_or(Path::new("."));

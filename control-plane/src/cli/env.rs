@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
 use super::exit::Failure;
-use super::output::{Output, table, text};
+use super::follow::{follow, report};
+use super::output::{Output, note, table, text};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -32,7 +33,8 @@ pub struct Arguments {
 enum Command {
     /// List them; the values of secrets cannot be read back by anyone.
     List,
-    /// Set some. They are secret unless said otherwise, and apply from the next deployment.
+    /// Set some. They are secret unless said otherwise. The live server restarts with them: the
+    /// same build, no call dropped.
     Set {
         /// As NAME=value.
         #[arg(required = true, value_name = "NAME=VALUE")]
@@ -41,12 +43,18 @@ enum Command {
         /// Keep the values readable.
         #[arg(long)]
         plain: bool,
+
+        #[command(flatten)]
+        target: Target,
     },
     /// Remove some.
     Unset {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
+
+        #[command(flatten)]
+        target: Target,
     },
     /// Set what a file of NAME=value lines says.
     Import {
@@ -56,41 +64,143 @@ enum Command {
         /// Keep the values readable.
         #[arg(long)]
         plain: bool,
+
+        #[command(flatten)]
+        target: Target,
     },
 }
 
-pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
-    let client = Client::signed_in(&arguments.client)?;
+/// For which deployments, and whether to wait for them.
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// For which deployments: `production` or `preview` [default: production].
+    #[arg(long, value_name = "SCOPE", conflicts_with = "branch")]
+    scope: Option<String>,
+
+    /// For the previews of this branch only.
+    #[arg(long, value_name = "BRANCH")]
+    branch: Option<String>,
+
+    /// Wait until the server that was restarted is live or has failed.
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Target {
+    /// Builds have one set of variables, and changing it restarts nothing.
+    fn refuse_for_builds(&self) -> anyhow::Result<()> {
+        if self.scope.is_some() || self.branch.is_some() || self.wait {
+            bail!(Failure::Usage(
+                "--scope, --branch and --wait are for the variables of servers; leave them out with --build".into()
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn address(arguments: &Arguments) -> String {
     let which = if arguments.build {
         "build-variables"
     } else {
         "variables"
     };
-    let address = path(&["projects", &arguments.project, which]);
-    let (change, done) = match arguments.command {
+    path(&["projects", &arguments.project, which])
+}
+
+pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::signed_in(&arguments.client)?;
+    let (build, address) = (arguments.build, address(&arguments));
+    let ((mut change, done), target) = match arguments.command {
         Command::List => {
             let answer = client.get(&address).await?;
-            output.result(&answer["variables"], || list(&answer["variables"]));
+            output.result(&answer["variables"], || {
+                if build {
+                    list_of_builds(&answer)
+                } else {
+                    list(&answer)
+                }
+            });
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Set { variables, plain } => {
+        Command::Set {
+            variables,
+            plain,
+            target,
+        } => {
             let set = variables
                 .iter()
                 .map(|text| assignment(text))
                 .collect::<Result<_, _>>()?;
-            set_all(set, plain)
+            (set_all(set, plain), target)
         }
-        Command::Import { file, plain } => set_all(parse_file(&read(&file)?)?, plain),
-        Command::Unset { names } => (
-            json!({ "set": [], "unset": names }),
-            format!("Removed {}", names.join(", ")),
-        ),
+        Command::Import {
+            file,
+            plain,
+            target,
+        } => (set_all(parse_file(&read(&file)?)?, plain), target),
+        Command::Unset { names, target } => {
+            let done = format!("Removed {}", names.join(", "));
+            ((json!({ "set": [], "unset": names }), done), target)
+        }
     };
+    if build {
+        target.refuse_for_builds()?;
+        let answer = client.send(Method::PATCH, &address, &change).await?;
+        output.result(&answer["variables"], || {
+            format!("{done}; it applies from the next build.")
+        });
+        return Ok(ExitCode::SUCCESS);
+    }
+    change["scope"] = json!(target.scope);
+    change["branch"] = json!(target.branch);
     let answer = client.send(Method::PATCH, &address, &change).await?;
+    if target.wait && answer["restart"].is_i64() {
+        note(&format!("{done}. {}", follows(&answer)));
+        let number = answer["restart"].to_string();
+        let deployment = follow(&client, &arguments.project, &number).await?;
+        return Ok(report(&deployment, output));
+    }
     output.result(&answer["variables"], || {
-        format!("{done}; it applies from the next deployment.")
+        format!("{done}. {}", follows(&answer))
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a change leads to.
+fn follows(answer: &Value) -> String {
+    let revision = &answer["revision"];
+    if answer["restart"].is_i64() {
+        return format!(
+            "The server restarts with revision {revision} as deployment {}; the same build, no call dropped.",
+            answer["restart"]
+        );
+    }
+    standing(answer)
+}
+
+/// Which revision runs.
+fn standing(answer: &Value) -> String {
+    let (revision, live) = (&answer["revision"], &answer["live"]);
+    if live.is_null() {
+        return "Nothing is live; the next deployment starts with them.".to_owned();
+    }
+    let running = format!("Running with revision {}", live["revision"]);
+    if live["revision"] == *revision {
+        return format!("{running}.");
+    }
+    let next = &answer["next"];
+    match text(next, "state") {
+        "-" => format!("{running}; revision {revision} is about to follow."),
+        "failed" | "canceled" => format!(
+            "{running}; revision {revision} is not in use, because deployment {} is {}.",
+            next["deployment"],
+            text(next, "state")
+        ),
+        state => format!(
+            "{running}; revision {revision} follows once deployment {} is live, which is {state}.",
+            next["deployment"]
+        ),
+    }
 }
 
 fn set_all(variables: Vec<(String, String)>, plain: bool) -> (Value, String) {
@@ -105,19 +215,80 @@ fn set_all(variables: Vec<(String, String)>, plain: bool) -> (Value, String) {
     )
 }
 
-fn list(variables: &Value) -> String {
-    let variables = variables.as_array().map_or(&[][..], Vec::as_slice);
+fn list_of_builds(answer: &Value) -> String {
+    let variables = answer["variables"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     if variables.is_empty() {
         return "No variables are set.".to_owned();
     }
     let rows: Vec<Vec<String>> = variables
         .iter()
         .map(|variable| {
-            let value = variable["value"].as_str().unwrap_or("(secret)");
-            vec![text(variable, "name").to_owned(), value.to_owned()]
+            vec![
+                text(variable, "name").to_owned(),
+                shown(variable).to_owned(),
+            ]
         })
         .collect();
     table(&rows)
+}
+
+/// The value, unless it is secret.
+fn shown(variable: &Value) -> &str {
+    variable["value"].as_str().unwrap_or("(secret)")
+}
+
+fn list(answer: &Value) -> String {
+    let variables = answer["variables"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    if variables.is_empty() {
+        return format!("No variables are set.{}", needs(answer));
+    }
+    let rows: Vec<Vec<String>> = variables
+        .iter()
+        .map(|variable| {
+            let scope = match text(variable, "scope") {
+                "branch" => format!("previews of {}", text(variable, "branch")),
+                "preview" => "previews".to_owned(),
+                _ => "production".to_owned(),
+            };
+            vec![
+                text(variable, "name").to_owned(),
+                scope,
+                shown(variable).to_owned(),
+            ]
+        })
+        .collect();
+    format!("{}\n{}{}", table(&rows), standing(answer), needs(answer))
+}
+
+/// What the code reads and is not set.
+fn needs(answer: &Value) -> String {
+    let needed = answer["needed"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows: Vec<Vec<String>> = needed
+        .iter()
+        .filter(|needed| needed["set"] == false)
+        .map(|needed| {
+            let need = match text(needed, "need") {
+                "required" => "required",
+                "default" => "has a default",
+                "optional" => "may be needed",
+                _ => "in the example",
+            };
+            let place = needed["places"][0].as_str().unwrap_or_default();
+            vec![
+                text(needed, "name").to_owned(),
+                need.to_owned(),
+                place.to_owned(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!("\nThe code also reads:\n{}", table(&rows))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
@@ -181,6 +352,40 @@ mod tests {
             parsed,
             [("A", "1"), ("B", "two words"), ("C", "x=y"), ("D", "")]
         );
+    }
+
+    #[test]
+    fn what_is_read_and_not_set_is_listed() {
+        let answer = json!({ "variables": [], "needed": [
+            { "name": "API_KEY", "need": "required", "places": ["main.py:3"], "set": false },
+            { "name": "REGION", "need": "default", "places": [], "set": false },
+            { "name": "KNOWN", "need": "required", "places": [], "set": true },
+        ] });
+        insta::assert_snapshot!(list(&answer), @r"
+        No variables are set.
+        The code also reads:
+        API_KEY  required       main.py:3
+        REGION   has a default
+        ");
+    }
+
+    #[test]
+    fn what_runs_and_what_follows_is_said() {
+        let mut answer = json!({
+            "revision": 4, "live": { "deployment": 7, "revision": 3 },
+            "next": { "deployment": 8, "state": "starting" }, "restart": 8,
+        });
+        assert!(
+            follows(&answer).starts_with("The server restarts with revision 4 as deployment 8")
+        );
+        answer["restart"] = Value::Null;
+        assert!(follows(&answer).contains("revision 4 follows once deployment 8 is live"));
+        answer["next"]["state"] = json!("failed");
+        assert!(follows(&answer).contains("revision 4 is not in use"));
+        answer["live"]["revision"] = json!(4);
+        assert_eq!(follows(&answer), "Running with revision 4.");
+        answer["live"] = Value::Null;
+        assert!(follows(&answer).starts_with("Nothing is live"));
     }
 
     #[test]

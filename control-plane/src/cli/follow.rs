@@ -222,7 +222,7 @@ impl Progress {
     }
 }
 
-/// Prints a deployment as `deploy`, `promote` and `rollback` do; failing if it failed.
+/// Prints a deployment as `deploy`, `promote` and `rollback` do; failing if it failed, or is held.
 pub fn report(deployment: &Value, output: Output) -> ExitCode {
     let document = json!({
         "project": deployment["project"],
@@ -232,10 +232,11 @@ pub fn report(deployment: &Value, output: Output) -> ExitCode {
         "url": deployment["url"],
         "commit": deployment["commit"],
         "diagnosis": deployment["diagnosis"],
+        "missing_variables": deployment["missing_variables"],
     });
     output.result(&document, || summary(deployment));
     match text(deployment, "state") {
-        "failed" | "canceled" => ExitCode::FAILURE,
+        "failed" | "canceled" | "held" => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
 }
@@ -248,12 +249,26 @@ fn summary(deployment: &Value) -> String {
     );
     let commit = short(text(deployment, "commit"));
     match text(deployment, "state") {
-        "failed" => failure(&name, &deployment["diagnosis"]),
+        "failed" => {
+            failure(&name, &deployment["diagnosis"]) + &unset(deployment).unwrap_or_default()
+        }
         "canceled" => format!("{name} was canceled."),
+        "held" => held(deployment, &name),
         "live" => format!("{name} is live ({commit}) at {}", text(deployment, "url")),
         state if PENDING.contains(&state) => format!("{name} is {state}."),
         state => format!("{name} was live and is {state}; a newer one has replaced it."),
     }
+}
+
+/// It answers and waits: what to do.
+fn held(deployment: &Value, name: &str) -> String {
+    let (project, number) = (text(deployment, "project"), &deployment["number"]);
+    format!(
+        "{name} is held: it answers, but would break callers of what is live.\n  \
+         See:     berth diff {project} {number}\n  \
+         Promote: berth promote {project} {number}\n  \
+         Cancel:  berth cancel {project} {number}"
+    )
 }
 
 fn failure(name: &str, diagnosis: &Value) -> String {
@@ -269,6 +284,19 @@ fn failure(name: &str, diagnosis: &Value) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// What a failed deployment's code reads and nobody has set.
+fn unset(deployment: &Value) -> Option<String> {
+    let missing = deployment["missing_variables"].as_array()?;
+    let names: Vec<&str> = missing.iter().filter_map(Value::as_str).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "\n  Not set: {} (`berth env {} set …`)",
+            names.join(", "),
+            text(deployment, "project")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -307,11 +335,13 @@ mod tests {
         let deployment = json!({
             "project": "a", "number": 2, "state": "failed",
             "diagnosis": { "cause": "No server.", "fix": "Name one.", "location": null },
+            "missing_variables": ["API_KEY", "REGION"],
         });
         insta::assert_snapshot!(summary(&deployment), @r"
         a deployment 2 failed.
           Cause: No server.
           Fix: Name one.
+          Not set: API_KEY, REGION (`berth env a set …`)
         ");
     }
 }

@@ -27,6 +27,10 @@ pub struct Arguments {
     #[arg(long)]
     build: bool,
 
+    /// Only lines that hold this text, in any case.
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+
     /// Go on showing lines as they come.
     #[arg(long, short)]
     follow: bool,
@@ -46,7 +50,10 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         &deployment,
         "logs",
     ]);
-    let address = format!("{address}?stream={stream}");
+    let address = format!(
+        "{address}?stream={stream}{}",
+        search(arguments.grep.as_deref())
+    );
     let mut lines = Vec::new();
     if arguments.follow {
         show_as_they_come(&client, &address, output, &mut lines).await?;
@@ -63,6 +70,13 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         String::new,
     );
     Ok(ExitCode::SUCCESS)
+}
+
+fn search(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| {
+        let text: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+        format!("&q={text}")
+    })
 }
 
 /// The deployment that is meant when none is named.

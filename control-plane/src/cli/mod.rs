@@ -5,7 +5,9 @@ mod access;
 mod admin;
 mod all;
 mod apps;
+mod bridge;
 mod call;
+mod cancel;
 mod client;
 mod connect;
 mod connections;
@@ -13,6 +15,7 @@ mod credentials;
 mod data;
 mod deploy;
 mod deployments;
+mod diff;
 mod doctor;
 mod edge;
 mod env;
@@ -81,6 +84,9 @@ enum Command {
     Doctor(Box<doctor::Arguments>),
     /// Commands for the operator, on the machine itself.
     Admin(Box<admin::Arguments>),
+    /// Start a server inside its instance; the runner does.
+    #[command(hide = true)]
+    Bridge(bridge::Arguments),
     /// Sign in to a server.
     Login(login::Arguments),
     /// List, show or delete projects.
@@ -101,11 +107,15 @@ enum Command {
     Lock(lock::Arguments),
     /// List a project's deployments.
     Deployments(deployments::Arguments),
+    /// Show what a deployment changes for those who call it.
+    Diff(diff::Arguments),
     /// Show what a server, or its build, has written.
     Logs(logs::Arguments),
     /// List and change a project's environment variables.
     Env(env::Arguments),
-    /// Bring an earlier deployment live again.
+    /// Take back a deployment that has not gone live, or is held.
+    Cancel(cancel::Arguments),
+    /// Bring a deployment live: one that is held, or an earlier one again.
     Promote(promote::Arguments),
     /// Bring the deployment before the live one back.
     Rollback(rollback::Arguments),
@@ -136,6 +146,11 @@ impl Command {
 }
 
 impl Program {
+    /// Whether this process is part of an instance and not of the platform.
+    pub fn runs_in_an_instance(&self) -> bool {
+        matches!(self.command, Command::Bridge(_))
+    }
+
     /// Runs what was asked for; an error is printed and becomes the exit code.
     pub async fn run(self) -> ExitCode {
         let output = Output::new(self.json);
@@ -146,6 +161,10 @@ impl Program {
     }
 
     async fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
+        // Its output is the server's log, and its environment the server's.
+        if let Command::Bridge(arguments) = self.command {
+            return bridge::run(arguments).await;
+        }
         let level = if self.command.is_role() {
             ROLES_LOG
         } else {
@@ -161,6 +180,7 @@ impl Program {
             Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::Doctor(arguments) => doctor::run(*arguments, output).await,
             Command::Admin(arguments) => admin::run(*arguments, output).await,
+            Command::Bridge(_) => unreachable!("it was run above"),
             Command::Login(arguments) => login::run(arguments, output).await,
             Command::Projects(arguments) => projects::run(arguments, output).await,
             Command::Access(arguments) => access::run(arguments, output).await,
@@ -171,8 +191,10 @@ impl Program {
             Command::Lock(arguments) => lock::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
+            Command::Diff(arguments) => diff::run(arguments, output).await,
             Command::Logs(arguments) => logs::run(arguments, output).await,
             Command::Env(arguments) => env::run(arguments, output).await,
+            Command::Cancel(arguments) => cancel::run(arguments, output).await,
             Command::Promote(arguments) => promote::run(arguments, output).await,
             Command::Rollback(arguments) => rollback::run(arguments, output).await,
             Command::Tools(arguments) => tools::run(arguments, output).await,

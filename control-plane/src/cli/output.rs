@@ -49,12 +49,23 @@ impl Output {
 
 /// One line on stdout. A reader that has gone away (`| head`) is no failure.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    let _ = writeln!(io::stdout().lock(), "{}", harmless(text));
 }
 
 /// One line on stderr, beside the result.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless(text));
+}
+
+/// Without what would steer a terminal: much of what is shown was written by servers.
+fn harmless(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
 }
 
 /// Lines with their columns under each other.
@@ -92,6 +103,14 @@ pub fn short(commit: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(
+            harmless("a\tb\n\x1b[31mc\u{9b}d"),
+            "a\tb\n\u{fffd}[31mc\u{fffd}d"
+        );
+    }
 
     #[test]
     fn columns_stand_under_each_other() {

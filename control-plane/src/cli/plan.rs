@@ -27,11 +27,16 @@ pub struct Arguments {
     #[arg(long, value_name = "URL")]
     git: Option<String>,
 
+    /// A package of a registry to plan instead, as `berth deploy --catalogue` takes it.
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["git", "path"])]
+    catalogue: Option<String>,
+
     /// The branch or tag [default: the repository's own].
     #[arg(long, requires = "git")]
     branch: Option<String>,
 
-    /// The server, as `file.py`, `file.py:object` or `module:object` [default: looked for].
+    /// The server: `file.py`, `file.py:object`, `module:object`; for Node a file or script, for a
+    /// package its program [default: looked for].
     #[arg(long)]
     entrypoint: Option<String>,
 
@@ -41,7 +46,7 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let answer = match &arguments.git {
+    let answer = match arguments.git.as_ref().or(arguments.catalogue.as_ref()) {
         Some(url) => of_repository(&client, url, &arguments).await?,
         None => of_directory(&client, &arguments).await?,
     };

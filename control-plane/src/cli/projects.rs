@@ -26,6 +26,15 @@ enum Command {
         /// Its name.
         project: String,
     },
+    /// Change a project's settings.
+    Set {
+        /// Its name.
+        project: String,
+
+        /// Hold deployments that would break callers until someone promotes them.
+        #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+        hold_breaking: String,
+    },
     /// Delete one, with its deployments, variables and persistent files.
     Delete {
         /// Its name.
@@ -44,6 +53,16 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             let answer = client.get(&path(&["projects", &project])).await?;
             output.result(&answer, || show(&answer));
         }
+        Command::Set {
+            project,
+            hold_breaking,
+        } => {
+            let change = json!({ "hold_breaking": hold_breaking == "on" });
+            let answer = client
+                .send(Method::PATCH, &path(&["projects", &project]), &change)
+                .await?;
+            output.result(&answer, || show(&answer));
+        }
         Command::Delete { project } => {
             client
                 .send(Method::DELETE, &path(&["projects", &project]), &Value::Null)
@@ -60,6 +79,15 @@ fn live(project: &Value) -> String {
     match project["live"]["number"].as_i64() {
         Some(number) => format!("{number} ({})", short(text(&project["live"], "commit"))),
         None => "-".to_owned(),
+    }
+}
+
+fn revision(variables: &Value) -> String {
+    let (newest, live) = (&variables["revision"], &variables["live"]["revision"]);
+    if live.is_null() || live == newest {
+        format!("revision {newest}")
+    } else {
+        format!("revision {live}, the newest is {newest}")
     }
 }
 
@@ -94,5 +122,14 @@ fn show(project: &Value) -> String {
         row("Source", text(project, "source_url")),
         row("Branch", text(project, "source_branch")),
         row("Entrypoint", text(project, "entrypoint")),
+        row(
+            "Breaking changes",
+            if project["hold_breaking"] == true {
+                "held until promoted"
+            } else {
+                "go live"
+            },
+        ),
+        row("Variables", &revision(&project["variables"])),
     ])
 }

@@ -5,8 +5,9 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use runner::protocol::Source;
+use runner::protocol::{Package, Source};
 
+use super::restart::restart_if_due;
 use super::set_state;
 use super::state::State;
 use crate::access::Mode;
@@ -69,7 +70,7 @@ pub async fn end_abandoned(db: &mut PgConnection, now: OffsetDateTime) -> Result
         "select d.id, d.state, d.project_id, p.organization_id
          from deployments d join projects p on p.id = d.project_id
          where d.runner_id is not null and d.lease_until < $1
-           and d.state in ('queued', 'building', 'starting', 'checking', 'draining')
+           and d.state in ('queued', 'building', 'starting', 'checking', 'held', 'draining')
          for update of d skip locked",
         now - ABANDONED,
     )
@@ -104,6 +105,7 @@ pub async fn end_abandoned(db: &mut PgConnection, now: OffsetDateTime) -> Result
         )
         .await?;
         bump(db, Changed::Routes).await?;
+        restart_if_due(db, row.project_id, &Actor::System, now).await?;
     }
     Ok(())
 }
@@ -135,6 +137,8 @@ pub struct Desired {
     pub source: Source,
     /// As asked for.
     pub entrypoint: Option<String>,
+    /// One that has what this one is to run, so that nothing needs to be built.
+    pub reuse: Option<Uuid>,
     /// Whether it is to be stopped.
     pub stop: bool,
 }
@@ -143,7 +147,11 @@ pub struct Desired {
 pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Desired>> {
     let rows = sqlx::query!(
         r#"select d.id, d.project_id, p.name as project_name, p.organization_id, p.access_mode, d.source, d.entrypoint, d.commit_id,
-             (d.stop_requested_at is not null) as "stop!"
+             (d.stop_requested_at is not null) as "stop!",
+             (select o.id from deployments o
+              where o.project_id = d.project_id and o.runner_id = d.runner_id and o.id <> d.id
+                and coalesce(o.build_of, o.id) = d.build_of and o.state in ('live', 'draining')
+              order by o.number desc limit 1) as reuse
          from deployments d join projects p on p.id = d.project_id
          where d.runner_id = $1 and d.state not in ('stopped', 'failed', 'canceled')
          order by d.created_at"#,
@@ -154,7 +162,10 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
     rows.into_iter()
         .map(|row| {
             let mut source: Source = serde_json::from_value(row.source)?;
-            if let Source::Git { commit, .. } = &mut source
+            if let Source::Git { commit, .. }
+            | Source::Package(Package {
+                version: commit, ..
+            }) = &mut source
                 && row.commit_id.is_some()
             {
                 *commit = row.commit_id;
@@ -167,6 +178,7 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
                 mode: Mode::parse(&row.access_mode),
                 source,
                 entrypoint: row.entrypoint,
+                reuse: row.reuse,
                 stop: row.stop,
             })
         })

@@ -1,4 +1,4 @@
-//! What runners say of deployments, and the promotion that follows.
+//! What runners say of deployments.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -8,10 +8,12 @@ use uuid::Uuid;
 
 use runner::protocol::{HostHeader, Phase, Report};
 
+use super::promotion::Promotion;
+use super::restart::restart_if_due;
 use super::set_state;
-use super::state::{State, transition};
+use super::state::State;
 use crate::audit::{self, Actor};
-use crate::db::{Changed, bump, version};
+use crate::db::{Changed, bump};
 use crate::error::Result;
 use crate::locks;
 
@@ -26,7 +28,7 @@ pub async fn take_report(
 ) -> Result<()> {
     // Always project before deployment, so that two reports never wait for each other.
     let Some(owner) = sqlx::query!(
-        "select p.id, p.organization_id from projects p join deployments d on d.project_id = p.id
+        "select p.id, p.organization_id, p.hold_breaking from projects p join deployments d on d.project_id = p.id
          where d.id = $1 and d.runner_id = $2 for update of p",
         report.deployment,
         runner,
@@ -46,15 +48,15 @@ pub async fn take_report(
         Phase::Starting => set_state(db, report.deployment, State::Starting, now).await?,
         Phase::Checking => set_state(db, report.deployment, State::Checking, now).await?,
         Phase::Healthy => {
-            go_live(
-                db,
-                owner.id,
-                owner.organization_id,
-                report.deployment,
+            let promotion = Promotion {
+                project: owner.id,
+                organization: owner.organization_id,
+                hold_breaking: owner.hold_breaking,
                 drain,
+                actor: &Actor::System,
                 now,
-            )
-            .await?
+            };
+            promotion.when_healthy(db, report.deployment).await?
         }
         Phase::Stopped => set_state(db, report.deployment, State::Stopped, now).await?,
         Phase::Failed => fail(db, owner.id, owner.organization_id, report.deployment, now).await?,
@@ -62,6 +64,7 @@ pub async fn take_report(
     // Building, starting and checking change nothing of what any runner should have.
     if moved && report.phase >= Phase::Healthy {
         bump(db, Changed::Sync).await?;
+        restart_if_due(db, owner.id, &Actor::System, now).await?;
     }
     Ok(())
 }
@@ -127,73 +130,6 @@ async fn keep_upstream(db: &mut PgConnection, report: &Report) -> Result<()> {
 
 fn optional_json<T: Serialize>(value: Option<&T>) -> Result<Option<Value>> {
     Ok(value.map(serde_json::to_value).transpose()?)
-}
-
-/// Promotion: the new one live, the old one draining, the routes changed and the audit row
-/// written, all in the caller's transaction. One that a newer live one overtook is canceled.
-async fn go_live(
-    db: &mut PgConnection,
-    project: Uuid,
-    organization: Uuid,
-    deployment: Uuid,
-    drain: std::time::Duration,
-    now: OffsetDateTime,
-) -> Result<bool> {
-    let this = sqlx::query!(
-        r#"select number, state, (upstream is not null and commit_id is not null) as "reachable!"
-         from deployments where id = $1 for update"#,
-        deployment
-    )
-    .fetch_one(&mut *db)
-    .await?;
-    if !this.reachable || transition(State::parse(&this.state)?, State::Live).is_none() {
-        return Ok(false);
-    }
-    let live = sqlx::query!(
-        "select id, number from deployments where project_id = $1 and state = 'live' for update",
-        project,
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    if live.as_ref().is_some_and(|live| live.number > this.number) {
-        return set_state(db, deployment, State::Canceled, now).await;
-    }
-    if let Some(live) = &live {
-        set_state(db, live.id, State::Draining, now).await?;
-        sqlx::query!(
-            "update deployments set draining_at = $2, drain_until = $3 where id = $1",
-            live.id,
-            now,
-            now + drain
-        )
-        .execute(&mut *db)
-        .await?;
-    }
-    set_state(db, deployment, State::Live, now).await?;
-    bump(db, Changed::Routes).await?;
-    sqlx::query!(
-        "update deployments set live_at = $2, route_version = $3 where id = $1",
-        deployment,
-        now,
-        version(db, Changed::Routes).await?,
-    )
-    .execute(&mut *db)
-    .await?;
-    audit::record(
-        db,
-        audit::Entry {
-            at: now,
-            actor: &Actor::System,
-            action: "deployment.live",
-            organization: Some(organization),
-            project: Some(project),
-            subject: json!({
-                "deployment": deployment, "number": this.number, "replaced": live.map(|live| live.number),
-            }),
-        },
-    )
-    .await?;
-    Ok(true)
 }
 
 async fn fail(

@@ -12,6 +12,8 @@ pub enum State {
     Starting = 30,
     /// Its instance is being tried.
     Checking = 40,
+    /// It answers, but would break callers: it waits for a member.
+    Held = 45,
     /// It serves the project's URL.
     Live = 50,
     /// Replaced; still serves the MCP sessions it owns.
@@ -24,11 +26,12 @@ pub enum State {
     Canceled = 90,
 }
 
-const STATES: [State; 9] = [
+const STATES: [State; 10] = [
     State::Queued,
     State::Building,
     State::Starting,
     State::Checking,
+    State::Held,
     State::Live,
     State::Draining,
     State::Stopped,
@@ -44,6 +47,7 @@ impl State {
             Self::Building => "building",
             Self::Starting => "starting",
             Self::Checking => "checking",
+            Self::Held => "held",
             Self::Live => "live",
             Self::Draining => "draining",
             Self::Stopped => "stopped",
@@ -64,7 +68,7 @@ impl State {
         matches!(self, Self::Stopped | Self::Failed | Self::Canceled)
     }
 
-    /// It has not gone live yet and may still do so.
+    /// It is on its way to an answer. One that is held has answered.
     pub const fn is_pending(self) -> bool {
         matches!(
             self,
@@ -82,7 +86,8 @@ pub const fn transition(from: State, to: State) -> Option<State> {
     let forward = (to as u8) > (from as u8);
     let allowed = match to {
         // Only what never served can be taken back.
-        State::Canceled => from.is_pending(),
+        State::Canceled => from.is_pending() || matches!(from, State::Held),
+        State::Held => from.is_pending(),
         // Only what served can be drained or stopped.
         State::Draining => matches!(from, State::Live),
         State::Stopped => matches!(from, State::Live | State::Draining),
@@ -108,6 +113,12 @@ mod tests {
         assert_eq!(transition(State::Queued, State::Live), Some(State::Live));
         assert_eq!(transition(State::Live, State::Failed), Some(State::Failed));
         assert_eq!(transition(State::Live, State::Canceled), None);
+        assert_eq!(transition(State::Held, State::Live), Some(State::Live));
+        assert_eq!(
+            transition(State::Held, State::Canceled),
+            Some(State::Canceled)
+        );
+        assert_eq!(transition(State::Live, State::Held), None);
         assert_eq!(transition(State::Queued, State::Stopped), None);
         assert_eq!(transition(State::Building, State::Draining), None);
         assert_eq!(transition(State::Checking, State::Building), None);

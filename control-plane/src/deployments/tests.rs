@@ -1,19 +1,23 @@
 //! What runners say, in every order, on a real Postgres.
 
 use edge::protocol::InstanceUse;
-use runner::protocol::{Commit, HostHeader, Phase, Report};
+use runner::protocol::{Commit, HostHeader, Package, Phase, Report, Source};
 use time::Duration;
 use uuid::Uuid;
 
+mod held;
+mod restarts;
+
 use super::{
     Deployment, LEASE, Request, State, claim, end_abandoned, end_drains, get, list, list_desired,
-    queue,
+    queue, redeploy,
 };
 use crate::access::{self, Mode};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::db::{Changed, version};
 use crate::edges::{self, EdgeKey};
+use crate::error::Result;
 use crate::ids;
 use crate::projects::Project;
 use crate::runners::{self, Before, Presence};
@@ -137,6 +141,46 @@ fn here(number: i32, state: State, upstream: &str) -> (i32, State, Option<String
         state,
         (!upstream.is_empty()).then(|| upstream.to_owned()),
     )
+}
+
+#[tokio::test]
+async fn a_package_comes_back_in_the_version_it_had() {
+    let app = app().await;
+    let time = Project {
+        source_url: Some("pypi:mcp-server-time".into()),
+        ..project(&app, "time").await
+    };
+    let mut db = app.db.acquire().await.unwrap();
+    let now = app.clock.now();
+    let of = |commit: Option<&str>, branch: Option<&str>| Request {
+        commit: commit.map(str::to_owned),
+        branch: branch.map(str::to_owned),
+        ..Request::default()
+    };
+    let mut version_of = async |request: Request| -> Result<Option<String>> {
+        let made = queue(&mut db, &time, request, "api", &Actor::System, now).await?;
+        match made.source {
+            Source::Package(package) => Ok(package.version),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(version_of(of(None, None)).await.unwrap(), None);
+    let pinned = version_of(of(Some("1.2.3"), None)).await.unwrap();
+    assert_eq!(pinned.as_deref(), Some("1.2.3"));
+    assert!(version_of(of(Some("latest"), None)).await.is_err());
+    assert!(version_of(of(None, Some("main"))).await.is_err());
+    let first = get(&mut db, time.id, "1").await.unwrap();
+    let again = redeploy(&mut db, &time, &first, "promote", &Actor::System, now).await;
+    assert!(again.is_err(), "it never got as far as a version");
+    let resolved = Deployment {
+        commit_id: Some("2.0.0".to_owned()),
+        ..first
+    };
+    let again = redeploy(&mut db, &time, &resolved, "promote", &Actor::System, now)
+        .await
+        .unwrap();
+    let expected = Package::parse("pypi:mcp-server-time==2.0.0").unwrap();
+    assert_eq!(again.source, Source::Package(expected));
 }
 
 #[tokio::test]

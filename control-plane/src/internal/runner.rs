@@ -135,7 +135,8 @@ async fn spec(
         build_variables: build_variables::for_runner(db, row.project_id, runner).await?,
         public_url: config.project_url(&row.project_name),
         own_sign_in: row.mode == Mode::Tenant,
-        variables: variables::for_runner(db, row.project_id, runner).await?,
+        variables: variables::for_runner(db, row.id, runner).await?,
+        reuse: row.reuse,
         limits: config.limits(),
         project_name: row.project_name,
     })

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
-use runner::protocol::{BuildSettings, Diagnosis, Plan, PlanAnswer};
+use runner::protocol::{BuildSettings, Diagnosis, Package, Plan, PlanAnswer};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use tokio::time::Instant;
@@ -75,6 +75,7 @@ impl Form {
             source_url: Some(self.source_url.clone()),
             source_branch: Some(self.source_branch.clone()),
             entrypoint: Some(self.entrypoint.clone()),
+            ..Settings::default()
         };
         given.check(allow_file)
     }
@@ -203,7 +204,7 @@ fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Optio
         Ok(settings) if settings.source_url.is_none() => {
             problems.add(invalid(
                 "source_url",
-                "Name a repository, like https://github.com/you/server.git, or deploy a directory with `berth deploy PATH`.",
+                "Name a repository, like https://github.com/you/server.git, or a package, like pypi:mcp-server-time; or deploy a directory with `berth deploy PATH`.",
             ))?;
             None
         }
@@ -252,14 +253,21 @@ async fn create_in(
         build_settings::set(db, &project, &new.build, &actor, now).await?;
     }
     if !new.variables.is_empty() {
-        variables::change(db, &project, &new.variables, &[], &actor, now).await?;
+        let change = variables::Change {
+            set: new.variables.clone(),
+            ..variables::Change::default()
+        };
+        variables::change(db, &project, &change, &actor, now).await?;
     }
     deployments::queue(db, &project, Request::default(), "page", &actor, now).await
 }
 
-/// A project's name that a repository's address suggests: its last part, as a host label.
+/// A project's name that a repository's address or a package suggests: its last part, as a host label.
 fn name_of(url: &str) -> String {
-    let last = url
+    let package = Package::parse(url.trim()).map(|package| package.name);
+    let last = package
+        .as_deref()
+        .unwrap_or(url)
         .trim()
         .trim_end_matches('/')
         .rsplit('/')
@@ -283,6 +291,8 @@ mod tests {
         assert_eq!(name_of("https://github.com/you/My_Server.git"), "my-server");
         assert_eq!(name_of("https://example.com/a/b/"), "b");
         assert_eq!(name_of("file:///srv/hello"), "hello");
+        assert_eq!(name_of("pypi:mcp-server-time==1.2"), "mcp-server-time");
+        assert_eq!(name_of("npm:@scope/server@1.0.0"), "server");
         assert_eq!(name_of(""), "");
         assert_eq!(
             name_of(&format!("https://x/{}-b", "a".repeat(39))),

@@ -1,5 +1,7 @@
 //! Pages against a real Postgres, as a browser sees them.
 
+mod surface;
+
 use http::{Method, StatusCode};
 use runner::protocol::{Commit, Diagnosis, LogLine, LogStream, Phase, Plan, Report, Surface};
 use serde_json::json;
@@ -477,6 +479,17 @@ async fn what_tenants_write_is_shown_as_text() {
             build_command: vec![bad.into()],
             start_command: Vec::new(),
             reasons: vec![bad.into()],
+            reads: vec![runner::protocol::EnvironmentRead {
+                name: bad.into(),
+                need: runner::protocol::Need::Required,
+                places: vec![bad.into()],
+            }],
+            example: vec![runner::protocol::ExampleVariable {
+                name: "EXAMPLE".into(),
+                example: bad.into(),
+                about: Some(bad.into()),
+                optional: false,
+            }],
         });
         report.surface = Some(Surface {
             server_info: json!({ "name": bad, "version": bad }),
@@ -498,13 +511,16 @@ async fn what_tenants_write_is_shown_as_text() {
     )
     .await
     .unwrap();
-    let set = [variables::NewVariable {
-        name: "SHOWN".into(),
-        value: bad.into(),
-        secret: false,
-    }];
+    let change = variables::Change {
+        set: vec![variables::NewVariable {
+            name: "SHOWN".into(),
+            value: bad.into(),
+            secret: false,
+        }],
+        ..variables::Change::default()
+    };
     let actor = crate::audit::Actor::System;
-    variables::change(&mut db, &member.project, &set, &[], &actor, start())
+    variables::change(&mut db, &member.project, &change, &actor, start())
         .await
         .unwrap();
 
@@ -700,7 +716,7 @@ async fn variables_are_set_replaced_pasted_and_removed() {
         "{page}"
     );
     assert!(
-        page.contains("Saved.") && page.contains("apply from the next deployment"),
+        page.contains("Saved.") && page.contains("The next deployment starts with these."),
         "{page}"
     );
 

@@ -29,10 +29,8 @@ fn answer_to(id: Uuid) -> PlanAnswer {
             runtime: "python:3.11".into(),
             entrypoint: "main.py".into(),
             dependencies: "requirements.txt".into(),
-            system_packages: Vec::new(),
-            build_command: Vec::new(),
-            start_command: Vec::new(),
             reasons: vec!["Because.".into()],
+            ..Plan::default()
         }),
         diagnosis: None,
     }

@@ -192,6 +192,7 @@ pub async fn run<R: Runtime>(
             site.log.output(line.at, text);
         }
         if let Some(event) = event {
+            site.log.event(line.at, &event);
             heard.event(event);
         }
     })

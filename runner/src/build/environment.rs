@@ -38,14 +38,28 @@ const LOCAL_NOTE: &str = "# berth:local ";
 pub struct Request<'a> {
     /// The runtime image, with the system packages in it.
     pub image: &'a Image,
-    /// `3.11`.
-    pub python: &'a str,
+    /// The program that builds it, in [`crate::launcher::MOUNTED_AT`].
+    pub program: &'a str,
+    /// What is made, and where it stands in the container.
+    pub layout: Layout<'a>,
+    /// `3.11` for Python, `22` for Node.
+    pub version: &'a str,
     /// `source` of the build program's plan.
     pub declared: Value,
     /// The bytes that decide what the declaration resolves to.
     pub inputs: Vec<u8>,
     /// The source tree.
     pub source: &'a Path,
+}
+
+/// What a build makes.
+#[derive(Debug, Clone, Copy)]
+pub enum Layout<'a> {
+    /// Packages at `/env`, beside the source at `/app`.
+    Beside,
+    /// A built copy of the source at `/app`, from the source at `/source`, with the packages of
+    /// this environment at `/env` where it has any.
+    Built(Option<&'a Path>),
 }
 
 /// An environment that is there.
@@ -57,6 +71,13 @@ pub struct Obtained {
     pub lock: String,
     /// How long each stage took, milliseconds; empty when nothing had to be done.
     pub timings: Vec<(String, u64)>,
+}
+
+impl Obtained {
+    /// The lock it was installed from.
+    pub fn read_lock(&self) -> io::Result<String> {
+        fs::read_to_string(self.path.with_extension("lock"))
+    }
 }
 
 /// All environments of this machine.
@@ -202,7 +223,7 @@ impl Environments {
         tenant_directory(&self.cache(site))?;
         store::touch(&self.cache(site));
         let plan = json!({
-            "python": request.python,
+            "python": request.version,
             "source": request.declared,
             "lock": fs::read_to_string(self.lock_path(inputs)).ok(),
             "known": self.known(site, request)?,
@@ -244,14 +265,25 @@ impl Environments {
         request: &Request<'_>,
         place: &Path,
     ) -> ContainerSpec {
-        let mounts = vec![
-            mount(request.source, "/app", true),
+        let mut mounts = vec![
             mount(&place.join("plan.json"), "/run/berth/plan.json", true),
-            mount(&place.join("env"), "/env", false),
             mount(&place.join("out"), "/out", false),
             mount(&self.cache(site), "/cache", false),
         ];
-        host.container(site, &request.image.name, "environment.py", mounts)
+        match request.layout {
+            Layout::Beside => {
+                mounts.push(mount(request.source, "/app", true));
+                mounts.push(mount(&place.join("env"), "/env", false));
+            }
+            Layout::Built(packages) => {
+                mounts.push(mount(request.source, "/source", true));
+                mounts.push(mount(&place.join("env"), "/app", false));
+                if let Some(packages) = packages {
+                    mounts.push(mount(packages, "/env", true));
+                }
+            }
+        }
+        host.container(site, &request.image.name, request.program, mounts)
     }
 
     /// Takes what a build made into the stores; gives its directory and the hash of its lock.
@@ -299,7 +331,7 @@ fn scope(site: &Site<'_>, request: &Request<'_>) -> Hash {
 
 fn inputs_key(site: &Site<'_>, request: &Request<'_>) -> String {
     scope(site, request)
-        .part(request.python.as_bytes())
+        .part(request.version.as_bytes())
         .part(&request.inputs)
         .part(site.variables_mark)
         .hex()

@@ -1,6 +1,7 @@
 //! From a source to something that can be started: obtain it, plan it, install what it needs.
 
 pub mod archive;
+pub mod catalogue;
 pub mod command;
 mod commit;
 mod configuration;
@@ -9,11 +10,14 @@ mod debian;
 mod dependencies;
 mod entrypoint;
 pub mod environment;
+pub mod environment_reads;
 pub mod fetch;
 #[cfg(test)]
 mod git_server;
 mod git_url;
+pub mod language;
 mod names;
+mod node;
 pub mod pipeline;
 pub mod plan;
 mod poetry;

@@ -11,25 +11,28 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::catalogue;
 use super::command;
 use super::container::{Failure, Site};
-use super::environment::Request;
-use super::plan::{BuildPlan, FileTree, plan};
+use super::environment::{Layout, Request};
+use super::language::{self, Planned};
+use super::node;
+use super::plan::{BuildPlan, FileTree};
 use super::source::{SourceTree, UploadSource};
 use super::system;
 use crate::agent::Agent;
 use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
 use crate::logs::LogWriter;
-use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
+use crate::protocol::{self, DeploymentSpec, Diagnosis, LogStream, Phase, Source};
 use crate::record::Built;
-use crate::runtime::{Exit, Owner, Runtime};
+use crate::runtime::{Exit, Image, Owner, Runtime};
 use crate::store;
 use crate::variables::{self, OF_BUILD};
 use crate::verdict;
 
 /// Why a build has no result.
-enum Stop {
+pub enum Stop {
     /// It failed.
     Failed(Diagnosis),
     /// Nobody wants it any more.
@@ -81,7 +84,8 @@ pub async fn build<R: Runtime>(
     match done {
         Ok((built, timings)) => {
             agent.update(deployment, |record| {
-                record.report.lock = Some(built.lock.clone());
+                // Only what other tools can install from is offered.
+                record.report.lock = Some(built.lock.clone()).filter(|lock| !lock.is_empty());
                 record.built = Some(built);
                 record.report.phase = Phase::Starting;
                 for (stage, ms) in &timings {
@@ -113,16 +117,15 @@ impl<R: Runtime> Begun<'_, R> {
         uploads: &dyn UploadSource,
         variables: &BTreeMap<String, String>,
     ) -> Result<(Built, Vec<(String, u64)>), Stop> {
-        let (agent, spec, log) = (self.agent, self.spec, self.log);
+        let (agent, spec) = (self.agent, self.spec);
         let installation = agent.installation().map_err(|error| platform(&error))?;
         // Making a network takes a fifth of a second: it is made while the source is fetched.
-        let (source, network) = tokio::join!(
-            fetch(agent, spec, uploads, self.canceled, log, self.deadline),
+        let (prepared, network) = tokio::join!(
+            self.prepare(uploads),
             agent.runtime.ensure_network(installation, spec.project),
         );
-        let source = source?;
+        let (source, planned) = prepared?;
         let network = network.map_err(|error| platform(&error.into()))?;
-        let plan = make_plan(agent, spec, &source.path, log).await?;
         let file = self.variables_file(installation, variables)?;
         let mark = variables::mark(spec);
         let both = self.canceled.child_token();
@@ -138,7 +141,7 @@ impl<R: Runtime> Begun<'_, R> {
             variables_mark: &mark,
             deadline: self.deadline,
             canceled: &both,
-            log,
+            log: self.log,
         };
         let called_off = async {
             agent.shutdown.cancelled().await;
@@ -146,9 +149,21 @@ impl<R: Runtime> Begun<'_, R> {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            made = self.make(&site, &source.path, plan) => made,
+            made = self.make(&site, &source, planned) => made,
             () = called_off => unreachable!("it never resolves"),
         }
+    }
+
+    /// The source's tree and its plan; a package of a registry is its own plan.
+    async fn prepare(&self, uploads: &dyn UploadSource) -> Result<(PathBuf, Prepared), Stop> {
+        let (agent, spec, log) = (self.agent, self.spec, self.log);
+        if let Source::Package(package) = &spec.source {
+            let (source, plan) = catalogue::prepare(agent, spec, package, log).await?;
+            return Ok((source, Prepared::Package(Box::new(plan))));
+        }
+        let source = fetch(agent, spec, uploads, self.canceled, log, self.deadline).await?;
+        let planned = make_plan(agent, spec, &source.path, log).await?;
+        Ok((source.path, Prepared::Source(Box::new(planned))))
     }
 
     /// The file with the variables of builds, in memory.
@@ -170,31 +185,70 @@ impl<R: Runtime> Begun<'_, R> {
         &self,
         site: &Site<'_>,
         source: &Path,
-        plan: BuildPlan,
+        prepared: Prepared,
     ) -> Result<(Built, Vec<(String, u64)>), Stop> {
-        let (agent, host) = (self.agent, &self.agent.build_host);
+        let (image, mut timings) = self.image(site, prepared.plan()).await?;
+        let work = node::steps::Work {
+            agent: self.agent,
+            site,
+            image: &image,
+            seconds: self.spec.limits.build_seconds,
+        };
+        let (built, more) = match prepared {
+            Prepared::Package(plan) => catalogue::build(&work, self.spec, source, *plan).await?,
+            Prepared::Source(planned) => match *planned {
+                Planned::Node(plan) => node::steps::build(&work, source, plan).await?,
+                Planned::Python(plan) => self.python(site, source, &image, plan).await?,
+            },
+        };
+        timings.extend(more);
+        Ok((built, timings))
+    }
+
+    /// The runtime image of a plan, with its system packages.
+    async fn image(
+        &self,
+        site: &Site<'_>,
+        plan: &protocol::Plan,
+    ) -> Result<(Image, Vec<(String, u64)>), Stop> {
+        let agent = self.agent;
         let images = agent.images().await;
         let image = images
             .into_iter()
-            .find(|image| image.name == plan.plan.runtime)
-            .with_context(|| format!("the runtime image {} is gone", plan.plan.runtime))
+            .find(|image| image.name == plan.runtime)
+            .with_context(|| format!("the runtime image {} is gone", plan.runtime))
             .map_err(|error| platform(&error))?;
-        let packages = plan.plan.system_packages.as_slice();
-        let mut timings = Vec::new();
-        let image = if packages.is_empty() {
-            image
-        } else {
-            let made = agent
-                .systems
-                .obtain(&agent.runtime, host, site, &image, packages)
-                .await;
-            let made = made.map_err(|failure| self.system_failed(failure))?;
-            timings.extend(made.timings);
-            made.image
-        };
+        if plan.system_packages.is_empty() {
+            return Ok((image, Vec::new()));
+        }
+        let made = agent
+            .systems
+            .obtain(
+                &agent.runtime,
+                &agent.build_host,
+                site,
+                &image,
+                &plan.system_packages,
+            )
+            .await;
+        let made = made.map_err(|failure| self.system_failed(failure))?;
+        Ok((made.image, made.timings))
+    }
+
+    /// A Python project's environment, and what its build command makes of its source.
+    async fn python(
+        &self,
+        site: &Site<'_>,
+        source: &Path,
+        image: &Image,
+        plan: BuildPlan,
+    ) -> Result<(Built, Vec<(String, u64)>), Stop> {
+        let (agent, host) = (self.agent, &self.agent.build_host);
         let request = Request {
-            image: &image,
-            python: &plan.python,
+            image,
+            program: "environment.py",
+            layout: Layout::Beside,
+            version: &plan.python,
             declared: plan.dependencies.to_json(),
             inputs: plan.dependencies.inputs(),
             source,
@@ -204,7 +258,7 @@ impl<R: Runtime> Begun<'_, R> {
             .obtain(&agent.runtime, host, site, &request)
             .await
             .map_err(|failure| self.environment_failed(failure, &plan.plan.dependencies, source))?;
-        timings.extend(obtained.timings);
+        let mut timings = obtained.timings;
         let mut source = source.to_owned();
         if !self.spec.build.build_command.is_empty() {
             let work = command::Work {
@@ -223,11 +277,12 @@ impl<R: Runtime> Begun<'_, R> {
             source,
             environment: obtained.path,
             lock: obtained.lock,
-            image: image.name,
+            image: image.name.clone(),
             variables: plan.environment,
             entrypoint: plan.entrypoint,
             root: plan.root,
             start_command: self.spec.build.start_command.clone(),
+            start: None,
         };
         Ok((built, timings))
     }
@@ -260,20 +315,29 @@ impl<R: Runtime> Begun<'_, R> {
         })
     }
 
-    /// A failure that a build container ended in; `diagnose` knows the program's account, or how
-    /// it ended without one.
     fn stop(
         &self,
         failure: Failure,
         diagnose: impl FnOnce(Result<Value, (Exit, Vec<String>)>) -> Diagnosis,
     ) -> Stop {
-        Stop::Failed(match failure {
-            Failure::Canceled => return Stop::Canceled,
-            Failure::TimedOut => diagnose::build_timeout(self.spec.limits.build_seconds),
-            Failure::Said(account) => diagnose(Ok(account)),
-            Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
-            Failure::Platform(error) => return platform(&error),
-        })
+        stop(failure, self.spec.limits.build_seconds, diagnose)
+    }
+}
+
+/// What is to be built.
+enum Prepared {
+    /// A source in its language.
+    Source(Box<Planned>),
+    /// A package of a registry.
+    Package(Box<catalogue::PackagePlan>),
+}
+
+impl Prepared {
+    fn plan(&self) -> &protocol::Plan {
+        match self {
+            Self::Source(planned) => planned.plan(),
+            Self::Package(plan) => &plan.plan,
+        }
     }
 }
 
@@ -311,7 +375,7 @@ async fn make_plan<R: Runtime>(
     spec: &DeploymentSpec,
     source: &Path,
     log: &LogWriter,
-) -> Result<BuildPlan, Stop> {
+) -> Result<Planned, Stop> {
     let begun = Instant::now();
     let images = agent.image_names().await;
     let path = source.to_owned();
@@ -321,7 +385,7 @@ async fn make_plan<R: Runtime>(
         let tree = FileTree::open(&path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan(&tree, entrypoint.as_deref(), &settings, &images).map_err(|found| {
+        language::plan_source(&tree, entrypoint.as_deref(), &settings, &images).map_err(|found| {
             let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
                 .iter()
                 .any(|code| found.code == code.as_str());
@@ -331,18 +395,34 @@ async fn make_plan<R: Runtime>(
     })
     .await
     .map_err(|error| platform(&error.into()))??;
-    for reason in &planned.plan.reasons {
+    for reason in &planned.plan().reasons {
         log.line(reason.clone());
     }
     agent.update(spec.deployment, |record| {
-        record.report.plan = Some(planned.plan.clone());
+        record.report.plan = Some(planned.plan().clone());
         record.timing("plan", elapsed_ms(begun));
     });
     Ok(planned)
 }
 
+/// From a failed build to what is reported; `diagnose` knows the program's account, or how it ended
+/// without one. `seconds` is how long a build may take.
+pub fn stop(
+    failure: Failure,
+    seconds: u64,
+    diagnose: impl FnOnce(Result<Value, (Exit, Vec<String>)>) -> Diagnosis,
+) -> Stop {
+    Stop::Failed(match failure {
+        Failure::Canceled => return Stop::Canceled,
+        Failure::TimedOut => diagnose::build_timeout(seconds),
+        Failure::Said(account) => diagnose(Ok(account)),
+        Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
+        Failure::Platform(error) => return platform(&error),
+    })
+}
+
 /// The details are for the runner's log; the user can do nothing with them.
-fn platform(error: &anyhow::Error) -> Stop {
+pub fn platform(error: &anyhow::Error) -> Stop {
     tracing::error!(
         error = format!("{error:#}"),
         "a build failed through no fault of its own"

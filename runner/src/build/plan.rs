@@ -7,6 +7,7 @@ use super::configuration;
 use super::debian;
 use super::dependencies;
 use super::entrypoint::{self, Entrypoint};
+use super::environment_reads;
 use super::names::MAX_PATH_BYTES;
 use super::python::{self, Wish};
 use super::tree::{directory_of, join, upwards};
@@ -42,12 +43,8 @@ pub fn plan(
     settings: &BuildSettings,
     images: &[String],
 ) -> Result<BuildPlan, Diagnosis> {
-    let root = root_directory(settings.root_directory.as_deref())?;
-    let view = tree.below(&root).ok_or_else(|| no_such_directory(&root))?;
-    let mut reasons = Vec::new();
-    if !root.is_empty() {
-        reasons.push(format!("Root directory {root}: it was set."));
-    }
+    let (root, view) = root_of(tree, settings)?;
+    let mut reasons: Vec<String> = root_reason(&root).into_iter().collect();
     let start = start(&view, entrypoint, settings)?;
     reasons.push(start.reason);
     let configuration = start.configuration.map(|found| found.within(&root));
@@ -78,9 +75,7 @@ pub fn plan(
     let (system_packages, reason) = debian::find(tree, &root, settings)?;
     reasons.extend(reason);
     if !settings.build_command.is_empty() {
-        reasons.push(
-            "The build command is run once the dependencies are installed: it was set.".to_owned(),
-        );
+        reasons.push(BUILD_COMMAND.to_owned());
     }
     let environment = configuration
         .map(|configuration| {
@@ -104,6 +99,8 @@ pub fn plan(
             build_command: settings.build_command.clone(),
             start_command: settings.start_command.clone(),
             reasons,
+            reads: environment_reads::scan(&view),
+            example: environment_reads::example(tree, &directory),
         },
         root,
         entrypoint: start.text,
@@ -114,6 +111,29 @@ pub fn plan(
 
 /// Said of a build whose dependencies nothing fixes.
 const NO_LOCK: &str = "No lock fixes the versions, so what is resolved is kept with the deployment, to be downloaded as a lock file.";
+
+/// Said of a build with a build command.
+pub(super) const BUILD_COMMAND: &str =
+    "The build command is run once the dependencies are installed: it was set.";
+
+/// Said of a server that is a start command.
+pub(super) const START_COMMAND: &str =
+    "The start command is the server: it was set, so no entrypoint is looked for.";
+
+/// The root directory, and the part of the tree in it.
+pub(super) fn root_of(
+    tree: &FileTree,
+    settings: &BuildSettings,
+) -> Result<(String, FileTree), Diagnosis> {
+    let root = root_directory(settings.root_directory.as_deref())?;
+    let view = tree.below(&root).ok_or_else(|| no_such_directory(&root))?;
+    Ok((root, view))
+}
+
+/// Says that a root directory was set, if one was.
+pub(super) fn root_reason(root: &str) -> Option<String> {
+    (!root.is_empty()).then(|| format!("Root directory {root}: it was set."))
+}
 
 /// The entrypoint; or the start command, which needs none.
 fn start(
@@ -129,8 +149,7 @@ fn start(
     Ok(Entrypoint {
         text: String::new(),
         file: None,
-        reason: "The start command is the server: it was set, so no entrypoint is looked for."
-            .to_owned(),
+        reason: START_COMMAND.to_owned(),
         configuration: read.transpose()?,
     })
 }

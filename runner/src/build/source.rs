@@ -136,7 +136,44 @@ impl SourceStore {
                 self.obtain_git(request, say, deadline).await
             }
             Source::Upload { sha256 } => self.obtain_upload(sha256, uploads, say, deadline).await,
+            Source::Package(package) => Err(diagnose::platform_failure(format!(
+                "{package} has no source to fetch."
+            ))),
         }
+    }
+
+    /// The tree of a package's deployments: what its installer reads, and nothing else.
+    pub async fn written(
+        &self,
+        package: &protocol::Package,
+        files: &[(&str, String)],
+    ) -> Result<PathBuf, Diagnosis> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive
+                .append_data(&mut header, name, text.as_bytes())
+                .map_err(disk)?;
+        }
+        let archive = archive.into_inner().map_err(disk)?;
+        let name = format!("package-{}", hex(digest(&SHA256, &archive).as_ref()));
+        if let Some(tree) = self.find(name.clone()).await {
+            return Ok(tree.path);
+        }
+        let root = self.root.clone();
+        let commit = protocol::Commit {
+            id: package.version.clone().unwrap_or_default(),
+            subject: None,
+            author: None,
+        };
+        let tree = blocking(move || {
+            let incoming = Incoming::new(&root)?;
+            incoming.keep(&root, &name, &*archive, commit, Code::PlatformFailure)
+        })
+        .await?;
+        Ok(tree.path)
     }
 
     /// Removes every source but those whose tree is in `keep`, and says how many.

@@ -43,6 +43,7 @@ codes! {
     EntrypointExcluded "entrypoint_excluded"
     ConfigurationInvalid "configuration_invalid"
     PythonVersionUnavailable "python_version_unavailable"
+    NodeVersionUnavailable "node_version_unavailable"
     DependencyFileNotFound "dependency_file_not_found"
 
     DependenciesUnresolvable "dependencies_unresolvable"
@@ -59,6 +60,7 @@ codes! {
     RegistryUnreachable "registry_unreachable"
     BuildOutOfMemory "build_out_of_memory"
     BuildDiskFull "build_disk_full"
+    BuildScriptFailed "build_script_failed"
     BuildCommandFailed "build_command_failed"
     BuildTimeout "build_timeout"
 

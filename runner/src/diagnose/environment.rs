@@ -63,7 +63,12 @@ fn in_mib(bytes: i64) -> String {
     format!("{} MiB", bytes / crate::limits::MIB)
 }
 
-/// uv's explanation in one line, without its ornaments.
+/// An installer's explanation in one line: without its ornaments, cut at a word.
+pub(super) fn explanation(message: &str) -> String {
+    cut(&words(message))
+}
+
+/// An installer's explanation in one line, without its ornaments.
 fn words(message: &str) -> String {
     message
         .split_whitespace()

@@ -16,6 +16,7 @@ mod excluded;
 mod instance;
 mod launcher;
 mod log;
+mod node;
 mod packages;
 #[cfg(test)]
 mod pages;
@@ -37,6 +38,7 @@ pub use instance::{
     stopped_answering,
 };
 pub use launcher::{LauncherFailure, from_launcher_failure};
+pub use node::from_node_failure;
 pub(crate) use source::{from_archive_refusal, from_fetch_fault};
 pub(crate) use text::list;
 pub use text::{diagnosis, sentence};

@@ -63,6 +63,18 @@ pub fn server_info(opening: &Value) -> Value {
     }
 }
 
+/// The revisions that a modern server says it speaks (MCP 2026-07-28, `server/discover`).
+pub fn supported_versions(opening: &Value) -> Vec<String> {
+    /// There have been five in two years.
+    const MOST: usize = 20;
+    let versions = opening["supportedVersions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let versions = versions.filter_map(Value::as_str).map(str::to_owned);
+    versions.take(MOST).collect()
+}
+
 /// An error with everything that led to it.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -228,6 +240,9 @@ mod tests {
         );
         let modern = json!({"_meta": {"io.modelcontextprotocol/serverInfo": {"name": "b"}}});
         assert_eq!(server_info(&modern)["name"], "b");
+        let modern = json!({"supportedVersions": ["2026-07-28", 1, "2025-11-25"]});
+        assert_eq!(supported_versions(&modern), ["2026-07-28", "2025-11-25"]);
+        assert!(supported_versions(&json!({})).is_empty());
     }
 
     #[test]

@@ -14,6 +14,9 @@ const MAX_PART_BYTES: usize = 16 * 1024;
 /// Cuts a surface to its limits and takes out NUL, which Postgres keeps in no text.
 pub fn fit(surface: &mut Surface) {
     surface.protocol_version = clean(&surface.protocol_version, 64);
+    for version in &mut surface.protocol_versions {
+        *version = clean(version, 64);
+    }
     surface.instructions = surface
         .instructions
         .as_deref()

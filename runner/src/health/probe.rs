@@ -14,7 +14,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::answer::{read_answer, server_info};
+use super::answer::{read_answer, server_info, supported_versions};
 use super::http::Http;
 use super::sse::Sse;
 use crate::client;
@@ -358,6 +358,7 @@ impl Conversation<'_> {
         let mut surface = Surface {
             protocol_version: self.version.clone(),
             transport: self.wire.transport(),
+            protocol_versions: supported_versions(opening),
             server_info: server_info(opening),
             instructions: opening["instructions"].as_str().map(str::to_owned),
             ..Surface::default()

@@ -16,6 +16,12 @@ from pathlib import Path
 # The programs are mounted read-only; writing bytecode would only fail.
 sys.dont_write_bytecode = True
 
+# Before anything keeps the output this process was started with.
+if os.getpid() == 1:
+    from berth_launcher import guard
+
+    guard.start()
+
 from berth_build import variables  # noqa: E402
 from berth_launcher import command  # noqa: E402
 from berth_launcher.report import Stopwatch, emit  # noqa: E402

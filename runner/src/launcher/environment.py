@@ -14,6 +14,12 @@ import traceback
 # The programs are mounted read-only; writing bytecode would only fail.
 sys.dont_write_bytecode = True
 
+# Before anything keeps the output this process was started with.
+if os.getpid() == 1:
+    from berth_launcher import guard
+
+    guard.start()
+
 from berth_build import bytecode, install, plan, resolve, variables  # noqa: E402
 from berth_build.tool import BuildFailure  # noqa: E402
 from berth_launcher.report import Stopwatch, emit  # noqa: E402

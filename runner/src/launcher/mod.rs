@@ -1,6 +1,8 @@
 //! The programs that run inside containers: `serve.py` starts a project's server, `environment.py`
-//! installs its dependencies, `system.py` and `loader.py` make an image with its system packages,
-//! `command.py` runs its build command. They are part of this binary, written once to the data directory
+//! installs its dependencies, `node.py` does that for Node, `package.py` runs an installed package's
+//! program, `system.py` and `loader.py` make an image with its system packages, `command.py` runs its
+//! build command; [`bridge`] is this binary itself. They are part of this binary, written once to the
+//! data directory
 //! and mounted read-only at `/berth`.
 
 use std::fs;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::hash::Hash;
+
+pub mod bridge;
 
 macro_rules! programs {
     ($($path:literal)+) => {
@@ -32,15 +36,22 @@ programs! {
     "berth_launcher/command.py"
     "berth_launcher/entrypoint.py"
     "berth_launcher/failure.py"
+    "berth_launcher/guard.py"
     "berth_launcher/intercept.py"
     "berth_launcher/launch.py"
     "berth_launcher/listen.py"
     "berth_launcher/report.py"
     "berth_launcher/servers.py"
     "berth_launcher/settings.py"
+    "berth_node/__init__.py"
+    "berth_node/installers.py"
+    "berth_node/plan.py"
+    "berth_node/tree.py"
     "command.py"
     "environment.py"
     "loader.py"
+    "node.py"
+    "package.py"
     "serve.py"
     "system.py"
 }
@@ -82,6 +93,25 @@ pub fn install(directory: &Path) -> std::io::Result<PathBuf> {
     }
     fs::rename(&unfinished, &finished)?;
     Ok(finished)
+}
+
+/// What stands in front of a command whose output is to be guarded and which does not do so itself.
+pub const GUARDED: [&str; 2] = ["/usr/bin/python3", "/berth/berth_launcher/guard.py"];
+
+/// Whether a command begins with a program that guards its output and looks after the container's
+/// processes itself; any other needs the engine's init.
+pub fn is_guarded(command: &[String]) -> bool {
+    let program = command.get(1).map(String::as_str);
+    matches!(
+        program,
+        Some(
+            "/berth/serve.py"
+                | "/berth/environment.py"
+                | "/berth/node.py"
+                | "/berth/command.py"
+                | "/berth/berth_launcher/guard.py"
+        )
+    )
 }
 
 /// A line of output, taken apart: what is for the log, and what is for the runner.

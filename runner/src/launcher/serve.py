@@ -17,6 +17,12 @@ import traceback
 # Programs and source are mounted read-only; writing bytecode would only fail.
 sys.dont_write_bytecode = True
 
+# Before anything keeps the output this process was started with.
+if os.getpid() == 1:
+    from berth_launcher import guard
+
+    guard.start()
+
 from berth_launcher.report import emit  # noqa: E402
 
 STOPPED_BY_SIGTERM = 128 + signal.SIGTERM

@@ -21,7 +21,8 @@ pub struct Masker {
 
 impl Masker {
     /// Learns the values, in every form that is looked for: as they are, each of their lines,
-    /// base64 (both alphabets), URL-encoded, and escaped for JSON.
+    /// base64 (both alphabets, also inside a longer text), URL-encoded, hexadecimal, and escaped
+    /// for JSON.
     pub fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
         let mut forms = BTreeSet::new();
         for value in values {
@@ -51,21 +52,119 @@ impl Masker {
 
 fn forms_of(text: &str) -> Vec<String> {
     let json = serde_json::Value::from(text).to_string();
+    let json = json[1..json.len() - 1].to_owned();
     let url: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
-    vec![
+    // Spaces are `+` in forms and `%20` elsewhere, and some leave slashes as they are.
+    let spaced = url.replace('+', "%20");
+    let hex = hex(text);
+    let mut forms = vec![
         text.to_owned(),
-        STANDARD_NO_PAD.encode(text),
-        URL_SAFE_NO_PAD.encode(text),
-        // Spaces are `+` in forms and `%20` elsewhere.
-        url.replace('+', "%20"),
+        spaced.replace("%2F", "/"),
+        lower_escapes(&url),
+        lower_escapes(&spaced),
+        spaced,
         url,
-        json.trim_matches('"').to_owned(),
-    ]
+        hex.to_ascii_uppercase(),
+        hex,
+        ascii_only(&json),
+        json,
+    ];
+    forms.extend(base64_of(text));
+    forms
+}
+
+/// Base64 of the text alone, and the part of it that stands in that of any longer text: three
+/// bytes become four characters, so it depends on where the text begins.
+fn base64_of(text: &str) -> Vec<String> {
+    let mut forms = vec![STANDARD_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(text)];
+    for before in 1..3 {
+        let padded: Vec<u8> = std::iter::repeat_n(0, before).chain(text.bytes()).collect();
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let encoded = engine.encode(&padded);
+            // The first characters hold bits of what stands before, the last one of what follows.
+            let end = encoded.len() - usize::from(!padded.len().is_multiple_of(3));
+            if let Some(part) = encoded.get(before + 1..end) {
+                forms.push(part.to_owned());
+            }
+        }
+    }
+    // Followed by more, the last character of the text alone may be another one.
+    if !text.len().is_multiple_of(3) {
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let encoded = engine.encode(text);
+            forms.push(encoded[..encoded.len() - 1].to_owned());
+        }
+    }
+    forms
+}
+
+fn hex(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// `%2f` for `%2F`.
+fn lower_escapes(url: &str) -> String {
+    let mut parts = url.split('%');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(2.min(part.len()));
+        text.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    text
+}
+
+/// JSON as Python's `json.dumps` writes it: beyond ASCII, `\uXXXX` in UTF-16.
+fn ascii_only(json: &str) -> String {
+    let mut units = [0; 2];
+    let escaped = json.chars().map(|c| {
+        if c.is_ascii() {
+            return c.to_string();
+        }
+        let units = c.encode_utf16(&mut units);
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    });
+    escaped.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r53_secrets_are_hidden_in_their_common_encodings() {
+        let secret = "sk-ünit/test key+1";
+        let masker = Masker::new([secret]);
+        let basic = |text: &str| STANDARD_NO_PAD.encode(text);
+        for text in [
+            secret.to_owned(),
+            basic(secret),
+            basic(&format!("user:{secret}")),
+            basic(&format!("someone:{secret}")),
+            basic(&format!("a:{secret} and more")),
+            basic(&format!("{secret} and more")),
+            URL_SAFE_NO_PAD.encode(format!("user:{secret}")),
+            hex(secret),
+            hex(secret).to_ascii_uppercase(),
+            r"sk-\u00fcnit/test key+1".to_owned(),
+            "sk-%C3%BCnit%2Ftest%20key%2B1".to_owned(),
+            "sk-%c3%bcnit%2ftest%20key%2b1".to_owned(),
+            "sk-%C3%BCnit%2Ftest+key%2B1".to_owned(),
+            "sk-%C3%BCnit/test%20key%2B1".to_owned(),
+        ] {
+            let line = format!("before {text} after");
+            let masked = masker.mask(&line);
+            assert!(masked.contains(MASK), "{text} → {masked}");
+            assert!(masked.len() < line.len(), "{text} → {masked}");
+            // Of a longer text what stands around it may stay, the secret's own part may not.
+            for part in ["unit", "test", "a2V5", "6b6579", "key"] {
+                assert!(!masked.contains(part), "{text} → {masked}");
+            }
+        }
+    }
 
     #[test]
     fn every_usual_form_is_hidden() {

@@ -29,6 +29,8 @@ pub use tame::{MAX_TEXT_BYTES, tame};
 const LINES_PER_SECOND: f64 = 500.0;
 /// Lines that one stream may write at once, for example a long traceback or a chatty start.
 const BURST_LINES: f64 = 2_000.0;
+/// Between two notices of what a container left out.
+const TELL_AGAIN: time::Duration = time::Duration::milliseconds(900);
 /// Lines kept while the control plane is away.
 const MAX_QUEUED_LINES: usize = 20_000;
 /// Bytes of text kept while the control plane is away.
@@ -62,6 +64,10 @@ struct Stream {
     refilled: Instant,
     /// Lines left out since the last notice because it wrote too fast.
     dropped: u64,
+    /// Lines and bytes that its container left out since it was last told.
+    left_out: (u64, u64),
+    /// When that was told.
+    told: Option<OffsetDateTime>,
 }
 
 impl Stream {
@@ -71,6 +77,8 @@ impl Stream {
             credit: BURST_LINES,
             refilled: now,
             dropped: 0,
+            left_out: (0, 0),
+            told: None,
         }
     }
 
@@ -130,6 +138,33 @@ impl Inner {
             self.push(key, at, too_fast(dropped));
         }
         self.push(key, at, text);
+    }
+
+    /// Takes what a container's guard says that it left out, and tells it at most once a second: a
+    /// program could say the same line as often as it likes.
+    fn push_left_out(
+        &mut self,
+        key: (Uuid, LogStream),
+        at: OffsetDateTime,
+        lines: u64,
+        bytes: u64,
+    ) {
+        let stream = self
+            .streams
+            .entry(key)
+            .or_insert_with(|| Stream::new(Instant::now()));
+        stream.left_out.0 = stream.left_out.0.saturating_add(lines);
+        stream.left_out.1 = stream.left_out.1.saturating_add(bytes);
+        if stream.told.is_some_and(|told| at - told < TELL_AGAIN) {
+            return;
+        }
+        stream.told = Some(at);
+        let (lines, bytes) = std::mem::take(&mut stream.left_out);
+        self.push(
+            key,
+            at,
+            format!("{lines} lines ({bytes} bytes) left out: the program writes too fast."),
+        );
     }
 
     /// Says what was left out of streams that fell silent since.
@@ -263,6 +298,16 @@ impl LogWriter {
         self.queue.wake.notify_one();
     }
 
+    /// Writes what a container's guard left out, if that is what a line for the runner tells.
+    pub fn event(&self, at: OffsetDateTime, event: &Value) {
+        if event["phase"] == "left_out" {
+            let count = |name: &str| event[name].as_u64().unwrap_or(0);
+            let (lines, bytes) = (count("lines"), count("bytes"));
+            self.queue.lock().push_left_out(self.key, at, lines, bytes);
+            self.queue.wake.notify_one();
+        }
+    }
+
     /// Hides the deployment's secrets in text that goes elsewhere than the log.
     pub fn mask(&self, text: &str) -> String {
         self.masker.mask(text)
@@ -345,6 +390,25 @@ mod tests {
         assert_eq!(
             texts,
             ["3000 lines dropped: more than 500 lines a second.", "y"]
+        );
+    }
+
+    #[test]
+    fn r53_what_a_container_left_out_is_told_once_a_second() {
+        let queue = LogQueue::new();
+        let log = writer(&queue);
+        for micros in [1_000_000, 1_100_000, 2_100_000] {
+            let event = serde_json::json!({ "phase": "left_out", "lines": 5, "bytes": 10 });
+            log.event(at(micros), &event);
+        }
+        log.event(at(9_000_000), &serde_json::json!({ "phase": "serve" }));
+        let texts: Vec<String> = queue.batch().into_iter().map(|line| line.text).collect();
+        assert_eq!(
+            texts,
+            [
+                "5 lines (10 bytes) left out: the program writes too fast.",
+                "10 lines (20 bytes) left out: the program writes too fast."
+            ]
         );
     }
 

@@ -4,6 +4,7 @@
 mod authorization;
 mod build;
 mod gateway;
+mod logs;
 mod modes;
 mod restart;
 mod sessions;
@@ -36,6 +37,7 @@ pub fn tests() -> impl Iterator<Item = &'static Test> {
         build::TESTS,
         tenant::TESTS,
         snippets::TESTS,
+        logs::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -53,7 +53,8 @@ pub async fn roll_back(
     Ok(to(&project, &queued))
 }
 
-/// `POST /projects/{project}/deployments/{deployment}/promote`: exactly this commit again.
+/// `POST /projects/{project}/deployments/{deployment}/promote`: exactly this commit again, or the one that
+/// is held.
 pub async fn promote(
     State(app): State<App>,
     person: SignedIn,
@@ -65,14 +66,8 @@ pub async fn promote(
         .await?
         .changeable()?;
     let earlier = deployments::get(&mut tx, project.id, &deployment).await?;
-    let queued = deployments::promote(
-        &mut tx,
-        &project,
-        &earlier,
-        &person.actor(),
-        app.clock.now(),
-    )
-    .await?;
+    let (drain, actor, now) = (app.config.drain(), person.actor(), app.clock.now());
+    let queued = deployments::promote(&mut tx, &project, &earlier, drain, &actor, now).await?;
     tx.commit().await?;
     Ok(to(&project, &queued))
 }

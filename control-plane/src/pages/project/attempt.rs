@@ -19,6 +19,7 @@ pub const fn label(state: State) -> &'static str {
         State::Building => "Building",
         State::Starting => "Starting",
         State::Checking => "Checking",
+        State::Held => "Held",
         State::Live => "Live",
         State::Draining => "Draining",
         State::Stopped => "Stopped",
@@ -34,6 +35,8 @@ pub enum Standing {
     Live,
     /// A deployment is under way, whether or not an older one answers.
     Deploying,
+    /// It answers, and the newest deployment waits for a member.
+    LiveWhileHeld,
     /// It answers, and the newest deployment failed.
     LiveAfterFailure,
     /// Nothing answers: the newest deployment failed.
@@ -47,6 +50,7 @@ impl Standing {
     pub fn of(live: bool, newest: Option<State>) -> Self {
         match newest {
             Some(state) if state.is_pending() => Self::Deploying,
+            Some(State::Held) if live => Self::LiveWhileHeld,
             Some(State::Failed) if live => Self::LiveAfterFailure,
             Some(State::Failed) => Self::Failed,
             _ if live => Self::Live,
@@ -57,7 +61,7 @@ impl Standing {
     /// The pill's class.
     pub const fn kind(self) -> &'static str {
         match self {
-            Self::Live | Self::LiveAfterFailure => "live",
+            Self::Live | Self::LiveAfterFailure | Self::LiveWhileHeld => "live",
             Self::Deploying => "deploying",
             Self::Failed => "failed",
             Self::Down => "none",
@@ -68,6 +72,7 @@ impl Standing {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Live => "Live",
+            Self::LiveWhileHeld => "Live, a deployment is held",
             Self::LiveAfterFailure => "Live, last deployment failed",
             Self::Deploying => "Deploying",
             Self::Failed => "Failed",
@@ -104,6 +109,8 @@ pub struct Attempt {
     pub label: &'static str,
     /// It may still go live.
     pub pending: bool,
+    /// It answers and waits for a member.
+    pub held: bool,
     /// It may still change in a way that is shown.
     pub changes: bool,
     /// Differs when anything that is shown differs.
@@ -120,6 +127,10 @@ pub struct Attempt {
     pub created: Moment,
     pub live: Option<Moment>,
     pub finished: Option<Moment>,
+    /// The revision of the variables that it has; `None` before the first.
+    pub revision: Option<i32>,
+    /// Nothing was built for it.
+    pub reused: bool,
     /// MCP sessions that its instance owns.
     pub sessions: i64,
     /// While it drains: who still depends on it, and until when at the latest.
@@ -144,7 +155,8 @@ impl Attempt {
             state: it.state.name(),
             label: label(it.state),
             pending,
-            changes: pending || matches!(it.state, State::Draining),
+            held: it.state == State::Held,
+            changes: pending || matches!(it.state, State::Draining | State::Held),
             mark: mark(&it, timings.len()),
             subject: subject(&it, upload),
             short: it
@@ -156,6 +168,8 @@ impl Attempt {
             created: Moment::new(it.created_at, now),
             live: it.live_at.map(|at| Moment::new(at, now)),
             finished: it.finished_at.map(|at| Moment::new(at, now)),
+            revision: Some(it.variables_revision).filter(|revision| *revision > 0),
+            reused: it.build_of.is_some(),
             sessions: it.sessions,
             drains: drains(&it),
             took: it
@@ -164,7 +178,7 @@ impl Attempt {
                 .map(|end| took(whole_ms(end - it.created_at))),
             plan: read(it.plan.as_ref()),
             diagnosis: read(it.diagnosis.as_ref()),
-            steps: steps(it.state, it.live_at.is_some(), &timings),
+            steps: steps(&it, &timings),
             timings: timings
                 .into_iter()
                 .map(|t| Stage {
@@ -178,6 +192,7 @@ impl Attempt {
             upload,
             source_url: match it.source {
                 Source::Git { url, .. } => Some(url),
+                Source::Package(package) => Some(package.to_string()),
                 Source::Upload { .. } => None,
             },
         }
@@ -247,13 +262,22 @@ fn reason(it: &Deployment, people: &People) -> String {
     match it.origin.as_str() {
         "rollback" => format!("Rolled back by {who}"),
         "promote" => format!("Promoted by {who}"),
+        "variables" => format!("Restarted for changed variables by {who}"),
         _ => format!("Deployed by {who}"),
     }
 }
 
 /// The way to live, and how far it went. A failure says nowhere at which step it happened; the
 /// stages that were timed tell which were passed.
-fn steps(state: State, was_live: bool, timings: &[Timing]) -> Vec<Step> {
+fn steps(it: &Deployment, timings: &[Timing]) -> Vec<Step> {
+    let last = match it.build_of {
+        Some(_) => last_step(timings).max(State::Starting),
+        None => last_step(timings),
+    };
+    steps_to(it.state, it.live_at.is_some(), last)
+}
+
+fn steps_to(state: State, was_live: bool, last: State) -> Vec<Step> {
     let way = [
         State::Queued,
         State::Building,
@@ -261,15 +285,18 @@ fn steps(state: State, was_live: bool, timings: &[Timing]) -> Vec<Step> {
         State::Checking,
         State::Live,
     ];
+    let held = state == State::Held;
     let reached = match state {
         _ if was_live => State::Live,
-        State::Failed | State::Canceled => last_step(timings),
+        State::Failed | State::Canceled => last,
         other => other,
     };
     way.into_iter()
         .map(|step| {
             let (class, said) = if step < reached || (step == reached && was_live) {
                 ("done", "done")
+            } else if held {
+                ("now", "held")
             } else if step > reached {
                 ("todo", "to do")
             } else if state.is_pending() {
@@ -320,7 +347,7 @@ mod tests {
                 duration_ms: 1,
             })
             .collect();
-        steps(state, was_live, &timings)
+        steps_to(state, was_live, last_step(&timings))
             .into_iter()
             .map(|step| step.class)
             .collect()
@@ -335,6 +362,10 @@ mod tests {
         assert_eq!(
             classes(State::Starting, false, &["fetch"]),
             ["done", "done", "now", "todo", "todo"]
+        );
+        assert_eq!(
+            classes(State::Held, false, &["check"]),
+            ["done", "done", "done", "done", "now"]
         );
         assert_eq!(classes(State::Live, true, &["check"]), ["done"; 5]);
         assert_eq!(classes(State::Stopped, true, &[]), ["done"; 5]);

@@ -11,15 +11,18 @@ use time::OffsetDateTime;
 
 use super::attempt::{Attempt, sessions};
 use super::log::Log;
+use super::surface::{Comparison, Offer};
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
 use crate::deployments::{self, Deployment};
 use crate::error::{Error, Result};
 use crate::locks;
+use crate::logs::Search;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{People, Shell, took};
 use crate::projects::{self, Membership};
 use crate::signin::SignedIn;
+use crate::variables;
 
 #[derive(Template)]
 #[template(path = "project/deployment.html")]
@@ -32,6 +35,10 @@ struct Page {
     can_deploy: bool,
     waits_for_runner: bool,
     has_lock: bool,
+    offer: Option<Offer>,
+    comparison: Option<Comparison>,
+    /// Names of variables that the code reads, fails without, and that are not set.
+    missing: Vec<String>,
     log: Log,
 }
 
@@ -49,6 +56,10 @@ struct Facts {
     waits_for_runner: bool,
     /// What its build resolved can be downloaded.
     has_lock: bool,
+    offer: Option<Offer>,
+    comparison: Option<Comparison>,
+    /// Names of variables that the code reads, fails without, and that are not set.
+    missing: Vec<String>,
 }
 
 impl Facts {
@@ -62,6 +73,9 @@ impl Facts {
         let now: OffsetDateTime = app.clock.now();
         let live = deployments::find_live(db, member.project.id).await?;
         let queued = it.state == deployments::State::Queued;
+        let before = deployments::find_before(db, &it).await?;
+        let offered = it.offers();
+        let needed = variables::needed_by(db, member.project.id, it.plan.as_ref()).await?;
         let people = People::of(db, member.project.organization_id).await?;
         Ok(Self {
             shell: Shell::new(person, "projects"),
@@ -73,6 +87,12 @@ impl Facts {
             can_deploy: can_deploy(&member.project, true),
             waits_for_runner: queued && runner_is_away(db, now).await?,
             has_lock: locks::exists(db, it.id).await?,
+            missing: variables::missing(&needed)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            comparison: before.and_then(|before| Comparison::of(&before, &it)),
+            offer: offered.map(|surface| Offer::of(&member.project.name, &surface)),
             it: Attempt::new(it, &people, now),
         })
     }
@@ -91,10 +111,11 @@ fn stay(live: &Deployment, longest: std::time::Duration) -> Option<String> {
     })
 }
 
-/// `?stream=build` or `?stream=instance`.
+/// `?stream=build` or `?stream=instance`, and `?q=` to search in it.
 #[derive(Debug, Deserialize)]
 pub struct Which {
     stream: Option<String>,
+    q: Option<String>,
 }
 
 impl Which {
@@ -105,6 +126,11 @@ impl Which {
             "instance" => Some(LogStream::Instance),
             _ => None,
         }
+    }
+
+    /// What is searched for; what is too long to be searched for is nothing.
+    pub fn search(&self) -> Search {
+        Search::new(self.q.as_deref()).unwrap_or_default()
     }
 }
 
@@ -118,7 +144,7 @@ pub async fn show(
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
     let it = deployments::get(&mut db, member.project.id, &deployment).await?;
-    let log = Log::read(&mut db, &it, which.stream()).await?;
+    let log = Log::read(&mut db, &it, &which).await?;
     let facts = Facts::read(&mut db, &app, &person, &member, it).await?;
     let template = Page {
         shell: facts.shell,
@@ -129,6 +155,9 @@ pub async fn show(
         can_deploy: facts.can_deploy,
         waits_for_runner: facts.waits_for_runner,
         has_lock: facts.has_lock,
+        offer: facts.offer,
+        comparison: facts.comparison,
+        missing: facts.missing,
         log,
     };
     page(StatusCode::OK, &template)

@@ -19,7 +19,7 @@ use super::deployment::Which;
 use crate::app::App;
 use crate::deployments::{self, Deployment, State as Life};
 use crate::error::Result;
-use crate::logs;
+use crate::logs::{self, Search};
 use crate::pages::error::PageResult;
 use crate::projects;
 use crate::signin::SignedIn;
@@ -31,6 +31,8 @@ const SHOWN: i64 = 500;
 #[derive(Debug)]
 pub struct Log {
     pub stream: &'static str,
+    /// What is searched for; empty for nothing.
+    pub search: String,
     /// The sequence of the last line, from which on the page follows.
     pub after: i64,
     pub lines: Vec<Line>,
@@ -49,21 +51,23 @@ pub struct Line {
 
 impl Log {
     /// The newest lines of the stream that is asked for, or of the one that tells most.
-    pub async fn read(
-        db: &mut PgConnection,
-        it: &Deployment,
-        wanted: Option<LogStream>,
-    ) -> Result<Self> {
+    pub async fn read(db: &mut PgConnection, it: &Deployment, which: &Which) -> Result<Self> {
+        let wanted = which.stream();
+        let search = which.search();
         let mut stream = wanted.unwrap_or_else(|| telling(it.state));
-        let mut lines = logs::list_last(db, it.id, stream, SHOWN).await?;
+        let mut lines = logs::list_last(db, it.id, stream, SHOWN, &search).await?;
         if lines.is_empty() && wanted.is_none() && stream == LogStream::Instance {
             stream = LogStream::Build;
-            lines = logs::list_last(db, it.id, stream, SHOWN).await?;
+            lines = logs::list_last(db, it.id, stream, SHOWN, &search).await?;
         }
         Ok(Self {
             stream: logs::stream_name(stream),
             after: lines.last().map_or(0, |line| line.sequence),
-            nothing: nothing(stream, it.state),
+            nothing: match search.text() {
+                Some(_) => "No line holds this.",
+                None => nothing(stream, it.state),
+            },
+            search: search.text().unwrap_or_default().to_owned(),
             lines: lines.into_iter().map(Line::from).collect(),
         })
     }
@@ -112,8 +116,9 @@ pub async fn raw(
     let it = deployments::get(&mut db, member.project.id, &deployment).await?;
     drop(db);
     let stream = which.stream().unwrap_or(LogStream::Build);
+    let search = which.search();
     let chunks = stream::unfold(Some(0), move |after| {
-        text_after(app.clone(), it.id, stream, after)
+        text_after(app.clone(), it.id, stream, search.clone(), after)
     });
     Ok((
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
@@ -132,9 +137,10 @@ async fn text_after(
     app: App,
     id: Uuid,
     stream: LogStream,
+    search: Search,
     after: Option<i64>,
 ) -> Option<(Chunk, Option<i64>)> {
-    match chunk(&app, id, stream, after?).await {
+    match chunk(&app, id, stream, &search, after?).await {
         Ok(Some((text, last))) => Some((Ok(text), Some(last))),
         Ok(None) => None,
         // The status is sent already; the reader is told in the text.
@@ -145,9 +151,15 @@ async fn text_after(
     }
 }
 
-async fn chunk(app: &App, id: Uuid, stream: LogStream, after: i64) -> Result<Option<(Bytes, i64)>> {
+async fn chunk(
+    app: &App,
+    id: Uuid,
+    stream: LogStream,
+    search: &Search,
+    after: i64,
+) -> Result<Option<(Bytes, i64)>> {
     let mut db = app.db.acquire().await?;
-    let lines = logs::list_after(&mut db, id, stream, after).await?;
+    let lines = logs::list_after(&mut db, id, stream, after, search).await?;
     let Some(last) = lines.last().map(|line| line.sequence) else {
         return Ok(None);
     };

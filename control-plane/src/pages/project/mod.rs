@@ -9,8 +9,10 @@ mod connections;
 mod delete;
 mod deployment;
 mod log;
+mod revision;
 mod settings;
 mod show;
+mod surface;
 mod tools;
 mod variables;
 
@@ -43,6 +45,14 @@ pub fn router() -> Router<App> {
         .route(
             "/projects/{project}/variables",
             get(variables::show).post(variables::set),
+        )
+        .route(
+            "/projects/{project}/variables/standing",
+            get(variables::standing),
+        )
+        .route(
+            "/projects/{project}/variables/needed",
+            post(variables::fill_in),
         )
         .route(
             "/projects/{project}/variables/import",

@@ -30,6 +30,7 @@ pub struct Form {
     source_url: String,
     source_branch: String,
     entrypoint: String,
+    hold_breaking: Option<String>,
 }
 
 impl Settings {
@@ -45,6 +46,7 @@ impl Settings {
                 source_url: project.source_url.unwrap_or_default(),
                 source_branch: project.source_branch.unwrap_or_default(),
                 entrypoint: project.entrypoint.unwrap_or_default(),
+                hold_breaking: project.hold_breaking.then(|| "yes".to_owned()),
             },
             problems: Problems::default(),
         })
@@ -94,6 +96,7 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         source_url: Some(form.source_url.clone()),
         source_branch: Some(form.source_branch.clone()),
         entrypoint: Some(form.entrypoint.clone()),
+        hold_breaking: form.hold_breaking.is_some(),
     };
     let settings = given.check(app.config.allow_file_sources)?;
     projects::change(

@@ -21,6 +21,7 @@ use crate::pages::view::{Done, People, Shell};
 use crate::projects::{self, Project};
 use crate::signin::SignedIn;
 use crate::usage::{self, Usage};
+use crate::variables;
 
 /// Deployments on the page; who looks for older ones asks the API.
 const SHOWN: i64 = 20;
@@ -47,9 +48,12 @@ struct Show {
     live: Option<Attempt>,
     pending: Option<Attempt>,
     failed: Option<Attempt>,
+    held: Option<Attempt>,
     deployments: Vec<Attempt>,
     waits_for_runner: bool,
     mark: String,
+    /// Names of variables that the code reads, fails without, and that are not set.
+    missing: Vec<String>,
     /// How much the server is called.
     calls: Option<String>,
 }
@@ -62,6 +66,7 @@ struct Status {
     live: Option<Attempt>,
     pending: Option<Attempt>,
     failed: Option<Attempt>,
+    held: Option<Attempt>,
     waits_for_runner: bool,
     mark: String,
 }
@@ -71,8 +76,11 @@ struct Facts {
     live: Option<Deployment>,
     pending: Option<Deployment>,
     failed: Option<Deployment>,
+    /// The newest that waits for a member.
+    held: Option<Deployment>,
     all: Vec<Deployment>,
     waits_for_runner: bool,
+    missing: Vec<String>,
     calls: Option<String>,
 }
 
@@ -81,13 +89,22 @@ impl Facts {
         let all = deployments::list(db, project.id, SHOWN).await?;
         let newest = all.first().cloned();
         let pending = newest.clone().filter(|newest| newest.state.is_pending());
+        let needed = variables::needed(db, project.id).await?;
         let queued = pending
             .as_ref()
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
             live: deployments::find_live(db, project.id).await?,
+            held: all
+                .iter()
+                .find(|it| it.state == deployments::State::Held)
+                .cloned(),
             failed: newest.filter(|newest| newest.state == deployments::State::Failed),
             waits_for_runner: queued && runner_is_away(db, now).await?,
+            missing: variables::missing(&needed)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             calls: calls(
                 usage::since(db, project.id, now - Duration::HOUR).await?,
                 usage::since(db, project.id, now - Duration::DAY).await?,
@@ -101,7 +118,9 @@ impl Facts {
     fn earlier(&self) -> Option<i32> {
         let mut served: Vec<_> = self.all.iter().filter(|it| it.live_at.is_some()).collect();
         served.sort_by_key(|it| std::cmp::Reverse(it.live_at));
-        served.get(1).map(|it| it.number)
+        let newest = served.first()?.build();
+        let other = served.iter().find(|it| it.build() != newest)?;
+        Some(other.number)
     }
 
     fn mark(&self) -> String {
@@ -183,10 +202,12 @@ impl Show {
             protocol: Some(surface.protocol_version).filter(|version| !version.is_empty()),
             mark: facts.mark(),
             waits_for_runner: facts.waits_for_runner,
+            missing: facts.missing,
             calls: facts.calls,
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
             failed: facts.failed.map(attempt),
+            held: facts.held.map(attempt),
             deployments: facts.all.into_iter().map(attempt).collect(),
             project: frame,
             shell,
@@ -221,6 +242,7 @@ pub async fn status(
         live: facts.live.map(attempt),
         pending: facts.pending.map(attempt),
         failed: facts.failed.map(attempt),
+        held: facts.held.map(attempt),
     };
     page(StatusCode::OK, &template)
 }

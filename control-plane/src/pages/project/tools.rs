@@ -16,6 +16,8 @@ pub struct Tool {
     /// The rest of the description, or all of it when its first line was cut.
     pub description: Option<String>,
     pub parameters: Vec<Parameter>,
+    /// What its annotations say, in words.
+    pub hints: Vec<&'static str>,
     /// A command that calls it.
     pub call: String,
 }
@@ -83,9 +85,25 @@ fn read(project: &str, tool: &Value) -> Option<Tool> {
         name: name.to_owned(),
         description: some(rest),
         line: some(&line),
+        hints: hints(&tool["annotations"]),
         call: call(project, name, &parameters),
         parameters,
     })
+}
+
+/// Only what is said; the defaults of MCP would be a claim of ours.
+fn hints(annotations: &Value) -> Vec<&'static str> {
+    let words = [
+        ("readOnlyHint", true, "read-only"),
+        ("destructiveHint", true, "destructive"),
+        ("idempotentHint", true, "idempotent"),
+        ("openWorldHint", false, "closed world"),
+    ];
+    words
+        .into_iter()
+        .filter(|(name, value, _)| annotations[*name].as_bool() == Some(*value))
+        .map(|(_, _, word)| word)
+        .collect()
 }
 
 fn shortened(line: &str) -> String {

@@ -4,9 +4,11 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
+use runner::protocol::Need;
 use serde::Deserialize;
 
-use super::{Frame, can_deploy};
+use super::revision::Revision;
+use super::{Frame, Seen, can_deploy};
 use crate::app::App;
 use crate::deployments;
 use crate::error::{Error, Result, invalid};
@@ -14,7 +16,7 @@ use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Moment, Problems, Shell};
 use crate::projects;
 use crate::signin::{CsrfForm, SignedIn};
-use crate::variables::{self, NewVariable};
+use crate::variables::{self, Change, Needed, NewVariable, Scope, Standing};
 
 #[derive(Template)]
 #[template(path = "project/variables.html")]
@@ -22,16 +24,55 @@ struct Variables {
     shell: Shell,
     project: Frame,
     list: Vec<Row>,
-    /// Some were set after the live deployment was asked for.
-    waiting: bool,
+    revision: Revision,
+    /// What the code reads and is not set.
+    unset: Vec<Unset>,
+    unset_problem: Option<String>,
     can_deploy: bool,
     form: Form,
     one_problem: Option<String>,
     many_problem: Option<String>,
 }
 
+/// The part of the page that changes while a restart is under way.
+#[derive(Template)]
+#[template(path = "project/variables.html", block = "standing")]
+struct Notice {
+    shell: Shell,
+    project: Frame,
+    revision: Revision,
+    can_deploy: bool,
+}
+
+/// A variable that the code reads, or its example lists, and that has no value.
+struct Unset {
+    needed: Needed,
+    /// How much it is needed.
+    tag: &'static str,
+    /// What was typed before.
+    value: String,
+}
+
+impl Unset {
+    fn new(needed: Needed) -> Self {
+        Self {
+            tag: match needed.need {
+                Some(Need::Required) => "required",
+                Some(Need::Optional) => "may be needed",
+                Some(Need::Default) => "has a default",
+                None => "in the example",
+            },
+            value: String::new(),
+            needed,
+        }
+    }
+}
+
 struct Row {
     name: String,
+    scope: String,
+    /// Empty unless it is for one.
+    branch: String,
     value: Option<String>,
     updated: Moment,
 }
@@ -43,6 +84,8 @@ struct Form {
     secret: bool,
     lines: String,
     lines_secret: bool,
+    scope: String,
+    branch: String,
 }
 
 impl Default for Form {
@@ -53,6 +96,8 @@ impl Default for Form {
             secret: true,
             lines: String::new(),
             lines_secret: true,
+            scope: Scope::Production.name().to_owned(),
+            branch: String::new(),
         }
     }
 }
@@ -63,22 +108,28 @@ impl Variables {
         let mut db = app.db.acquire().await?;
         let member = projects::get_for(&mut db, person.user.id, name).await?;
         let list = variables::list(&mut db, member.project.id).await?;
-        let live = deployments::find_live(&mut db, member.project.id).await?;
+        let standing = Standing::read(&mut db, member.project.id).await?;
+        let needed = variables::needed(&mut db, member.project.id).await?;
         let deployed = !deployments::list(&mut db, member.project.id, 1)
             .await?
             .is_empty();
         Ok(Self {
             shell: Shell::new(person, "projects"),
             project: Frame::new(&app.config, &member, "variables"),
-            waiting: live.is_some_and(|live| {
-                list.iter()
-                    .any(|variable| variable.updated_at > live.created_at)
-            }),
+            revision: Revision::of(&standing),
+            unset: needed
+                .into_iter()
+                .filter(|needed| !needed.set)
+                .map(Unset::new)
+                .collect(),
+            unset_problem: None,
             can_deploy: can_deploy(&member.project, deployed),
             list: list
                 .into_iter()
                 .map(|it| Row {
                     name: it.name,
+                    scope: it.scope,
+                    branch: it.branch.unwrap_or_default(),
                     value: it.value,
                     updated: Moment::new(it.updated_at, now),
                 })
@@ -90,11 +141,13 @@ impl Variables {
     }
 }
 
-/// `?name=` fills the name in, to replace a value.
-#[derive(Debug, Deserialize)]
+/// `?name=&scope=&branch=` fills these in, to replace a value.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Wanted {
-    #[serde(default)]
     name: String,
+    scope: String,
+    branch: String,
 }
 
 /// `GET /projects/{project}/variables`
@@ -107,12 +160,43 @@ pub async fn show(
 ) -> PageResult {
     let mut template = Variables::load(&app, &person, &name).await?;
     template.shell = template.shell.after(&done);
-    if let Some(row) = template.list.iter().find(|row| row.name == wanted.name) {
-        template.form.secret = row.value.is_none();
-        template.form.value = row.value.clone().unwrap_or_default();
-        template.form.name = wanted.name;
+    let scope = Some(wanted.scope.as_str()).filter(|scope| !scope.is_empty());
+    let scope = scope.unwrap_or(Scope::Production.name());
+    let is_wanted = |row: &&Row| {
+        (&*row.name, &*row.scope, &*row.branch) == (&wanted.name, scope, &wanted.branch)
+    };
+    if let Some(row) = template.list.iter().find(is_wanted) {
+        let form = Form {
+            secret: row.value.is_none(),
+            value: row.value.clone().unwrap_or_default(),
+            name: row.name.clone(),
+            scope: row.scope.clone(),
+            branch: row.branch.clone(),
+            ..Form::default()
+        };
+        template.form = form;
     }
     page(StatusCode::OK, &template)
+}
+
+/// `GET /projects/{project}/variables/standing?seen=`: nothing while nothing changed.
+pub async fn standing(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    Query(Seen { seen }): Query<Seen>,
+) -> PageResult {
+    let template = Variables::load(&app, &person, &name).await?;
+    if template.revision.mark() == seen {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let notice = Notice {
+        shell: template.shell,
+        project: template.project,
+        revision: template.revision,
+        can_deploy: template.can_deploy,
+    };
+    page(StatusCode::OK, &notice)
 }
 
 /// The form that sets one.
@@ -123,6 +207,8 @@ pub struct One {
     name: String,
     value: String,
     secret: Option<String>,
+    scope: String,
+    branch: String,
 }
 
 /// `POST /projects/{project}/variables`
@@ -139,7 +225,8 @@ pub async fn set(
         value,
         secret: one.secret.is_some(),
     };
-    let problem = match change(&app, &person, &name, &[variable], &[]).await {
+    let scope = (one.scope.as_str(), one.branch.as_str());
+    let problem = match change(&app, &person, &name, scope, vec![variable], Vec::new()).await {
         Ok(()) => return Ok(back(&name, "saved")),
         Err(error) => sentence(error)?,
     };
@@ -147,6 +234,7 @@ pub async fn set(
     template.one_problem = Some(problem);
     template.form.secret = one.secret.is_some();
     (template.form.name, template.form.value) = (one.name, one.value);
+    (template.form.scope, template.form.branch) = (one.scope, one.branch);
     page(StatusCode::UNPROCESSABLE_ENTITY, &template)
 }
 
@@ -157,6 +245,8 @@ pub async fn set(
 pub struct Many {
     lines: String,
     secret: Option<String>,
+    scope: String,
+    branch: String,
 }
 
 /// `POST /projects/{project}/variables/import`
@@ -174,6 +264,7 @@ pub async fn import(
     template.many_problem = Some(problem);
     template.form.lines_secret = many.secret.is_some();
     template.form.lines = many.lines;
+    (template.form.scope, template.form.branch) = (many.scope, many.branch);
     page(StatusCode::UNPROCESSABLE_ENTITY, &template)
 }
 
@@ -188,13 +279,61 @@ async fn import_in(app: &App, person: &SignedIn, name: &str, many: &Many) -> Res
     for variable in &mut set {
         variable.secret = many.secret.is_some();
     }
-    change(app, person, name, &set, &[]).await
+    let scope = (many.scope.as_str(), many.branch.as_str());
+    change(app, person, name, scope, set, Vec::new()).await
+}
+
+/// `POST /projects/{project}/variables/needed`: those that were filled in, of a form with a field
+/// for each variable that the code reads. The boxes beside them say which are no secrets.
+pub async fn fill_in(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(fields): CsrfForm<Vec<(String, String)>>,
+) -> PageResult {
+    let plain = |variable: &str| {
+        let field = format!("plain.{variable}");
+        fields.iter().any(|(name, _)| *name == field)
+    };
+    let typed = |field: &(String, String)| -> Option<(String, String)> {
+        let variable = field.0.strip_prefix("value.")?;
+        (!field.1.is_empty()).then(|| (variable.to_owned(), field.1.replace("\r\n", "\n")))
+    };
+    let filled: Vec<(String, String)> = fields.iter().filter_map(typed).collect();
+    let set: Vec<NewVariable> = filled
+        .iter()
+        .map(|(variable, value)| NewVariable {
+            name: variable.clone(),
+            value: value.clone(),
+            secret: !plain(variable),
+        })
+        .collect();
+    let outcome = if set.is_empty() {
+        Err(invalid("variables", "Fill in at least one value."))
+    } else {
+        change(&app, &person, &name, ("production", ""), set, Vec::new()).await
+    };
+    let problem = match outcome {
+        Ok(()) => return Ok(back(&name, "saved")),
+        Err(error) => sentence(error)?,
+    };
+    let mut template = Variables::load(&app, &person, &name).await?;
+    template.unset_problem = Some(problem);
+    for row in &mut template.unset {
+        if let Some((_, value)) = filled.iter().find(|(name, _)| *name == row.needed.name) {
+            row.value.clone_from(value);
+        }
+    }
+    page(StatusCode::UNPROCESSABLE_ENTITY, &template)
 }
 
 /// The form that removes one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Remove {
     name: String,
+    scope: String,
+    branch: String,
 }
 
 /// `POST /projects/{project}/variables/remove`
@@ -204,7 +343,8 @@ pub async fn remove(
     Path(name): Path<String>,
     CsrfForm(remove): CsrfForm<Remove>,
 ) -> PageResult {
-    change(&app, &person, &name, &[], &[remove.name]).await?;
+    let scope = (remove.scope.as_str(), remove.branch.as_str());
+    change(&app, &person, &name, scope, Vec::new(), vec![remove.name]).await?;
     Ok(back(&name, "removed"))
 }
 
@@ -212,22 +352,21 @@ async fn change(
     app: &App,
     person: &SignedIn,
     name: &str,
-    set: &[NewVariable],
-    unset: &[String],
+    (scope, branch): (&str, &str),
+    set: Vec<NewVariable>,
+    unset: Vec<String>,
 ) -> Result<()> {
+    let wanted = Change {
+        scope: Scope::parse(Some(scope), Some(branch))?,
+        set,
+        unset,
+    };
     let mut tx = app.db.begin().await?;
     let project = projects::get_for(&mut tx, person.user.id, name)
         .await?
         .changeable()?;
-    variables::change(
-        &mut tx,
-        &project,
-        set,
-        unset,
-        &person.actor(),
-        app.clock.now(),
-    )
-    .await?;
+    let (actor, now) = (person.actor(), app.clock.now());
+    variables::change(&mut tx, &project, &wanted, &actor, now).await?;
     tx.commit().await?;
     Ok(())
 }

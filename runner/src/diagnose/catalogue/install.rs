@@ -186,6 +186,15 @@ pub const ENTRIES: &[Entry] = &[
         "Depend on fewer or smaller packages, or on releases that have a wheel; if that is not it, ask the operator to make room.",
     ),
     installed(
+        Code::BuildScriptFailed,
+        "The project's build script failed",
+        &[Match::Found(
+            "The script `build` of package.json ended with another status than 0.",
+        )],
+        "The script {script} failed: {why}.",
+        "Run it where you develop after a clean install (`npm ci && npm run build`), correct what it names, and deploy again.",
+    ),
+    installed(
         Code::BuildCommandFailed,
         "The build command failed",
         &[Match::Found(

@@ -80,6 +80,15 @@ pub const ENTRIES: &[Entry] = &[
         "Choose one of those the message names, or ask the operator to build the image.",
     ),
     planned(
+        Code::NodeVersionUnavailable,
+        "The Node version is not installed here",
+        &[Match::Found(
+            "No runtime image satisfies `engines.node`, `.node-version` or `.nvmrc`, or a package needs another Node.",
+        )],
+        "The project, or a package of it, asks for a Node version that this platform has no runtime image for.",
+        "Ask for one of those the message names, or ask the operator to build the image with `deploy/images/build node:22`.",
+    ),
+    planned(
         Code::DependencyFileNotFound,
         "A dependency file does not exist",
         &[

@@ -61,10 +61,15 @@ def uv(step, arguments, cwd, cache):
     }
     # A build inside a virtual environment's shell must not leak it into this one.
     environment.pop("VIRTUAL_ENV", None)
-    program = os.environ.get("BERTH_UV", "uv")
+    run(step, [os.environ.get("BERTH_UV", "uv"), *arguments], cwd, environment, cause, meaningful)
+
+
+def run(step, command, cwd, environment, cause, meaningful, lines=None):
+    """Runs a program in `cwd`; raises BuildFailure with what `cause` and `meaningful` make of its last lines. All that
+    it prints is added to `lines`, if there is such a list."""
     try:
         process = subprocess.Popen(
-            [program, *arguments],
+            command,
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -74,16 +79,19 @@ def uv(step, arguments, cwd, cache):
             errors="backslashreplace",
         )
     except OSError as error:
-        raise BuildFailure(step, "unknown", f"{program} cannot be run in the runtime image: {error}") from None
+        raise BuildFailure(step, "unknown", f"{command[0]} cannot be run in the runtime image: {error}") from None
     kept = collections.deque(maxlen=KEPT_LINES)
     with process:
         for line in process.stdout:
             sys.stdout.write(line)
             sys.stdout.flush()
             kept.append(line.rstrip())
+            if lines is not None:
+                lines.append(line.rstrip())
     if process.returncode:
         code, package = cause(kept)
-        raise BuildFailure(step, code, meaningful(kept) or f"uv ended with {process.returncode}.", package)
+        ended = f"{os.path.basename(command[0])} ended with {process.returncode}."
+        raise BuildFailure(step, code, meaningful(kept) or ended, package)
 
 
 def cause(lines):

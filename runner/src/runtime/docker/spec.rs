@@ -10,6 +10,7 @@ use bollard::models::{
 };
 use uuid::Uuid;
 
+use crate::launcher;
 use crate::limits;
 use crate::network::{self, Subnet};
 use crate::runtime::{
@@ -130,7 +131,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         ]),
         // When memory of the whole host ends, a tenant ends before the platform.
         oom_score_adj: Some(500),
-        init: Some(true),
+        // The guard must be the first process: from any other, its output could be reached.
+        init: Some(!launcher::is_guarded(&spec.command)),
         ipc_mode: Some("private".to_owned()),
         log_config: Some(HostConfigLogConfig {
             typ: Some("local".to_owned()),
@@ -267,7 +269,7 @@ mod tests {
                     {"Name": "core", "Soft": 0, "Hard": 0},
                 ],
                 "OomScoreAdj": 500,
-                "Init": true,
+                "Init": false,
                 "IpcMode": "private",
                 "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
                 "NetworkMode": "net",

@@ -1,0 +1,65 @@
+//! What a runner is told of a deployment's variables.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use runner::protocol::{Variable as Sent, VariableValue};
+
+use crate::error::Result;
+
+/// A variable as a deployment keeps it.
+#[derive(Deserialize)]
+struct Kept {
+    name: String,
+    secret: bool,
+    value: String,
+}
+
+/// The variables of a deployment as its runner gets them. They are those of the project from when
+/// a runner first has it, and stay so: its instance may have to be started again. A secret that
+/// was never sealed to this runner is left out: the runner joined later, and the value must be set
+/// again.
+pub async fn for_runner(
+    db: &mut PgConnection,
+    deployment: Uuid,
+    runner: Uuid,
+) -> Result<Vec<Sent>> {
+    sqlx::query!(
+        "update deployments d set variables_revision = p.variables_revision, variables = coalesce(
+             (select jsonb_agg(jsonb_build_object('name', v.name, 'secret', v.secret, 'value', v.value)
+                 order by v.name)
+              from variables v where v.project_id = p.id and v.scope = 'production'), '[]')
+         from projects p where p.id = d.project_id and d.id = $1 and d.variables is null",
+        deployment,
+    )
+    .execute(&mut *db)
+    .await?;
+    let kept = sqlx::query_scalar!(
+        "select variables from deployments where id = $1",
+        deployment
+    )
+    .fetch_one(db)
+    .await?
+    .unwrap_or_default();
+    let kept: Option<Vec<Kept>> = serde_json::from_value(kept)?;
+    let mut variables = Vec::new();
+    for variable in kept.unwrap_or_default() {
+        let value = if variable.secret {
+            let mut sealed: BTreeMap<Uuid, String> = serde_json::from_str(&variable.value)?;
+            let Some(sealed) = sealed.remove(&runner) else {
+                continue;
+            };
+            VariableValue::Sealed(sealed)
+        } else {
+            VariableValue::Plain(variable.value)
+        };
+        variables.push(Sent {
+            name: variable.name,
+            value,
+        });
+    }
+    Ok(variables)
+}

@@ -1,0 +1,1 @@
+"""Installs a Node project's packages and runs its build script. Standard library only; the tools are Node's own."""
