@@ -218,11 +218,11 @@ impl Session {
                     .values()
                     .find(|waiting| waiting.progress.as_ref() == Some(&token));
                 let stream = of.filter(|w| w.is_stream).map(|w| w.stream.clone());
-                routes.pass(stream, line);
+                routes.pass(stream.as_ref(), line);
             }
             Kind::Response { id: None } | Kind::Notification { .. } | Kind::Request { .. } => {
                 let stream = routes.related();
-                routes.pass(stream, line);
+                routes.pass(stream.as_ref(), line);
             }
         }
     }
@@ -261,8 +261,8 @@ impl Routes {
     }
 
     /// Sends to a stream; keeps what has none for the next general stream.
-    fn pass(&mut self, stream: Option<Stream>, bytes: Bytes) {
-        for stream in stream.iter().chain(&self.general) {
+    fn pass(&mut self, stream: Option<&Stream>, bytes: Bytes) {
+        for stream in stream.into_iter().chain(&self.general) {
             let outgoing = Outgoing {
                 bytes: bytes.clone(),
                 is_last: false,

@@ -97,10 +97,9 @@ pub fn scan(tree: &FileTree) -> Vec<EnvironmentRead> {
         let Some(text) = tree.text(file) else {
             continue;
         };
-        let found = if file.ends_with(".py") {
-            python::reads(&text)
-        } else {
-            javascript::reads(&text)
+        let found = match file.rsplit_once('.') {
+            Some((_, "py")) => python::reads(&text),
+            _ => javascript::reads(&text),
         };
         for read in found.into_iter().filter(|read| is_wanted(&read.name)) {
             add(&mut reads, file, read);
@@ -212,7 +211,8 @@ mod tests {
 
     #[test]
     fn what_is_found_is_bounded() {
-        let text: String = (0..500).map(|n| format!("os.environ['V{n}']\n")).collect();
+        let reads: Vec<_> = (0..500).map(|n| format!("os.environ['V{n}']")).collect();
+        let text = reads.join("\n");
         let again = "os.environ['A']\n".repeat(50);
         let tree = FileTree::from_files([("a.py", text.as_str()), ("b.py", again.as_str())]);
         let found = scan(&tree);

@@ -119,15 +119,17 @@ fn lower_escapes(url: &str) -> String {
 
 /// JSON as Python's `json.dumps` writes it: beyond ASCII, `\uXXXX` in UTF-16.
 fn ascii_only(json: &str) -> String {
-    let mut units = [0; 2];
-    let escaped = json.chars().map(|c| {
+    use std::fmt::Write as _;
+    json.chars().fold(String::new(), |mut escaped, c| {
         if c.is_ascii() {
-            return c.to_string();
+            escaped.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
         }
-        let units = c.encode_utf16(&mut units);
-        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
-    });
-    escaped.collect()
+        escaped
+    })
 }
 
 #[cfg(test)]

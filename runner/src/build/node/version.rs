@@ -54,25 +54,23 @@ pub fn choose(
             range.allows_any(&all)
         })
         .collect();
-    match best(&fitting) {
-        Some(chosen) => Ok((
-            chosen.to_string(),
-            format!("Node {chosen}: {file} asks for {wish}."),
-        )),
-        None => {
-            let names: Vec<String> = present.iter().map(u32::to_string).collect();
-            Err(diagnosis(
-                Code::NodeVersionUnavailable,
-                format!(
-                    "{file} asks for Node {wish}, and this platform has {}.",
-                    list(&names, names.len())
-                ),
-                format!(
-                    "Change it to admit Node {usual}, or ask the operator to add the version you need."
-                ),
-            ))
-        }
-    }
+    let Some(chosen) = best(&fitting) else {
+        let names: Vec<String> = present.iter().map(u32::to_string).collect();
+        return Err(diagnosis(
+            Code::NodeVersionUnavailable,
+            format!(
+                "{file} asks for Node {wish}, and this platform has {}.",
+                list(&names, names.len())
+            ),
+            format!(
+                "Change it to admit Node {usual}, or ask the operator to add the version you need."
+            ),
+        ));
+    };
+    Ok((
+        chosen.to_string(),
+        format!("Node {chosen}: {file} asks for {wish}."),
+    ))
 }
 
 /// The major versions that are there, in order.

@@ -137,10 +137,10 @@ fn field_call(tokens: &[Token], name: String) -> (String, Need) {
     for at in 2..tokens.len() {
         let value = at + 2;
         match name_at(tokens, at) {
-            Some("default" | "default_factory") if mark_at(tokens, at + 1) == Some('=') => {
-                if !is_ellipsis(value) {
-                    need = Need::Default;
-                }
+            Some("default" | "default_factory")
+                if mark_at(tokens, at + 1) == Some('=') && !is_ellipsis(value) =>
+            {
+                need = Need::Default;
             }
             Some("alias" | "validation_alias" | "env") if mark_at(tokens, at + 1) == Some('=') => {
                 if let Some(alias) = text_at(tokens, value) {
