@@ -220,9 +220,12 @@ CREATE TABLE public.deployments (
     route_version bigint,
     build jsonb DEFAULT '{}'::jsonb NOT NULL,
     lock_sha256 text,
+    variables jsonb,
+    variables_revision integer DEFAULT 0 NOT NULL,
+    build_of uuid,
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
-    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text]))),
-    CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
+    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text]))),
+    CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
 );
 
 COMMENT ON TABLE public.deployments IS 'One attempt each to bring a source live. States only move forward.';
@@ -242,6 +245,12 @@ COMMENT ON COLUMN public.deployments.route_version IS 'Of the first route snapsh
 COMMENT ON COLUMN public.deployments.build IS 'The project''s column of that name when the deployment was asked for, so that a rollback builds as before.';
 
 COMMENT ON COLUMN public.deployments.lock_sha256 IS 'The lock that its environment was installed from; its text is in locks once the runner has sent it.';
+
+COMMENT ON COLUMN public.deployments.variables IS 'What the instance finds, as rows of variables (name, secret, value), from when a runner first has it; dropped at its end.';
+
+COMMENT ON COLUMN public.deployments.variables_revision IS 'The project''s variables_revision that it has or, while no runner has it, is to have.';
+
+COMMENT ON COLUMN public.deployments.build_of IS 'The deployment whose source and environment it runs, when nothing was built for it.';
 
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
@@ -411,6 +420,8 @@ CREATE TABLE public.projects (
     public_paths text[] DEFAULT '{}'::text[] NOT NULL,
     allowed_origins text[] DEFAULT '{}'::text[] NOT NULL,
     build jsonb DEFAULT '{}'::jsonb NOT NULL,
+    variables_revision integer DEFAULT 0 NOT NULL,
+    hold_breaking boolean DEFAULT false NOT NULL,
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -429,6 +440,10 @@ COMMENT ON COLUMN public.projects.public_paths IS 'In platform mode: paths that 
 COMMENT ON COLUMN public.projects.allowed_origins IS 'Further origins whose web pages may call.';
 
 COMMENT ON COLUMN public.projects.build IS 'How it is built and started, as far as its owner said: root directory, dependency file, system packages, commands. Applies from the next deployment.';
+
+COMMENT ON COLUMN public.projects.variables_revision IS 'Grows with every change of the variables of scope production.';
+
+COMMENT ON COLUMN public.projects.hold_breaking IS 'Whether a deployment whose server offers less than the live one waits, held, until a member promotes it.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -528,12 +543,20 @@ CREATE TABLE public.variables (
     value text NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     updated_by text NOT NULL,
-    CONSTRAINT variables_name_check CHECK ((name ~ '^[A-Za-z_][A-Za-z0-9_]*$'::text))
+    scope text DEFAULT 'production'::text NOT NULL,
+    branch text DEFAULT ''::text NOT NULL,
+    CONSTRAINT variables_branch_check CHECK (((scope = 'branch'::text) = (branch <> ''::text))),
+    CONSTRAINT variables_name_check CHECK ((name ~ '^[A-Za-z_][A-Za-z0-9_]*$'::text)),
+    CONSTRAINT variables_scope_check CHECK ((scope = ANY (ARRAY['production'::text, 'preview'::text, 'branch'::text])))
 );
 
 COMMENT ON TABLE public.variables IS 'Environment variables of a project.';
 
 COMMENT ON COLUMN public.variables.value IS 'Not secret: the value. Secret: a JSON object {runner id: libsodium sealed box, base64}; only that runner can open it.';
+
+COMMENT ON COLUMN public.variables.scope IS 'production: for production deployments; preview: for previews; branch: for the previews of one branch, before preview.';
+
+COMMENT ON COLUMN public.variables.branch IS 'With scope branch: which; otherwise empty.';
 
 CREATE TABLE public.versions (
     name text NOT NULL,
@@ -646,7 +669,7 @@ ALTER TABLE ONLY public.users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.variables
-    ADD CONSTRAINT variables_pkey PRIMARY KEY (project_id, name);
+    ADD CONSTRAINT variables_pkey PRIMARY KEY (project_id, scope, branch, name);
 
 ALTER TABLE ONLY public.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (name);
@@ -674,6 +697,8 @@ CREATE INDEX connection_steps_project ON public.connection_steps USING btree (pr
 CREATE INDEX connection_steps_user ON public.connection_steps USING btree (user_id) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX consents_client ON public.consents USING btree (client_id);
+
+CREATE INDEX deployments_build_of ON public.deployments USING btree (build_of) WHERE (build_of IS NOT NULL);
 
 CREATE INDEX deployments_lock ON public.deployments USING btree (lock_sha256) WHERE (lock_sha256 IS NOT NULL);
 
@@ -746,6 +771,9 @@ ALTER TABLE ONLY public.consents
 
 ALTER TABLE ONLY public.consents
     ADD CONSTRAINT consents_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.deployments
+    ADD CONSTRAINT deployments_build_of_fkey FOREIGN KEY (build_of) REFERENCES public.deployments(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
