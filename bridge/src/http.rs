@@ -159,6 +159,12 @@ async fn post(sessions: &Arc<Sessions>, request: Request<Incoming>) -> Response<
         }
     };
     let Kind::Request { id, progress, .. } = kind else {
+        if let Kind::Notification {
+            canceled: Some(id), ..
+        } = &kind
+        {
+            session.cancel(id);
+        }
         session.send(&body).await;
         return reply(StatusCode::ACCEPTED, None, Bytes::new());
     };

@@ -28,6 +28,8 @@ pub enum Kind {
     Notification {
         /// The request whose progress it tells.
         progress: Option<ProgressToken>,
+        /// The request it takes back (MCP 2025-11-25, basic/utilities/cancellation).
+        canceled: Option<RequestId>,
     },
 }
 
@@ -49,6 +51,7 @@ struct Envelope<'a> {
 #[serde(default, rename_all = "camelCase")]
 struct Params {
     progress_token: Option<ProgressToken>,
+    request_id: Option<serde_json::Value>,
     #[serde(rename = "_meta")]
     meta: Option<Meta>,
 }
@@ -83,8 +86,12 @@ pub fn read(bytes: &[u8]) -> Result<Kind, String> {
             is_initialize: method == "initialize",
             progress: params.meta.and_then(|meta| meta.progress_token),
         }),
-        (Some(_), None) => Ok(Kind::Notification {
+        (Some(method), None) => Ok(Kind::Notification {
             progress: params.progress_token,
+            canceled: params
+                .request_id
+                .filter(|_| method == "notifications/cancelled")
+                .and_then(|id| serde_json::from_value(id).ok()),
         }),
         (None, id) if envelope.result.0 || envelope.error.0 => Ok(Kind::Response { id }),
         (None, _) => Err("it has neither a method nor a result".to_owned()),
@@ -143,6 +150,21 @@ mod tests {
                 r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7}}"#,
                 Kind::Notification {
                     progress: Some(ProgressToken(NumberOrString::Number(7))),
+                    canceled: None,
+                },
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"a"}}"#,
+                Kind::Notification {
+                    progress: None,
+                    canceled: Some(text("a")),
+                },
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/own","params":{"requestId":[1]}}"#,
+                Kind::Notification {
+                    progress: None,
+                    canceled: None,
                 },
             ),
             (

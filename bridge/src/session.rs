@@ -47,6 +47,8 @@ struct Waiting {
     /// Whether other messages than the answer may go there.
     is_stream: bool,
     number: u64,
+    /// When the client took it back: an answer may still come, and need not.
+    canceled: Option<Instant>,
 }
 
 struct Routes {
@@ -125,6 +127,12 @@ impl Session {
         }
     }
 
+    /// Ends the session for a client that has left it and waits for nothing any more.
+    pub fn leave(&self) {
+        self.routes().waiting.clear();
+        self.close();
+    }
+
     /// Asks the session to end.
     pub fn close(&self) {
         self.end.cancel();
@@ -151,9 +159,23 @@ impl Session {
             progress,
             is_stream,
             number,
+            canceled: None,
         };
         routes.waiting.insert(id, waiting);
         true
+    }
+
+    /// Notes that the client has taken a request back.
+    pub fn cancel(&self, id: &RequestId) {
+        if let Some(waiting) = self.routes().waiting.get_mut(id) {
+            waiting.canceled = Some(Instant::now());
+        }
+    }
+
+    /// Ends the streams of canceled requests whose answer has not come by now. Many servers send none.
+    pub fn forget_canceled(&self, now: Instant) {
+        let is_kept = |waiting: &Waiting| waiting.canceled.is_none_or(|at| now < at + GRACE);
+        self.routes().waiting.retain(|_, waiting| is_kept(waiting));
     }
 
     /// Gives a message to the server; waits while it has too many to read.
@@ -182,10 +204,8 @@ impl Session {
     pub fn unused(&self) -> Option<(Instant, bool)> {
         let routes = self.routes();
         let is_listening = routes.general.as_ref().is_some_and(|s| !s.is_closed());
-        routes
-            .waiting
-            .is_empty()
-            .then_some((routes.used, is_listening))
+        let is_used = routes.waiting.values().any(|w| w.canceled.is_none());
+        (!is_used).then_some((routes.used, is_listening))
     }
 
     fn routes(&self) -> MutexGuard<'_, Routes> {
@@ -212,6 +232,7 @@ impl Session {
             }
             Kind::Notification {
                 progress: Some(token),
+                ..
             } => {
                 let of = routes
                     .waiting
@@ -232,7 +253,8 @@ impl Session {
         let mut routes = self.routes();
         routes.ended = Some(why.to_owned());
         routes.general = None;
-        for (id, waiting) in routes.waiting.drain() {
+        let left = routes.waiting.drain();
+        for (id, waiting) in left.filter(|(_, waiting)| waiting.canceled.is_none()) {
             let bytes = message::error(Some(id), SERVER_ERROR, why.to_owned()).into();
             let _ = waiting.stream.try_send(Outgoing {
                 bytes,
@@ -251,7 +273,8 @@ impl Routes {
     /// Where a message goes that names no request. Over stdio nothing relates it to one: while a
     /// single request is being answered it belongs to that, else to the general stream.
     fn related(&self) -> Option<Stream> {
-        let mut streams: Vec<&Waiting> = self.waiting.values().filter(|w| w.is_stream).collect();
+        let may_take = |waiting: &&Waiting| waiting.is_stream && waiting.canceled.is_none();
+        let mut streams: Vec<&Waiting> = self.waiting.values().filter(may_take).collect();
         streams.sort_unstable_by_key(|waiting| waiting.number);
         let newest = streams.last().map(|waiting| waiting.stream.clone());
         match &self.general {
@@ -275,5 +298,52 @@ impl Routes {
             self.backlog.pop_front();
         }
         self.backlog.push_back(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rmcp::model::NumberOrString;
+
+    /// A session with a request of its own for each id.
+    fn asked(ids: &[i64]) -> (Arc<Session>, Vec<mpsc::Receiver<Outgoing>>) {
+        let (session, _) = Session::new();
+        let streams = ids.iter().map(|id| {
+            let (stream, receiver) = mpsc::channel(1);
+            assert!(session.expect(NumberOrString::Number(*id), None, stream, true));
+            receiver
+        });
+        let streams = streams.collect();
+        (session, streams)
+    }
+
+    #[test]
+    fn a_canceled_request_keeps_nothing_waiting() {
+        let (session, mut streams) = asked(&[1, 2]);
+        assert!(session.unused().is_none());
+        session.cancel(&NumberOrString::Number(1));
+        session.deliver(Bytes::from_static(
+            br#"{"jsonrpc":"2.0","id":2,"result":{}}"#,
+        ));
+        assert!(session.unused().is_some());
+        assert!(streams[1].try_recv().is_ok_and(|outgoing| outgoing.is_last));
+        session.forget_canceled(Instant::now());
+        assert!(!streams[0].is_closed(), "an answer may come");
+        session.forget_canceled(Instant::now() + GRACE);
+        assert!(streams[0].is_closed());
+    }
+
+    #[test]
+    fn whoever_waits_is_told_of_the_end_and_nobody_else() {
+        let (session, mut streams) = asked(&[1, 2]);
+        session.cancel(&NumberOrString::Number(1));
+        session.finish("The server ended.");
+        assert!(streams[0].try_recv().is_err());
+        assert!(streams[1].try_recv().is_ok_and(|outgoing| outgoing.is_last));
+        let (session, mut streams) = asked(&[1]);
+        session.leave();
+        session.finish("The session was ended.");
+        assert!(streams[0].try_recv().is_err(), "the client has left");
     }
 }

@@ -67,21 +67,23 @@ impl Sessions {
         found.filter(|session| session.ended().is_none())
     }
 
-    /// Ends one; says whether it was there.
+    /// Ends one that its client has left; says whether it was there.
     pub fn end(&self, id: &str) -> bool {
         let found = self.open().remove(id);
         if let Some(session) = &found {
-            session.close();
+            session.leave();
         }
         found.is_some()
     }
 
-    /// Ends those that nobody uses any more.
+    /// Ends those that nobody uses any more, and what nobody waits for.
     pub fn sweep(&self) {
+        let now = Instant::now();
         self.open().retain(|_, session| {
+            session.forget_canceled(now);
             let is_idle = session
                 .unused()
-                .is_some_and(|(since, is_listening)| !is_listening && since.elapsed() > IDLE);
+                .is_some_and(|(since, is_listening)| !is_listening && now > since + IDLE);
             if is_idle {
                 session.close();
             }
