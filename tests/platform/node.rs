@@ -183,6 +183,11 @@ fn a_package_of_npm() -> Result<()> {
 
 fn a_package_of_pypi() -> Result<()> {
     let platform = platform::shared()?;
+    let planned = platform
+        .berth(&["plan", "--catalogue", "pypi:mcp-server-time", "--json"])?
+        .success()?
+        .json()?;
+    ensure!(planned["plan"]["runtime"] == "node:22", "{planned}");
     // Its name is the project's where none is given.
     let done = deploy_package(&platform, "pypi:mcp-server-time", &[])?;
     ensure!(done["project"] == "mcp-server-time", "{done}");

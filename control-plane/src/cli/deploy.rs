@@ -50,7 +50,7 @@ pub struct Arguments {
     #[command(flatten)]
     build: BuildArguments,
 
-    /// Wait until it is live or has failed, and show the build.
+    /// Wait until it is live, is held or has failed, and show the build.
     #[arg(long)]
     wait: bool,
 }

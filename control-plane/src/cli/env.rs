@@ -77,6 +77,10 @@ struct Target {
     #[arg(long, value_name = "SCOPE", conflicts_with = "branch")]
     scope: Option<String>,
 
+    /// For previews: short for `--scope preview`.
+    #[arg(long, conflicts_with_all = ["scope", "branch"])]
+    preview: bool,
+
     /// For the previews of this branch only.
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
@@ -87,11 +91,19 @@ struct Target {
 }
 
 impl Target {
+    /// The scope's name, if one was given.
+    fn scope(&self) -> Option<&str> {
+        if self.preview {
+            return Some("preview");
+        }
+        self.scope.as_deref()
+    }
+
     /// Builds have one set of variables, and changing it restarts nothing.
     fn refuse_for_builds(&self) -> anyhow::Result<()> {
-        if self.scope.is_some() || self.branch.is_some() || self.wait {
+        if self.scope().is_some() || self.branch.is_some() || self.wait {
             bail!(Failure::Usage(
-                "--scope, --branch and --wait are for the variables of servers; leave them out with --build".into()
+                "--scope, --preview, --branch and --wait are for the variables of servers; leave them out with --build".into()
             ));
         }
         Ok(())
@@ -151,7 +163,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         });
         return Ok(ExitCode::SUCCESS);
     }
-    change["scope"] = json!(target.scope);
+    change["scope"] = json!(target.scope());
     change["branch"] = json!(target.branch);
     let answer = client.send(Method::PATCH, &address, &change).await?;
     if target.wait && answer["restart"].is_i64() {

@@ -97,9 +97,9 @@ enum Command {
     Members(members::Arguments),
     /// List, create and delete service accounts: callers that are no person.
     ServiceAccounts(service_accounts::Arguments),
-    /// Show what would be built of a directory or a Git repository, and why; builds nothing.
+    /// Show what would be built of a directory, a Git repository or a package, and why; builds nothing.
     Plan(plan::Arguments),
-    /// Deploy a directory or a Git repository.
+    /// Deploy a directory, a Git repository or a package of a registry.
     Deploy(deploy::Arguments),
     /// Show and change how a project is built and started.
     Settings(settings::Arguments),

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use flate2::read::GzDecoder;
 use reqwest::Method;
-use runner::protocol::BuildSettings;
+use runner::protocol::{BuildSettings, Package};
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
+use super::exit::Failure;
 use super::output::{Output, table, text};
 use super::pack::pack;
 use super::settings::BuildArguments;
@@ -46,6 +47,9 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
+    if let Some(package) = &arguments.catalogue {
+        Package::parse(package).map_err(Failure::Usage)?;
+    }
     let answer = match arguments.git.as_ref().or(arguments.catalogue.as_ref()) {
         Some(url) => of_repository(&client, url, &arguments).await?,
         None => of_directory(&client, &arguments).await?,
