@@ -8,6 +8,7 @@ mod conformance;
 mod database_away;
 mod deploy;
 mod errors;
+mod fastmcp;
 mod features;
 mod fixtures;
 mod kill;
@@ -35,6 +36,7 @@ fn main() {
         servers::TESTS,
         clients::TESTS,
         features::TESTS,
+        fastmcp::TESTS,
         conformance::TESTS,
         bad_input::TESTS,
         redeploy::TESTS,
@@ -62,6 +64,7 @@ fn main() {
     bad_input::stop();
     errors::stop();
     clients::print_matrix();
+    fastmcp::print_table();
     conclusion.exit();
 }
 

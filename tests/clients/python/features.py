@@ -240,7 +240,7 @@ async def _(client, _seen):
 
 @feature(
     "features",
-    "prompts and resources as tools by middleware",
+    "middleware: PromptToolMiddleware, ResourceToolMiddleware",
     only=(2, 3),
     needs="fastmcp.server.middleware.tool_injection:PromptToolMiddleware",
 )
@@ -290,7 +290,7 @@ async def _(client, _seen):
     }
 
 
-@feature("features", "proxies")
+@feature("features", "composition: proxy")
 async def _(client, _seen):
     return {"text": await call(client, "behind_double", number=21)}
 
@@ -376,13 +376,13 @@ async def _(client, _seen):
 # --- storage on disk: written by one deployment, read from the next -----------------------------------
 
 
-@feature("features", "storage on disk, written")
+@feature("features", "storage on disk")
 async def _(client, _seen):
     home = await call(client, "keep", name="course", value="north")
     return {"in": home, **json.loads(await call(client, "kept_under", name="course"))}
 
 
-@feature("redeployed", "storage on disk, read")
+@feature("redeployed", "storage on disk")
 async def _(client, _seen):
     return json.loads(await call(client, "kept_under", name="course"))
 
@@ -395,13 +395,13 @@ async def _(client, _seen):
     return {"where": await call(client, "tasks_kept_in"), **await task(client)}
 
 
-@feature("redis", "storage in Redis, written")
+@feature("redis", "storage in Redis")
 async def _(client, _seen):
     await call(client, "keep_in_redis", name="course", value="north")
     return json.loads(await call(client, "kept_in_redis", name="course"))
 
 
-@feature("redis redeployed", "storage in Redis, read")
+@feature("redis redeployed", "storage in Redis")
 async def _(client, _seen):
     return json.loads(await call(client, "kept_in_redis", name="course"))
 

@@ -128,7 +128,7 @@ impl Echo {
 }
 
 /// A JSON request to the API in the owner's name.
-fn api(platform: &Platform, method: Method, path: &str, body: &Value) -> Result<Value> {
+pub fn api(platform: &Platform, method: Method, path: &str, body: &Value) -> Result<Value> {
     let http = platform.http().build()?;
     let answer = http
         .request(method, format!("{}/api/v1{path}", platform.url()))
