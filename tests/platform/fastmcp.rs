@@ -2,6 +2,7 @@
 //! same version's client through the public URL. `docs/features.md` is held to what is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,7 +36,8 @@ pub const TESTS: &[Test] = &[
 
 /// A major version.
 pub struct Major {
-    number: &'static str,
+    /// What projects are called by.
+    pub number: &'static str,
     /// Its newest version of which the table speaks.
     pub version: &'static str,
     main: &'static str,
@@ -107,6 +109,14 @@ const ELSEWHERE: &[&str] = &[
 /// The key of the server's store: 32 bytes in base64, as Fernet has it.
 const STORAGE_KEY: &str = "YmVydGgtdGVzdHMtYmVydGgtdGVzdHMtYmVydGgtdGU=";
 
+impl Major {
+    /// An interpreter with its client.
+    pub fn python(&self) -> Result<PathBuf> {
+        let (environment, package) = self.client;
+        python::environment(environment, &[package])
+    }
+}
+
 /// A deployment of a major version's repository.
 struct Server<'a> {
     platform: Arc<Platform>,
@@ -158,8 +168,7 @@ impl<'a> Server<'a> {
 
     /// Goes through the features of one part with the real client.
     fn visit(&self, part: &str, expected: &Value) -> Result<()> {
-        let (environment, package) = self.major.client;
-        let output = Command::new(python::environment(environment, &[package])?)
+        let output = Command::new(self.major.python()?)
             .arg(python::client("python").join("features.py"))
             .args([part, &self.platform.mcp_url(&self.project)])
             .env(

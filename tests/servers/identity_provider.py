@@ -1,7 +1,8 @@
 """An identity provider as companies have one: people sign in on its page, and programs that it knows get tokens.
 
-Arguments: the address to listen at, and the one redirect address of its one client, whose id and secret are in
-CLIENT_ID and CLIENT_SECRET. Prints its port. `GET /grants` tells the test which grants were made.
+Arguments: the address to listen at, and the one redirect address of the client that it knows from the start, whose id
+and secret are in CLIENT_ID and CLIENT_SECRET; others register (RFC 7591). Prints its issuer. `GET /grants` tells the test
+which grants were made.
 """
 
 import base64
@@ -27,35 +28,59 @@ TOKEN_SECONDS = 3600
 
 KEY = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"})
 LISTENER = socket.create_server((sys.argv[1], 0))
-ISSUER = f"http://{sys.argv[1]}:{LISTENER.getsockname()[1]}"
-REDIRECT_URI = sys.argv[2]
-CLIENT = (os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET"])
+# With a path, as an identity provider of many companies has it.
+PATH = "/people"
+ISSUER = f"http://{sys.argv[1]}:{LISTENER.getsockname()[1]}{PATH}"
+# Each client's secret and redirect addresses, by its id.
+CLIENTS = {os.environ["CLIENT_ID"]: (os.environ["CLIENT_SECRET"], [sys.argv[2]])}
 
-ASKED, CODES, REFRESH, GRANTS = {}, {}, set(), []
+ASKED, CODES, REFRESH, GRANTS = {}, {}, {}, []
 
 PAGE = """<!doctype html><title>Sign in to people.example</title>
 <form method="post"><input type="hidden" name="asked" value="{asked}"><p>For {client}
 <button name="person" value="ada">Continue as Ada</button></form>"""
 
 
+async def metadata(_):
+    """RFC 8414."""
+    return JSONResponse(
+        {
+            "issuer": ISSUER,
+            "authorization_endpoint": f"{ISSUER}/authorize",
+            "token_endpoint": f"{ISSUER}/token",
+            "registration_endpoint": f"{ISSUER}/register",
+            "jwks_uri": f"{ISSUER}/keys",
+            "response_types_supported": ["code"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+            "code_challenge_methods_supported": ["S256"],
+            "scopes_supported": ["orders"],
+        }
+    )
+
+
+async def register(request):
+    """RFC 7591, for public clients."""
+    asked = await request.json()
+    id = secrets.token_urlsafe()
+    CLIENTS[id] = (None, asked["redirect_uris"])
+    return JSONResponse({**asked, "client_id": id, "token_endpoint_auth_method": "none"}, 201)
+
+
 async def authorize(request):
     """RFC 6749 section 4.1.1 with PKCE; the request waits behind the page."""
     query = request.query_params
-    wrong = [
-        name
-        for name, value in {
-            "response_type": "code",
-            "client_id": CLIENT[0],
-            "redirect_uri": REDIRECT_URI,
-            "code_challenge_method": "S256",
-        }.items()
-        if query.get(name) != value
-    ]
-    if wrong:
-        return PlainTextResponse(f"wrong: {wrong} in {query}", 400)
+    _, redirect_uris = CLIENTS.get(query.get("client_id"), (None, []))
+    right = (
+        query.get("response_type") == "code"
+        and query.get("redirect_uri") in redirect_uris
+        and query.get("code_challenge_method") == "S256"
+    )
+    if not right:
+        return PlainTextResponse(f"wrong: {query}", 400)
     asked = secrets.token_urlsafe()
     ASKED[asked] = dict(query)
-    return HTMLResponse(PAGE.format(asked=asked, client=html.escape(CLIENT[0])))
+    return HTMLResponse(PAGE.format(asked=asked, client=html.escape(query["client_id"])))
 
 
 async def signed_in(request):
@@ -64,27 +89,33 @@ async def signed_in(request):
     code = secrets.token_urlsafe()
     CODES[code] = asked
     answer = urlencode({"code": code, "state": asked["state"]})
-    return RedirectResponse(f"{REDIRECT_URI}?{answer}", 303)
+    return RedirectResponse(f"{asked['redirect_uri']}?{answer}", 303)
 
 
 async def token(request):
     """RFC 6749 sections 4.1.3 and 6; refresh tokens are good for one use."""
     form = await request.form()
-    if credentials(request, form) != CLIENT:
+    id, secret = credentials(request, form)
+    known, _ = CLIENTS.get(id, (None, []))
+    if id not in CLIENTS or known != secret:
         return JSONResponse({"error": "invalid_client"}, 401)
     kind = form["grant_type"]
     if kind == "authorization_code":
         asked = CODES.pop(form["code"], None)
         digest = hashlib.sha256(form["code_verifier"].encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-        good = asked and asked["code_challenge"] == challenge and form["redirect_uri"] == REDIRECT_URI
+        good = (
+            asked
+            and asked["client_id"] == id
+            and asked["code_challenge"] == challenge
+            and form["redirect_uri"] == asked["redirect_uri"]
+        )
     else:
-        good = kind == "refresh_token" and form["refresh_token"] in REFRESH
-        REFRESH.discard(form["refresh_token"])
+        good = kind == "refresh_token" and REFRESH.pop(form["refresh_token"], None) == id
     if not good:
         return JSONResponse({"error": "invalid_grant"}, 400)
     GRANTS.append(kind)
-    return JSONResponse(tokens())
+    return JSONResponse(tokens(id))
 
 
 def credentials(request, form):
@@ -96,7 +127,7 @@ def credentials(request, form):
     return form.get("client_id"), form.get("client_secret")
 
 
-def tokens():
+def tokens(id):
     now = int(time.time())
     claims = {
         **PERSON,
@@ -108,7 +139,7 @@ def tokens():
         "jti": secrets.token_urlsafe(),
     }
     refresh = secrets.token_urlsafe()
-    REFRESH.add(refresh)
+    REFRESH[refresh] = id
     return {
         "access_token": jwt.encode({"alg": "RS256", "kid": "one"}, claims, KEY),
         "token_type": "Bearer",
@@ -128,12 +159,14 @@ async def grants(_):
 
 app = Starlette(
     routes=[
-        Route("/authorize", authorize, methods=["GET"]),
-        Route("/authorize", signed_in, methods=["POST"]),
-        Route("/token", token, methods=["POST"]),
-        Route("/keys", keys),
-        Route("/grants", grants),
+        Route(f"/.well-known/oauth-authorization-server{PATH}", metadata),
+        Route(f"{PATH}/register", register, methods=["POST"]),
+        Route(f"{PATH}/authorize", authorize, methods=["GET"]),
+        Route(f"{PATH}/authorize", signed_in, methods=["POST"]),
+        Route(f"{PATH}/token", token, methods=["POST"]),
+        Route(f"{PATH}/keys", keys),
+        Route(f"{PATH}/grants", grants),
     ]
 )
-print(LISTENER.getsockname()[1], flush=True)
+print(ISSUER, flush=True)
 uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[LISTENER])

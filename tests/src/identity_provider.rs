@@ -46,17 +46,17 @@ impl IdentityProvider {
             .spawn()
             .context("starting the identity provider")?;
         let stdout = server.stdout.take().expect("standard output is a pipe");
-        let mut port = String::new();
-        BufReader::new(stdout).read_line(&mut port)?;
-        ensure!(!port.is_empty(), "the identity provider did not start");
+        let mut issuer = String::new();
+        BufReader::new(stdout).read_line(&mut issuer)?;
+        ensure!(!issuer.is_empty(), "the identity provider did not start");
         Ok(Self {
             server,
-            url: format!("http://{address}:{}", port.trim()),
+            url: issuer.trim().to_owned(),
             secret,
         })
     }
 
-    /// Where it is.
+    /// Its issuer, below which all of it lies.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -32,14 +32,8 @@ impl Caller {
 
     /// With a token from elsewhere.
     pub fn with_token(platform: &Platform, project: &str, token: &str) -> Result<Self> {
-        let http = Client::builder()
-            .resolve(
-                &format!("{project}.localhost"),
-                ([127, 0, 0, 1], platform.port()).into(),
-            )
-            .build()?;
         Ok(Self {
-            http,
+            http: platform.client_of(project).build()?,
             url: platform.mcp_url(project),
             token: token.to_owned(),
         })

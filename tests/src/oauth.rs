@@ -17,8 +17,8 @@ pub const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub const REDIRECT_URI: &str = "http://127.0.0.1:49152/callback";
 
 /// A client that follows no redirect, since each is an answer to look at.
-pub fn http() -> Result<Client> {
-    Ok(Client::builder().redirect(Policy::none()).build()?)
+pub fn http(platform: &Platform) -> Result<Client> {
+    Ok(platform.http().redirect(Policy::none()).build()?)
 }
 
 /// A registered client.
@@ -42,7 +42,7 @@ impl<'a> App<'a> {
         for (name, value) in changed.as_object().context("members")? {
             body[name] = value.clone();
         }
-        let http = http()?;
+        let http = http(platform)?;
         let answer = http
             .post(format!("{}/oauth/register", platform.url()))
             .json(&body)
@@ -66,7 +66,7 @@ impl<'a> App<'a> {
     pub fn known(platform: &'a Platform, id: &str) -> Result<Self> {
         Ok(Self {
             platform,
-            http: http()?,
+            http: http(platform)?,
             id: id.to_owned(),
         })
     }

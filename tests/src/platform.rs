@@ -429,10 +429,26 @@ pub fn shared() -> Result<std::sync::Arc<Platform>> {
     Ok(platform)
 }
 
-/// Stops the shared platform, whoever still holds it; called when the last test has ended.
+static SECURE: Mutex<Option<std::sync::Arc<Platform>>> = Mutex::new(None);
+
+/// One more, that people reach over https: servers with a sign-in of their own share it. Whoever
+/// asks first says for which projects.
+pub fn shared_secure(projects: &[&str]) -> Result<std::sync::Arc<Platform>> {
+    let mut shared = SECURE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(platform) = shared.as_ref() {
+        return Ok(platform.clone());
+    }
+    let platform = std::sync::Arc::new(Platform::start_secure(projects)?);
+    *shared = Some(platform.clone());
+    Ok(platform)
+}
+
+/// Stops the shared platforms, whoever still holds them; called when the last test has ended.
 pub fn stop_shared() {
-    let shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(platform) = shared {
-        platform.clean_up();
+    for shared in [&SHARED, &SECURE] {
+        let shared = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(platform) = shared {
+            platform.clean_up();
+        }
     }
 }

@@ -31,7 +31,7 @@ pub const TESTS: &[Test] = &[
 
 fn r21() -> Result<()> {
     let platform = platform::shared()?;
-    let answer = oauth::http()?
+    let answer = oauth::http(&platform)?
         .get(format!(
             "{}/.well-known/oauth-authorization-server",
             platform.url()
@@ -425,7 +425,7 @@ fn r28() -> Result<()> {
 
 fn r29() -> Result<()> {
     let platform = platform::shared()?;
-    let http = oauth::http()?;
+    let http = oauth::http(&platform)?;
     let register = |body: &Value| {
         http.post(format!("{}/oauth/register", platform.url()))
             .json(body)

@@ -1,16 +1,20 @@
 //! R39: FastMCP servers with a sign-in of their own, in access mode `tenant`.
 
+mod elsewhere;
+mod inside;
 mod proxy;
+mod verifier;
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
-use tests::mcp::Caller;
-use tests::oauth::{App, parameter, parameters};
+use tests::browser::Browser;
+use tests::client::Flow;
+use tests::identity_provider::IdentityProvider;
 use tests::platform::{self, Platform};
 use tests::repository::Repository;
 use tests::{python, wait};
@@ -18,40 +22,117 @@ use tests::{python, wait};
 use super::api;
 use super::gateway::SOON;
 use crate::Test;
+use crate::fastmcp::{MAJORS, Major, hold};
 
 pub const TESTS: &[Test] = &[
-    ("r39_tenant_mode_oauth_proxy_of_fastmcp_4", || {
-        proxy::goes_the_whole_way("4", "4.1.2")
+    ("r39_tenant_mode_every_sign_in_of_fastmcp_2", || {
+        every_sign_in(&MAJORS[0])
     }),
-    ("r39_tenant_mode_oauth_proxy_of_fastmcp_3", || {
-        proxy::goes_the_whole_way("3", "3.4.10")
+    ("r39_tenant_mode_every_sign_in_of_fastmcp_3", || {
+        every_sign_in(&MAJORS[1])
     }),
-    ("r39_tenant_mode_jwt_verifier", jwt_verifier),
+    ("r39_tenant_mode_every_sign_in_of_fastmcp_4", || {
+        every_sign_in(&MAJORS[2])
+    }),
 ];
+
+/// The projects of these tests: Berth must be reached over https for them.
+const PROJECTS: [&str; 3] = ["tenant-2", "tenant-3", "tenant-4"];
+
+/// The four patterns that FastMCP has, in files of one repository.
+const FILES: &[(&str, &str)] = &[
+    (
+        "jwt_verifier.py",
+        include_str!("../../servers/jwt_verifier.py"),
+    ),
+    (
+        "remote_auth.py",
+        include_str!("../../servers/remote_auth.py"),
+    ),
+    (
+        "oauth_proxy.py",
+        include_str!("../../servers/oauth_proxy.py"),
+    ),
+    (
+        "oauth_provider.py",
+        include_str!("../../servers/oauth_provider.py"),
+    ),
+];
+
+/// One after another, in one project: a pattern that fails does not keep the others from being
+/// tried.
+fn every_sign_in(major: &Major) -> Result<()> {
+    let platform = platform::shared_secure(&PROJECTS)?;
+    let project = format!("tenant-{}", major.number);
+    let requirements = format!("fastmcp=={}\n", major.version);
+    let mut files = FILES.to_vec();
+    files.push(("requirements.txt", &requirements));
+    let repository = Repository::new(&files)?;
+    let tenant = |entrypoint| -> Result<Tenant<'_>> {
+        Ok(Tenant {
+            platform: &platform,
+            project: &project,
+            major,
+            http: platform
+                .client_of(&project)
+                .redirect(Policy::none())
+                .build()?,
+            repository: &repository,
+            entrypoint,
+        })
+    };
+    let verifies = tenant("jwt_verifier.py:mcp")?;
+    let callback = format!("{}/auth/callback", verifies.origin()?);
+    let provider = IdentityProvider::serve(&callback)?;
+    let key = rcgen::KeyPair::generate()?;
+    verifies.create(&provider, &key)?;
+    let mut wrong = Vec::new();
+    for (pattern, tried) in [
+        ("JWTVerifier", verifier::tried(&verifies, &key)),
+        (
+            "RemoteAuthProvider",
+            elsewhere::tried(&tenant("remote_auth.py:mcp")?, &provider),
+        ),
+        (
+            "OAuthProxy",
+            proxy::tried(&tenant("oauth_proxy.py:mcp")?, &provider),
+        ),
+        (
+            "OAuthProvider",
+            inside::tried(&tenant("oauth_provider.py:mcp")?),
+        ),
+    ] {
+        let feature = format!("authentication: {pattern}");
+        if let Err(error) = tried.and_then(|()| hold(&feature, major.version, true)) {
+            wrong.push(format!("{feature}: {error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
 
 /// A project whose server decides itself who may call.
 struct Tenant<'a> {
     platform: &'a Platform,
     project: &'a str,
+    major: &'a Major,
     /// Follows no redirect and keeps no cookie.
     http: Client,
-    repository: Repository,
-}
-
-/// A server for this version of FastMCP.
-fn server(code: &str, fastmcp: &str) -> Result<Repository> {
-    let requirements = format!("fastmcp=={fastmcp}\n");
-    Repository::new(&[("server.py", code), ("requirements.txt", &requirements)])
+    repository: &'a Repository,
+    entrypoint: &'static str,
 }
 
 impl Tenant<'_> {
     /// Makes the project with its variables; nothing is deployed yet.
-    fn create(&self, variables: &[(&str, &str)]) -> Result<()> {
+    fn create(&self, provider: &IdentityProvider, key: &rcgen::KeyPair) -> Result<()> {
         let made = json!({ "name": self.project, "source_url": self.repository.url() });
         api(self.platform, Method::POST, "/projects", &made)?;
         let path = format!("/projects/{}/variables", self.project);
-        let set: Vec<Value> = variables
-            .iter()
+        let public = key.public_key_pem();
+        let set: Vec<Value> = provider
+            .variables()
+            .into_iter()
+            .chain([("PUBLIC_KEY", &*public)])
             .map(|(name, value)| json!({ "name": name, "value": value }))
             .collect();
         let change = json!({ "set": set, "unset": [] });
@@ -59,24 +140,61 @@ impl Tenant<'_> {
         Ok(())
     }
 
-    /// Lets the server decide and deploys it, as an owner does.
-    fn deploy(&self) -> Result<()> {
-        self.platform
-            .berth(&["access", self.project, "set", "--mode", "tenant"])?
-            .success()?;
-        self.redeploy("first")
-    }
-
     /// Deploys another commit, and waits until the edge sends new requests to it.
     fn redeploy(&self, mark: &str) -> Result<()> {
-        let commit = self.repository.commit(&[("mark.txt", mark)])?;
+        let mark = format!("{mark} of {}", self.entrypoint);
+        let commit = self.repository.commit(&[("mark.txt", &mark)])?;
+        let entrypoint = ["--entrypoint", self.entrypoint];
         self.platform
-            .deploy_live(self.project, &self.repository.url(), &[])?;
+            .deploy_live(self.project, &self.repository.url(), &entrypoint)?;
         wait::until("the edge to know", SOON, || {
             let answer = self.request(Method::GET, "/mcp")?.send()?;
             let from = answer.headers().get("berth-commit");
             Ok(from.is_some_and(|from| from == &*commit).then_some(()))
         })
+    }
+
+    /// The installed client goes the whole way: sign-in, calls, a renewed token, and a redeploy
+    /// after which nobody signs in again. `who` is what the server knows of its caller.
+    fn is_used_by_a_client(
+        &self,
+        who: &str,
+        through: impl Fn(&Browser, &str) -> Result<()>,
+    ) -> Result<()> {
+        let mut command = Command::new(self.major.python()?);
+        command
+            .arg(python::client("python").join("own_sign_in_flow.py"))
+            .arg(self.mcp_url())
+            .envs(
+                self.platform
+                    .certificate()
+                    .map(|file| ("SSL_CERT_FILE", file)),
+            );
+        let mut flow = Flow::start(&mut command)?;
+        flow.run_with(through, || self.redeploy("second"))?;
+        let saw = |step: &str| flow.steps.get(step).context(step.to_owned());
+        ensure!(saw("connect")?["client"] == format!("fastmcp {}", self.major.version));
+        ensure!(saw("list")?["tools"] == json!(["commit", "who"]));
+        ensure!(saw("call")?["text"] == who, "{:?}", flow.steps);
+        ensure!(saw("refresh")? == &json!({ "text": who, "renewed": true }));
+        let again = saw("again")?;
+        ensure!(again["text"] == who, "{again}");
+        ensure!(again["before"] != again["after"], "{again}");
+        Ok(())
+    }
+
+    /// The authorization servers that the challenge leads to.
+    fn authorization_servers(&self) -> Result<Value> {
+        let (status, challenge) = self.refuses(None)?;
+        ensure!(status == 401, "{status}");
+        let (metadata, _) = challenge
+            .split_once("resource_metadata=\"")
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .with_context(|| challenge.clone())?;
+        let answer = self.http.get(metadata).send()?.error_for_status()?;
+        let resource: Value = answer.json()?;
+        ensure!(resource["resource"] == self.mcp_url(), "{resource}");
+        Ok(resource["authorization_servers"].clone())
     }
 
     fn mcp_url(&self) -> String {
@@ -106,110 +224,4 @@ impl Tenant<'_> {
         let challenge = challenge.context("no challenge")?.to_str()?.to_owned();
         Ok((answer.status().as_u16(), challenge))
     }
-}
-
-/// A server with `JWTVerifier` and the public key of some authorization server.
-fn jwt_verifier() -> Result<()> {
-    let key = rcgen::KeyPair::generate()?;
-    let public = key.public_key_pem();
-    let code = include_str!("../../servers/jwt_verifier.py");
-    let (platform, project) = (platform::shared()?, "verified");
-    let tenant = Tenant {
-        platform: &platform,
-        project,
-        http: platform.client_of(project).build()?,
-        repository: server(code, "4.1.2")?,
-    };
-    tenant.create(&[("PUBLIC_KEY", &public)])?;
-    deploys_in_its_mode_alone(&tenant)?;
-    let (status, challenge) = tenant.refuses(None)?;
-    ensure!(
-        (status, &*challenge) == (401, r#"Bearer scope="orders""#),
-        "the server's own: {status} {challenge}"
-    );
-    let claims = json!({
-        "iss": "https://issuer.example", "aud": tenant.mcp_url(),
-        "sub": "u-17", "scope": "orders",
-        "exp": jsonwebtoken::get_current_timestamp() + 600,
-    });
-    takes(&tenant, &signed(&key, &claims)?)?;
-    let now = jsonwebtoken::get_current_timestamp();
-    let another = tenant.platform.mcp_url("another");
-    for (name, value) in [
-        ("aud", json!(another)),
-        ("iss", json!(tenant.platform.url())),
-        ("exp", json!(now - 600)),
-        ("scope", json!("mcp")),
-    ] {
-        let mut changed = claims.clone();
-        changed[name] = value;
-        does_not_take(&tenant, &signed(&key, &changed)?).context(name)?;
-    }
-    let forged = signed(&rcgen::KeyPair::generate()?, &claims)?;
-    does_not_take(&tenant, &forged).context("signature")?;
-    // And no token of the platform is issued for it.
-    let app = App::register(tenant.platform, &json!({}))?;
-    let told = parameters(&app.look(&app.authorize_url(tenant.project, &[])?)?)?;
-    ensure!(parameter(&told, "error")? == "invalid_target", "{told:?}");
-    Ok(())
-}
-
-/// Where the platform decides, nobody could call it: that is said, with what to do.
-fn deploys_in_its_mode_alone(tenant: &Tenant<'_>) -> Result<()> {
-    let (platform, project) = (tenant.platform, tenant.project);
-    let failed = platform.deploy(project, &tenant.repository.url(), &[])?;
-    ensure!(failed["state"] == "failed", "{failed}");
-    let fix = failed["diagnosis"]["fix"].as_str().unwrap_or_default();
-    ensure!(fix.contains("access mode to tenant"), "{failed}");
-    tenant.deploy()?;
-    let page = platform.page(&format!("/projects/{project}"))?;
-    ensure!(page.contains("asks for its own sign-in"), "{page}");
-    let listed = platform.berth(&["tools", project])?;
-    ensure!(listed.code == 1, "{listed:?}");
-    ensure!(listed.text().contains("own sign-in"), "{listed:?}");
-    Ok(())
-}
-
-/// A real client lists and calls with this token, and the server knows whose it is.
-fn takes(tenant: &Tenant<'_>, token: &str) -> Result<()> {
-    let python = python::environment("client-fastmcp-4", &["fastmcp==4.1.2"])?;
-    let output = Command::new(python)
-        .arg(python::client("list_and_call.py"))
-        .args([&*tenant.mcp_url(), "who", "{}"])
-        .env("TEST_ACCESS_TOKEN", token)
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let last = said.lines().last();
-    let last = last.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-    let saw: Value = serde_json::from_str(last)?;
-    ensure!(
-        saw == json!({ "tools": ["who"], "text": ["u-17"], "is_error": false }),
-        "{saw}"
-    );
-    Ok(())
-}
-
-/// The server refuses this token in its own words, whatever is asked.
-fn does_not_take(tenant: &Tenant<'_>, token: &str) -> Result<()> {
-    let (status, challenge) = tenant.refuses(Some(token))?;
-    ensure!(status == 401, "{status} {challenge}");
-    ensure!(
-        challenge.starts_with("Bearer error=\"invalid_token\"")
-            && challenge.contains("scope=\"orders\"")
-            && !challenge.contains("resource_metadata"),
-        "{challenge}"
-    );
-    let caller = Caller::with_token(tenant.platform, tenant.project, token)?;
-    let answer = caller.call("who", &json!({}))?;
-    ensure!(answer.status() == 401, "{answer:?}");
-    Ok(())
-}
-
-fn signed(key: &rcgen::KeyPair, claims: &Value) -> Result<String> {
-    let private = EncodingKey::from_ec_der(key.serialized_der());
-    Ok(jsonwebtoken::encode(
-        &Header::new(Algorithm::ES256),
-        claims,
-        &private,
-    )?)
 }
