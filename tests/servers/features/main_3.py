@@ -26,5 +26,6 @@ async def prefer(value: str, ctx: Context) -> str:
     await ctx.set_state("preference", value)
     return f"{found}, now {await ctx.get_state('preference')}"
 
+
 if "REDIS_URL" in os.environ:
     import in_redis  # noqa: F401

@@ -100,5 +100,6 @@ async def sample_with_tools(ctx: Context) -> str | InputRequiredResult:
     ]
     return model(messages, tools=[PRICE])
 
+
 if "REDIS_URL" in os.environ:
     import in_redis  # noqa: F401
