@@ -146,7 +146,11 @@ pub(crate) fn exchange(
         };
         // The upstream closed a kept connection. What never left, and what changes nothing, is sent
         // again; a call that may have been made is not (RFC 9110 section 9.2.2).
-        let closed = used && is_closing(error.error());
+        let broken = is_closing(error.error());
+        if broken {
+            pool.distrust();
+        }
+        let closed = used && broken;
         let unsent = error.take_message().map(Box::new);
         match unsent.or_else(|| copy.filter(|_| closed)) {
             // Boxed: it is needed once in a thousand times.

@@ -135,6 +135,15 @@ impl Pool {
         })
     }
 
+    /// Closes what is idle, since the other side has broken a connection off: what dies closes one
+    /// after another, and a call sent on one that is next cannot be repeated safely.
+    pub(crate) fn distrust(&self) {
+        for idle in &self.idle {
+            // No code panics while it holds the lock.
+            idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// Closes what has been idle for too long: nobody else notices, while no request comes, that the
     /// other side has closed it.
     pub(crate) fn sweep(&self) {
