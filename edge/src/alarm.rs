@@ -7,23 +7,38 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
 /// One timer for many limits, of which one is awaited at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Mutex<Option<Pin<Box<tokio::time::Sleep>>>>);
+pub(crate) struct Alarm(Mutex<Option<Set>>);
+
+/// A timer that has been set.
+#[derive(Debug)]
+struct Set {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    /// The task that it wakes.
+    wakes: Waker,
+}
 
 impl Alarm {
     /// Ready when `deadline` has passed.
     fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let mut set = self.lock();
-        let sleep = set.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        let Set { sleep, wakes } = set.get_or_insert_with(|| Set {
+            sleep: Box::pin(tokio::time::sleep_until(deadline.into())),
+            wakes: Waker::noop().clone(),
+        });
         if sleep.deadline().into_std() > deadline {
             sleep.as_mut().reset(deadline.into());
+        } else if wakes.will_wake(cx.waker()) && !sleep.is_elapsed() {
+            // It will wake this task, and has not gone off.
+            return Poll::Pending;
         }
+        wakes.clone_from(cx.waker());
         while sleep.as_mut().poll(cx).is_ready() {
             if sleep.deadline().into_std() >= deadline {
                 return Poll::Ready(());
@@ -48,7 +63,7 @@ impl Alarm {
         .await
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Pin<Box<tokio::time::Sleep>>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Set>> {
         // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

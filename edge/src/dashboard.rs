@@ -26,7 +26,7 @@ const NO_LIMIT: u64 = u64::MAX;
 pub(crate) async fn answer(
     edge: &Edge,
     client: &Client,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     body: Incoming,
 ) -> Response<ResponseBody> {
     let wants_page = parts

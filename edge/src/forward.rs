@@ -50,14 +50,25 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// A kept connection of `pool`.
+    pub(crate) fn kept(pool: &Arc<Pool>) -> Option<Self> {
+        let connection = pool.take()?;
+        Some(Self {
+            connection,
+            used: true,
+        })
+    }
+
     /// A kept connection of `pool`, or a new one.
     pub(crate) async fn get(pool: &Arc<Pool>) -> std::io::Result<Self> {
-        if let Some(connection) = pool.take() {
-            return Ok(Self {
-                connection,
-                used: true,
-            });
+        match Self::kept(pool) {
+            Some(ready) => Ok(ready),
+            None => Self::new(pool).await,
         }
+    }
+
+    /// A new connection.
+    pub(crate) async fn new(pool: &Arc<Pool>) -> std::io::Result<Self> {
         let connection = pool.connect().await?;
         Ok(Self {
             connection,
@@ -81,7 +92,7 @@ pub(crate) struct Limits<'a> {
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     ready: Ready,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     body: Incoming,
     limits: Limits<'_>,
 ) -> (Result<Response<UpstreamBody>, Failure>, Arc<Seen>) {
@@ -94,8 +105,7 @@ pub(crate) async fn send(
         parts.headers.insert(TRANSFER_ENCODING, chunked);
     }
     let (body, seen) = RequestBody::new(body, limits.body);
-    let request = Request::from_parts(parts, body);
-    let exchanged = pin!(exchange(pool, ready, request));
+    let exchanged = pin!(exchange(pool, ready, Request::from_parts(*parts, body)));
     let answer = match limits.alarm.within(limits.first_byte, exchanged).await {
         Some(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::Switched)
@@ -120,35 +130,44 @@ pub(crate) async fn send(
 
 /// Sends `request`, a second time on a new connection where that is safe, and waits for the head of
 /// the answer. The connection comes with it, to be kept when the body has ended.
-pub(crate) async fn exchange(
+pub(crate) fn exchange(
     pool: &Arc<Pool>,
     ready: Ready,
     request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Connection), Failure> {
-    let Ready {
-        mut connection,
-        used,
-    } = ready;
-    let copy = (used && is_repeatable(&request)).then(|| copy(&request));
-    let mut error = match connection.send(request).await {
-        Ok(response) => return Ok((response, connection)),
-        Err(error) => error,
-    };
-    // The upstream closed a kept connection. What never left, and what changes nothing, is sent
-    // again; a call that may have been made is not (RFC 9110 section 9.2.2).
-    let closed = used && is_closing(error.error());
-    match error.take_message().or_else(|| copy.filter(|_| closed)) {
-        Some(request) => {
-            // Boxed: it is large, and needed once in a thousand times.
-            let mut connection = Box::pin(pool.connect()).await?;
-            let response = connection
-                .send(request)
-                .await
-                .map_err(hyper::client::conn::TrySendError::into_error)?;
-            Ok((response, connection))
+) -> impl Future<Output = Result<(Response<Incoming>, Connection), Failure>> {
+    let used = ready.used;
+    let copy = (used && is_repeatable(&request)).then(|| Box::new(copy(&request)));
+    // Given away before the future begins, which would have to hold the room for it otherwise.
+    let sending = ready.connection.send(request);
+    async move {
+        let mut error = match sending.await {
+            Ok(answered) => return Ok(answered),
+            Err(error) => error,
+        };
+        // The upstream closed a kept connection. What never left, and what changes nothing, is sent
+        // again; a call that may have been made is not (RFC 9110 section 9.2.2).
+        let broken = is_closing(error.error());
+        if broken {
+            pool.distrust();
         }
-        None => Err(error.into_error().into()),
+        let closed = used && broken;
+        let unsent = error.take_message().map(Box::new);
+        match unsent.or_else(|| copy.filter(|_| closed)) {
+            // Boxed: it is needed once in a thousand times.
+            Some(request) => Box::pin(again(pool, request)).await,
+            None => Err(error.into_error().into()),
+        }
     }
+}
+
+/// Sends `request` on a new connection.
+async fn again(
+    pool: &Arc<Pool>,
+    request: Box<Request<RequestBody>>,
+) -> Result<(Response<Incoming>, Connection), Failure> {
+    let connection = pool.connect().await?;
+    let answered = connection.send(*request).await;
+    Ok(answered.map_err(hyper::client::conn::TrySendError::into_error)?)
 }
 
 /// Whether the error looks like a connection that was closed while it was idle.

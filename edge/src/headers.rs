@@ -105,7 +105,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    if !headers.contains_key(CONNECTION) {
+    let mut values = headers.get_all(CONNECTION).iter();
+    let (first, more) = (values.next(), values.next().is_some());
+    // What nearly every message says names nothing.
+    let is_plain = |value: &HeaderValue| matches!(value.as_bytes(), b"keep-alive" | b"close");
+    if !more && first.is_none_or(is_plain) {
         return;
     }
     let named: Vec<HeaderName> = headers
@@ -171,16 +175,20 @@ pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, passing
     remove_where(headers, |name| {
         is_hop_by_hop(name) || reaches_beyond(name) || is_withheld(name, passing)
     });
+    // Room for all that is added.
+    headers.reserve(5);
     if passing == Passing::Checked {
         confine_page(headers);
         keep_from_caches(headers);
     } else {
         keep_cookies_home(headers);
-    }
-    if passing != Passing::Tenant {
-        if let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL) {
+        if passing != Passing::Tenant
+            && let Entry::Vacant(entry) = headers.entry(CACHE_CONTROL)
+        {
             entry.insert(HeaderValue::from_static("no-store"));
         }
+    }
+    if passing != Passing::Tenant {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     headers.insert(BERTH_DEPLOYMENT, target.deployment_header.clone());

@@ -21,6 +21,7 @@ mod alarm;
 mod asked;
 mod auth;
 mod body;
+mod call_group;
 mod caller;
 mod client;
 mod clock;

@@ -135,6 +135,15 @@ impl Pool {
         })
     }
 
+    /// Closes what is idle, since the other side has broken a connection off: what dies closes one
+    /// after another, and a call sent on one that is next cannot be repeated safely.
+    pub(crate) fn distrust(&self) {
+        for idle in &self.idle {
+            // No code panics while it holds the lock.
+            idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// Closes what has been idle for too long: nobody else notices, while no request comes, that the
     /// other side has closed it.
     pub(crate) fn sweep(&self) {
@@ -177,21 +186,30 @@ impl Connection {
         self.driver.poll(cx);
     }
 
-    /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn send(
-        &mut self,
+    /// Sends a request and waits for the head of the answer, with which the connection comes back.
+    pub(crate) fn send(
+        mut self,
         request: http::Request<RequestBody>,
-    ) -> Result<
-        http::Response<hyper::body::Incoming>,
-        hyper::client::conn::TrySendError<http::Request<RequestBody>>,
+    ) -> impl Future<
+        Output = Result<
+            (http::Response<hyper::body::Incoming>, Self),
+            hyper::client::conn::TrySendError<http::Request<RequestBody>>,
+        >,
     > {
-        let Self { sender, driver, .. } = self;
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
-        std::future::poll_fn(|cx| {
-            driver.poll(cx);
-            answer.as_mut().poll(cx)
+        // Boxed: it has room for the request, and moves a few times before it is waited for.
+        let mut answer = Box::pin(self.sender.try_send_request(request));
+        let mut connection = Some(self);
+        std::future::poll_fn(move |cx| {
+            connection
+                .as_mut()
+                .expect("polled after its end")
+                .driver
+                .poll(cx);
+            answer
+                .as_mut()
+                .poll(cx)
+                .map_ok(|response| (response, connection.take().expect("it was there just now")))
         })
-        .await
     }
 
     /// Gives the connection a task of its own, for when its user may wait for other things while

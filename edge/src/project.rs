@@ -38,7 +38,7 @@ pub(crate) async fn answer(
     edge: &Edge,
     client: &Client,
     site: Arc<Site>,
-    parts: Parts,
+    parts: Box<Parts>,
     body: Incoming,
 ) -> Response<ResponseBody> {
     let path = parts.uri.path();
@@ -75,11 +75,12 @@ async fn call(
     edge: &Edge,
     client: &Client,
     site: Arc<Site>,
-    mut parts: Parts,
+    mut parts: Box<Parts>,
     body: Incoming,
 ) -> Response<ResponseBody> {
     let began = Instant::now();
-    let (permit, reached) = match enter(edge, client, Arc::clone(&site), &parts, &body).await {
+    let (permit, reached) = match enter(edge, client, Arc::clone(&site), &parts, &body, began).await
+    {
         Ok(entered) => entered,
         Err(refusal) => {
             if let Some(step) = refusal.step {
@@ -152,6 +153,7 @@ async fn enter(
     site: Arc<Site>,
     parts: &Parts,
     body: &Incoming,
+    began: Instant,
 ) -> Result<(Permit, Reached), Refusal> {
     if body.size_hint().lower() > MAX_BODY {
         return Err(Refusal::too_large());
@@ -168,7 +170,7 @@ async fn enter(
         )
         .retry_after(1)
     })?;
-    let reached = reach::reach(edge, client, site, call, parts).await?;
+    let reached = reach::reach(edge, client, site, call, parts, began).await?;
     Ok((permit, reached))
 }
 

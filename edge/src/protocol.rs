@@ -163,7 +163,9 @@ pub struct EdgeReport {
     /// The instances on this edge's table, and who depends on them. Says nothing of instances that
     /// this edge has not heard of yet.
     pub instances: Vec<InstanceUse>,
-    /// Calls answered since the last report.
+    /// Calls answered since the last report; in JSON, those of one caller
+    /// stand together.
+    #[serde(with = "crate::call_group")]
     pub calls: Vec<CallEvent>,
     /// Steps of clients that connect.
     pub steps: Vec<ConnectionStep>,

@@ -33,15 +33,15 @@ pub(crate) struct Reached {
 }
 
 /// Finds the instance for a call and a connection to it; holds the call while the instance cannot
-/// be reached. Each attempt goes by the routes of its moment.
+/// be reached, from when it `began`. Each attempt goes by the routes of its moment.
 pub(crate) async fn reach(
     edge: &Edge,
     client: &Client,
     mut site: Arc<Site>,
     mut call: Call,
     parts: &Parts,
+    began: Instant,
 ) -> Result<Reached, Refusal> {
-    let began = Instant::now();
     let mut held = None;
     let mut seen = Some(site.version);
     loop {
@@ -49,10 +49,10 @@ pub(crate) async fn reach(
         let target = Arc::clone(choose(&site, &call.owner, parts).map_err(known)?);
         // Before the connection: who has been sent to an instance depends on it.
         let answer = target.answering.begin();
-        let attempt = tokio::select! {
-            biased;
-            attempt = Ready::get(&target.pool) => Some(attempt),
-            () = edge.routes.changed(seen, edge.times.hold) => None,
+        let attempt = match Ready::kept(&target.pool) {
+            Some(ready) => Some(Ok(ready)),
+            // Boxed: most calls do without, and would have to hold the room for it.
+            None => Box::pin(connect(edge, &target, seen)).await,
         };
         let error = match attempt {
             Some(Ok(ready)) => {
@@ -88,6 +88,19 @@ pub(crate) async fn reach(
             call = Call::admit(&now, client, parts)?;
             site = now;
         }
+    }
+}
+
+/// Connects to an instance, unless the routes change first.
+async fn connect(
+    edge: &Edge,
+    target: &Target,
+    seen: Option<i64>,
+) -> Option<std::io::Result<Ready>> {
+    tokio::select! {
+        biased;
+        attempt = Ready::new(&target.pool) => Some(attempt),
+        () = edge.routes.changed(seen, edge.times.hold) => None,
     }
 }
 

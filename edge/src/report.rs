@@ -37,7 +37,8 @@ const LAST: Duration = Duration::from_secs(2);
 /// publish the key with which this edge introduces callers.
 const GREET: Duration = Duration::from_secs(1);
 
-/// Calls in one report: some 1 MB, a small part of what the control plane takes at once.
+/// Calls in one report: some 1 MB if each has another caller, a small part of what the control plane
+/// takes at once.
 const MAX_CALLS: usize = 4000;
 
 /// Calls kept while the control plane is away; the oldest go first. Some 9 MiB.

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -107,6 +108,8 @@ impl Edge {
     async fn answer(&self, client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
         client.note_request();
         let (parts, body) = request.into_parts();
+        // Boxed, since it is handed on many times before it is sent.
+        let parts = Box::new(parts);
         if parts.method == Method::TRACE {
             return no_trace();
         }
@@ -228,7 +231,8 @@ pub async fn run_with(
             listeners: listeners.copies()?,
             edge: Arc::clone(&edge),
             places: Arc::clone(&places),
-            stop: shutdown.clone(),
+            // Each thread looks at one of its own with every call.
+            stop: shutdown.child_token(),
         };
         workers.push(worker::start(number, || acceptors.run())?);
     }
@@ -374,12 +378,10 @@ async fn serve(
                 .max_header_size(MAX_HEAD)
                 .serve_connection(TokioIo::new(checked), service)
         );
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
-                if listener.listens() {
-                    return;
-                }
+        match until(&stop, connection.as_mut()).await {
+            Some(ended) => ended,
+            None if listener.listens() => return,
+            None => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
@@ -392,4 +394,25 @@ async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
     }
+}
+
+/// What `work` gives, unless `stop` comes first. Waits for `stop` once, not with each of the thousand
+/// times that a connection is woken: whatever wakes it, this is the same task.
+async fn until<T>(
+    stop: &CancellationToken,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let mut stopped = pin!(stop.cancelled());
+    let mut waits = false;
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(done));
+        }
+        if waits && !stop.is_cancelled() {
+            return Poll::Pending;
+        }
+        waits = true;
+        stopped.as_mut().poll(cx).map(|()| None)
+    })
+    .await
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::Test;
 
@@ -141,21 +142,25 @@ fn check(place: &Place, text: &str) -> Result<()> {
         "{call:?}"
     );
     let before = processes(place.data.path())?;
-    let deployments = |name: &str| {
-        Command::new(tests::berth_binary())
+    // Which there are and how they stand; what is still being learned of one may come later.
+    let deployments = |name: &str| -> Result<Vec<[Value; 2]>> {
+        let output = Command::new(tests::berth_binary())
             .args(["deployments", name, "--json"])
             .env("XDG_CONFIG_HOME", place.home.path())
-            .output()
+            .output()?;
+        let known: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+        Ok(known
+            .iter()
+            .map(|deployment| ["id", "state"].map(|field| deployment[field].clone()))
+            .collect())
     };
-    let live = deployments("hello")?.stdout;
+    let live = deployments("hello")?;
+    ensure!(live.len() == 1, "{live:?}");
     place.up()?;
     ensure!(
         processes(place.data.path())? == before,
         "up again starts or stops nothing"
     );
-    ensure!(
-        deployments("hello")?.stdout == live,
-        "up again deploys nothing"
-    );
+    ensure!(deployments("hello")? == live, "up again deploys nothing");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Streams: nothing is held back, and an end on one side is an end on the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use edge::Times;
@@ -8,7 +9,7 @@ use edge::protocol::Policy;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Barrier, Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::harness::{Server, World, call, full, request};
@@ -260,6 +261,36 @@ async fn a_call_that_may_have_been_made_is_not_made_twice() {
     drop(server);
     calls.recv().await.unwrap();
     assert!(calls.recv().await.is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_breaks_off_is_called_on_a_new_connection_next() {
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (opened, both) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
+    let server = Server::raw(move |mut stream| {
+        let (number, both) = (opened.fetch_add(1, Ordering::Relaxed), Arc::clone(&both));
+        async move {
+            read_head(&mut stream).await;
+            if number < 2 {
+                both.wait().await;
+            }
+            stream.write_all(OK).await.unwrap();
+            // What is open when the server dies closes with the next call on it; the edge may close
+            // before.
+            let mut next = Vec::new();
+            while let (false, Ok(byte)) = (next.ends_with(b"\r\n\r\n"), stream.read_u8().await) {
+                next.push(byte);
+            }
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let (one, other) = tokio::join!(world.edge.send(call()), world.edge.send(call()));
+    assert_eq!((one.text(), other.text()), ("ok", "ok"));
+    // Two connections are kept.
+    let broken = world.edge.send(call()).await;
+    assert_eq!(broken.status, StatusCode::BAD_GATEWAY);
+    assert_eq!(world.edge.send(call()).await.text(), "ok");
 }
 
 #[tokio::test]
