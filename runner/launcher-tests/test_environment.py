@@ -88,6 +88,13 @@ class Build(Project):
 
 
 class Succeeds(Build):
+    def test_hashes_of_the_project_are_kept(self):
+        wheel = "946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3"
+        self.write_file("requirements.txt", f"idna==3.10 --hash=sha256:{wheel}\nsniffio==1.3.1\n")
+        self.built("requirements", "requirements.txt")
+        self.assertEqual(self.lock.count("--hash=sha256:"), 3, self.lock)
+        self.assertIn(f"idna==3.10 \\\n    --hash=sha256:{wheel}\nsniffio==1.3.1", self.lock)
+
     def test_requirements_are_locked_installed_and_compiled(self):
         self.write_file("base.txt", "idna==3.10\n")
         self.write_file("requirements.txt", "-r base.txt\nanyio>=4\n")
@@ -264,6 +271,12 @@ class Fails(Build):
 
     def test_wrong_hash(self):
         line = self.failed("hash_mismatch", "none", lock="idna==3.10 --hash=sha256:" + "0" * 64 + "\n")
+        self.assertEqual((line["step"], line["package"]), ("install", "idna"))
+
+    def test_wrong_hash_in_requirements(self):
+        self.write_file("pins.txt", "IDNA==3.10 \\\n    --hash=sha256:" + "0" * 64 + "\n")
+        self.write_file("requirements.txt", "-r pins.txt\nsniffio\n")
+        line = self.failed("hash_mismatch", "requirements", "requirements.txt")
         self.assertEqual((line["step"], line["package"]), ("install", "idna"))
 
     def test_package_that_does_not_build(self):

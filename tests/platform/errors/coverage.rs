@@ -57,10 +57,6 @@ const NOT_PROVOKED: &[(&str, &str)] = &[
         "mcp_probe_failed",
         "a connection would have to break at the right moment",
     ),
-    (
-        "dependency_hash_mismatch",
-        "a package would have to be published anew",
-    ),
     ("platform_failure", "the platform would have to fail"),
 ];
 

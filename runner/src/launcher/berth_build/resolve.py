@@ -23,6 +23,11 @@ except ModuleNotFoundError:
 # What no build needs and what may be large.
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "venv", "node_modules", "__pycache__")
 
+# A requirement by name, as in `idna==3.10 --hash=sha256:…`, an included file, and a hash.
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+INCLUDED = re.compile(r"(?:-r|--requirement)[= ]?\s*(?P<path>\S+)")
+HASH = re.compile(r"--hash[= ]\s*(\S+)")
+
 LOCAL_LINE = re.compile(r"^(?:-e |--editable )?(?P<path>(?:file://|\.{1,2}/|/|\.$)[^\s;#]*)")
 
 
@@ -78,7 +83,54 @@ def _compile(plan, places, python):
         arguments = ["pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
         arguments += ["--python", python, "--output-file", str(output), "--", *inputs]
         uv("resolve", arguments, Path(inputs[0]).parent if plan.path else root, places.cache)
-        return output.read_text(encoding="utf-8"), root
+        raw = output.read_text(encoding="utf-8")
+        if plan.kind == "requirements":
+            raw = with_declared_hashes(raw, declared_hashes(Path(inputs[0]), places.app))
+        return raw, root
+
+
+def declared_hashes(path, app, seen=None):
+    """The hashes that a requirements file, and what it includes, gives for packages by their normal names."""
+    seen = set() if seen is None else seen
+    path = path.resolve()
+    # What is included from elsewhere, uv has read; hashes are looked for in the project's own files.
+    if path in seen or not path.is_relative_to(app) or not path.is_file():
+        return {}
+    seen.add(path)
+    declared = {}
+    for line in re.sub(r"\\\r?\n", " ", path.read_text(encoding="utf-8", errors="replace")).splitlines():
+        line = line.strip()
+        if included := INCLUDED.match(line):
+            more = declared_hashes(path.parent / included["path"], app, seen)
+        elif name := NAME.match(line):
+            more = {normal(name[0]): set(HASH.findall(line))}
+        else:
+            continue
+        for package, hashes in more.items():
+            declared.setdefault(package, set()).update(hashes)
+    return {package: hashes for package, hashes in declared.items() if hashes}
+
+
+def with_declared_hashes(lock, declared):
+    """The lock with the hashes that the project gives in place of the index's: what it pinned is what is installed,
+    even where the index has something else by now."""
+    lines, ours = [], False
+    for line in lock.splitlines():
+        if name := NAME.match(line):
+            hashes = sorted(declared.get(normal(name[0]), ()))
+            ours = bool(hashes)
+            if ours:
+                requirement = HASH.sub("", line).rstrip("\\ ")
+                line = " \\\n".join([requirement, *(f"    --hash={digest}" for digest in hashes)])
+        elif ours and line.lstrip().startswith("--hash"):
+            continue
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def normal(name):
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _existing(app, relative):
