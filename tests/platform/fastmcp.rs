@@ -137,7 +137,7 @@ impl<'a> Server<'a> {
         files.push(("requirements.txt", major.requirements));
         let repository = Repository::new(&files)?;
         let platform = platform::shared()?;
-        let project = format!("fastmcp-{}", major.number);
+        let project = format!("features-of-{}", major.number);
         let made = json!({ "name": project, "source_url": repository.url() });
         api(&platform, Method::POST, "/projects", &made)?;
         let key = json!({ "name": "STORAGE_ENCRYPTION_KEY", "value": STORAGE_KEY });
