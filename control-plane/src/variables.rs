@@ -13,11 +13,13 @@ use crate::error::{Error, Field, Result, invalid};
 use crate::projects::Project;
 use crate::{deployments, runners};
 
+mod generated;
 mod needed;
 mod scope;
 mod sent;
 mod standing;
 
+pub use generated::{Generate, KEYS, generate};
 pub use needed::{Needed, missing, needed, needed_by};
 pub use scope::Scope;
 pub use sent::for_runner;
