@@ -202,19 +202,14 @@ fn sse_or_json(text: &str) -> Result<Value> {
     serde_json::from_str(data).with_context(|| text.to_owned())
 }
 
-/// The containers of a role, by id.
-fn of_role(platform: &Platform, role: &str) -> Result<Vec<String>> {
-    let installation = format!("label=berth.installation={}", platform.installation()?);
+/// The running containers of one role of the project with the Redis, by id.
+fn of_role(platform: &Platform, role: &str) -> Result<BTreeSet<String>> {
+    let id = platform.sql("select id from projects where name = 'state'")?;
+    let project = format!("label=berth.project={}", id.trim());
     let role = format!("label=berth.role={role}");
-    let ids = engine(&[
-        "ps",
-        "--quiet",
-        "--no-trunc",
-        "--filter",
-        &installation,
-        "--filter",
-        &role,
-    ])?;
+    let mut arguments = vec!["ps", "--quiet", "--no-trunc"];
+    arguments.extend(["--filter", &project, "--filter", &role]);
+    let ids = engine(&arguments)?;
     Ok(ids.lines().map(str::to_owned).collect())
 }
 
@@ -262,13 +257,14 @@ fn a_redis_keeps_tasks_and_values_for_its_project_alone() -> Result<()> {
     ensure!(task(&caller, &id)?["status"] == "working");
 
     // A deployment takes the task over.
-    let old: BTreeSet<String> = of_role(&platform, "instance")?.into_iter().collect();
+    let old = of_role(&platform, "instance")?;
     repository.commit(&[("main.py", &STATE.replace("Puts a value", "Puts one"))])?;
     let second = platform.deploy_live("state", &repository.url(), &[])?;
     ensure!(second["deployment"] != first["deployment"]);
     wait::until("the old instance to be gone", RESTARTED, || {
-        let now: BTreeSet<String> = of_role(&platform, "instance")?.into_iter().collect();
-        Ok(old.is_disjoint(&now).then_some(()))
+        Ok(old
+            .is_disjoint(&of_role(&platform, "instance")?)
+            .then_some(()))
     })?;
     let found = said(&caller, "kept", &json!({ "name": "a" }))?;
     ensure!(found == "disk=one redis=one", "{found}");
@@ -301,16 +297,19 @@ fn a_redis_keeps_tasks_and_values_for_its_project_alone() -> Result<()> {
     })?;
     let found = said(&caller, "kept", &json!({ "name": "a" }))?;
     ensure!(found == "disk=one redis=one", "{found}");
+    let redis = of_role(&platform, "redis")?;
+    ensure!(redis.len() == 1, "{redis:?}");
     platform
         .berth(&["projects", "delete", "state"])?
         .success()?;
-    wait::until("the Redis to be gone", RESTARTED, || {
+    wait::until("the Redis to be gone with its data", RESTARTED, || {
+        let all: BTreeSet<String> = platform.containers()?.into_iter().collect();
         let left = std::fs::read_dir(platform.data().join("runner/volumes"))?;
         let left: Vec<String> = left
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<std::io::Result<_>>()?;
-        let is_state = |name: &String| name.contains("-redis");
-        Ok((of_role(&platform, "redis")?.is_empty() && !left.iter().any(is_state)).then_some(()))
+        let has_data = left.iter().any(|name| name.contains("-redis"));
+        Ok((redis.is_disjoint(&all) && !has_data).then_some(()))
     })
 }
 

@@ -25,9 +25,10 @@ def write(name: str, mebibytes: int) -> str:
 
 @mcp.tool
 def sizes() -> str:
-    """What is in /data."""
-    found = sorted((name, os.path.getsize(f"/data/{name}") >> 20) for name in os.listdir("/data"))
-    return "<" + " ".join(f"{name}={size}" for name, size in found) + ">"
+    """The files in /data."""
+    with os.scandir("/data") as found:
+        files = sorted(f"{entry.name}={entry.stat().st_size >> 20}" for entry in found if entry.is_file())
+    return f"<{' '.join(files)}>"
 
 
 @mcp.tool
