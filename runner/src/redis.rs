@@ -174,7 +174,7 @@ async fn ping(address: IpAddr, password: &str) -> anyhow::Result<()> {
     let mut answer = Vec::new();
     let mut buffer = [0; 512];
     // One line for each question; while it reads its data, the second is an error.
-    while answer.iter().filter(|byte| **byte == b'\n').count() < 2 {
+    while answer.split(|byte| *byte == b'\n').count() <= 2 {
         let read = stream.read(&mut buffer).await?;
         if read == 0 {
             bail!("it hung up");
