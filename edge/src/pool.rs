@@ -77,7 +77,7 @@ impl Driver {
 /// [`Connection::give_back`] keeps it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
+    sender: SendRequest<RequestBody>,
     driver: Driver,
     pool: Arc<Pool>,
 }

@@ -90,7 +90,7 @@ class Build(Project):
 class Succeeds(Build):
     def test_hashes_of_the_project_are_kept(self):
         wheel = "946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3"
-        self.write_file("requirements.txt", f"idna==3.10 --hash=sha256:{wheel}\nsniffio==1.3.1\n")
+        self.write_file("requirements.txt", f"idna==3.10 --hash=sha256:{wheel}\nsniffio==1.3.1 # --hash=sha256:0\n")
         self.built("requirements", "requirements.txt")
         self.assertEqual(self.lock.count("--hash=sha256:"), 3, self.lock)
         self.assertIn(f"idna==3.10 \\\n    --hash=sha256:{wheel}\nsniffio==1.3.1", self.lock)

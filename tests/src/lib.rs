@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod documents;
 pub mod identity_provider;
+pub mod load;
 pub mod mcp;
 pub mod node;
 pub mod oauth;

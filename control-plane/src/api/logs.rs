@@ -199,9 +199,31 @@ mod tests {
     use super::*;
     use crate::api_tokens::{self, NewToken};
     use crate::audit::Actor;
-    use crate::deployments::Request;
+    use crate::deployments::{Deployment, Request};
     use crate::projects::Settings;
     use crate::testing;
+
+    /// Whoever follows the build log of a deployment with an API token.
+    fn follower(
+        app: &App,
+        person: Uuid,
+        token: Uuid,
+        deployment: &Deployment,
+        search: Search,
+    ) -> Follower {
+        Follower {
+            waiter: app.changes.subscribe(),
+            app: app.clone(),
+            person,
+            credential: Credential::Token(token),
+            project: deployment.project_id,
+            deployment: deployment.id,
+            stream: LogStream::Build,
+            after: 0,
+            search,
+            told: None,
+        }
+    }
 
     #[tokio::test]
     async fn whoever_is_signed_out_sees_no_further_line() {
@@ -223,18 +245,7 @@ mod tests {
                 .unwrap();
         let new = NewToken::for_everything(owner, "ci", None);
         let (token, _) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
-        let mut follower = Follower {
-            waiter: app.changes.subscribe(),
-            app: app.clone(),
-            person: owner,
-            credential: Credential::Token(token),
-            project: project.id,
-            deployment: deployment.id,
-            stream: LogStream::Build,
-            after: 0,
-            search: Search::default(),
-            told: None,
-        };
+        let mut follower = follower(&app, owner, token, &deployment, Search::default());
         let (events, more) = follower.next().await;
         assert_eq!((events.len(), more), (1, true), "the state");
         api_tokens::revoke(&mut db, owner, token, &actor, now)
@@ -296,18 +307,8 @@ mod tests {
         assert!(Search::new(Some(&"x".repeat(201))).is_err());
         let new = NewToken::for_everything(owner, "ci", None);
         let (token, _) = api_tokens::create(&mut db, new, &actor, now).await.unwrap();
-        let mut follower = Follower {
-            waiter: app.changes.subscribe(),
-            app: app.clone(),
-            person: owner,
-            credential: Credential::Token(token),
-            project: project.id,
-            deployment: deployment.id,
-            stream: LogStream::Build,
-            after: 0,
-            search: Search::new(Some("ERROR")).unwrap(),
-            told: None,
-        };
+        let search = Search::new(Some("ERROR")).unwrap();
+        let mut follower = follower(&app, owner, token, &deployment, search);
         let (events, _) = follower.next().await;
         assert_eq!(events.len(), 3, "two lines and the state");
         write(&mut db, &["fine again"]).await;

@@ -24,7 +24,7 @@ if os.getpid() == 1:
 
 from berth_build import variables  # noqa: E402
 from berth_launcher import command  # noqa: E402
-from berth_launcher.report import Stopwatch, emit  # noqa: E402
+from berth_launcher.report import Stopwatch, emit, fail  # noqa: E402
 
 
 def main():
@@ -39,17 +39,18 @@ def main():
         environment = command.environment(os.environ)
         program = command.find(arguments[0], environment, os.environ["BERTH_APP_DIR"])
         if program is None:
-            fail("command_not_found", f"{arguments[0]} is not there", arguments[0])
+            fail("command", "command_not_found", f"{arguments[0]} is not there", arguments[0])
         status = subprocess.call(
             arguments, executable=program, cwd=os.environ["BERTH_APP_DIR"], env=environment, stdin=subprocess.DEVNULL
         )
         if status:
-            fail("command_failed", f"it ended with status {status}", arguments[0])
+            fail("command", "command_failed", f"it ended with status {status}", arguments[0])
         emit("command", ms=clock.lap())
         emit("done")
     except OSError as error:
         traceback.print_exc()
-        fail("disk" if error.errno in (28, 122) else "command_failed", f"{type(error).__name__}: {error}", None)
+        code = "disk" if error.errno in (28, 122) else "command_failed"
+        fail("command", code, f"{type(error).__name__}: {error}")
 
 
 def make_writable(top):
@@ -59,12 +60,6 @@ def make_writable(top):
             path = Path(directory, name)
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode & 0o777 | 0o600)
-
-
-def fail(code, message, program):
-    emit("fail", step="command", code=code, message=message, package=program)
-    sys.stdout.flush()
-    os._exit(1)
 
 
 if __name__ == "__main__":

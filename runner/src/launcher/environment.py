@@ -22,7 +22,7 @@ if os.getpid() == 1:
 
 from berth_build import bytecode, install, plan, resolve, variables  # noqa: E402
 from berth_build.tool import BuildFailure  # noqa: E402
-from berth_launcher.report import Stopwatch, emit  # noqa: E402
+from berth_launcher.report import Stopwatch, emit, fail  # noqa: E402
 
 
 def main():
@@ -70,13 +70,6 @@ def interpreter(version):
     if version != here or found is None:
         raise BuildFailure("resolve", "python_version", f"Python {version} is not in this runtime, which has Python {here}.")
     return found
-
-
-def fail(step, code, message, package=None):
-    """The last line of a build without an environment."""
-    emit("fail", step=step, code=code, message=message, package=package)
-    sys.stdout.flush()
-    os._exit(1)
 
 
 if __name__ == "__main__":

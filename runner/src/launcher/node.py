@@ -23,7 +23,7 @@ if os.getpid() == 1:
 
 from berth_build import variables  # noqa: E402
 from berth_build.tool import BuildFailure  # noqa: E402
-from berth_launcher.report import Stopwatch, emit  # noqa: E402
+from berth_launcher.report import Stopwatch, emit, fail  # noqa: E402
 from berth_node import plan, tree  # noqa: E402
 from berth_node.installers import Installer  # noqa: E402
 
@@ -124,13 +124,6 @@ def _record(wanted, text, places):
     """Writes what the result stands for; says whether it exists already."""
     (places.out / "lock.txt").write_text(text, encoding="utf-8")
     return hashlib.sha256(text.encode()).hexdigest() in wanted.known
-
-
-def fail(step, code, message, package=None):
-    """The last line of a build without a result."""
-    emit("fail", step=step, code=code, message=message, package=package)
-    sys.stdout.flush()
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ except ModuleNotFoundError:
 # What no build needs and what may be large.
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "venv", "node_modules", "__pycache__")
 
-# A requirement by name, as in `idna==3.10 --hash=sha256:…`, an included file, and a hash.
+# A requirement by name, as in `idna==3.10 --hash=sha256:…`, an included file, a comment, and a hash.
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 INCLUDED = re.compile(r"(?:-r|--requirement)[= ]?\s*(?P<path>\S+)")
+COMMENT = re.compile(r"(^|\s)#.*")
 HASH = re.compile(r"--hash[= ]\s*(\S+)")
 
 LOCAL_LINE = re.compile(r"^(?:-e |--editable )?(?P<path>(?:file://|\.{1,2}/|/|\.$)[^\s;#]*)")
@@ -99,7 +100,7 @@ def declared_hashes(path, app, seen=None):
     seen.add(path)
     declared = {}
     for line in re.sub(r"\\\r?\n", " ", path.read_text(encoding="utf-8", errors="replace")).splitlines():
-        line = line.strip()
+        line = COMMENT.sub("", line).strip()
         if included := INCLUDED.match(line):
             more = declared_hashes(path.parent / included["path"], app, seen)
         elif name := NAME.match(line):
@@ -177,13 +178,18 @@ def _toml(path):
 def copy_source(app):
     """A writable copy of the source, for build backends that write beside what they build."""
     target = Path(tempfile.mkdtemp(prefix="source-"))
-    shutil.copytree(app, target, symlinks=True, ignore=NOT_COPIED, dirs_exist_ok=True)
+    copy_tree(app, target, NOT_COPIED)
+    return target
+
+
+def copy_tree(source, target, ignore):
+    """Copies all but `ignore`, into directories that may be written: those of stored sources may not."""
+    shutil.copytree(source, target, symlinks=True, ignore=ignore, dirs_exist_ok=True)
     for directory, names, _ in os.walk(target):
         for name in [".", *names]:
             path = Path(directory, name)
             if not path.is_symlink():
                 path.chmod(0o755)
-    return target
 
 
 def _with_notes(raw, root, base, project_file):

@@ -46,6 +46,13 @@ def emit(phase, **fields):
         pass
 
 
+def fail(step, code, message, package=None):
+    """The last line of a build without a result, and its end."""
+    emit("fail", step=step, code=code, message=message, package=package)
+    sys.stdout.flush()
+    os._exit(1)
+
+
 def _shorten(value):
     if isinstance(value, str) and len(value) > MAX_TEXT:
         return value[: MAX_TEXT - 1] + "…"

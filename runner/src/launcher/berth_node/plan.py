@@ -1,10 +1,10 @@
 """The input of a Node build: one JSON file that the runner wrote, and where things are mounted."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from berth_build import plan
 from berth_build.tool import BuildFailure
 
 INSTALLERS = ("npm", "pnpm", "yarn", "yarn-berry")
@@ -12,22 +12,11 @@ STAGES = ("dependencies", "app")
 
 
 @dataclass(frozen=True)
-class Places:
-    """The mounts of a build container. Only tests give others than the defaults."""
+class Places(plan.Places):
+    """The mounts of a Node build's container."""
 
-    plan: Path = Path("/run/berth/plan.json")
-    app: Path = Path("/app")
     source: Path = Path("/source")
-    environment: Path = Path("/env")
-    cache: Path = Path("/cache")
-    out: Path = Path("/out")
-
-    @classmethod
-    def from_environment(cls):
-        """The defaults, each replaceable by BERTH_PLAN, BERTH_APP_DIR, BERTH_SOURCE_DIR, BERTH_ENV_DIR, …"""
-        names = {"plan": "BERTH_PLAN", "environment": "BERTH_ENV_DIR"}
-        chosen = {name: os.environ.get(names.get(name, f"BERTH_{name.upper()}_DIR")) for name in cls.__dataclass_fields__}
-        return cls(**{name: Path(value).resolve() for name, value in chosen.items() if value})
+    """The source where it is not at `app`; BERTH_SOURCE_DIR."""
 
 
 @dataclass(frozen=True)

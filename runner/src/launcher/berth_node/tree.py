@@ -1,9 +1,9 @@
 """Files of a Node build: what the installers need of a source, and copies of it."""
 
 import json
-import os
 import shutil
-from pathlib import Path
+
+from berth_build.resolve import copy_tree
 
 # What no build needs and what may be large.
 NOT_COPIED = shutil.ignore_patterns(".git", "node_modules")
@@ -44,12 +44,7 @@ def remove_declaration(directory, lock_file):
 
 def copy_source(source, target):
     """A writable copy of the source at its final place."""
-    shutil.copytree(source, target, symlinks=True, ignore=NOT_COPIED, dirs_exist_ok=True)
-    for directory, names, _ in os.walk(target):
-        for name in [".", *names]:
-            path = Path(directory, name)
-            if not path.is_symlink():
-                path.chmod(0o755)
+    copy_tree(source, target, NOT_COPIED)
 
 
 def link_packages(packages, directory):
