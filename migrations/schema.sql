@@ -223,6 +223,7 @@ CREATE TABLE public.deployments (
     variables jsonb,
     variables_revision integer DEFAULT 0 NOT NULL,
     build_of uuid,
+    redis boolean DEFAULT false NOT NULL,
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
@@ -251,6 +252,8 @@ COMMENT ON COLUMN public.deployments.variables IS 'What the instance finds, as r
 COMMENT ON COLUMN public.deployments.variables_revision IS 'The project''s variables_revision that it has or, while no runner has it, is to have.';
 
 COMMENT ON COLUMN public.deployments.build_of IS 'The deployment whose source and environment it runs, when nothing was built for it.';
+
+COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that name from when a runner first has it, as with variables.';
 
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
@@ -422,6 +425,7 @@ CREATE TABLE public.projects (
     build jsonb DEFAULT '{}'::jsonb NOT NULL,
     variables_revision integer DEFAULT 0 NOT NULL,
     hold_breaking boolean DEFAULT false NOT NULL,
+    redis boolean DEFAULT false NOT NULL,
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -444,6 +448,8 @@ COMMENT ON COLUMN public.projects.build IS 'How it is built and started, as far 
 COMMENT ON COLUMN public.projects.variables_revision IS 'Grows with every change of the variables of scope production.';
 
 COMMENT ON COLUMN public.projects.hold_breaking IS 'Whether a deployment whose server offers less than the live one waits, held, until a member promotes it.';
+
+COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments get a Redis of the project''s own.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -566,6 +572,25 @@ CREATE TABLE public.versions (
 
 COMMENT ON TABLE public.versions IS 'Counters that grow with every change to what edges (routes) or runners (sync) must know. Updating a row serialises such changes, so a reader never sees version n+1 without the change of n.';
 
+CREATE TABLE public.volumes (
+    project_id uuid NOT NULL,
+    kind text NOT NULL,
+    runner_id uuid NOT NULL,
+    used_bytes bigint,
+    size_bytes bigint,
+    watched text,
+    reported_at timestamp with time zone NOT NULL,
+    CONSTRAINT volumes_kind_check CHECK ((kind = ANY (ARRAY['data'::text, 'redis'::text])))
+);
+
+COMMENT ON TABLE public.volumes IS 'Persistent files that runners have, as they last reported them. A row outlives its project, without a reference to it, until the runner has removed the files: only what stood here before is ever removed, so that a database restored from an old copy costs nobody their files.';
+
+COMMENT ON COLUMN public.volumes.used_bytes IS 'What is in it; null until it was seen.';
+
+COMMENT ON COLUMN public.volumes.size_bytes IS 'What it holds at the most; null where nothing enforces it.';
+
+COMMENT ON COLUMN public.volumes.watched IS 'Why its size is only watched, if so.';
+
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_pkey PRIMARY KEY (id);
 
@@ -674,6 +699,9 @@ ALTER TABLE ONLY public.variables
 ALTER TABLE ONLY public.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (name);
 
+ALTER TABLE ONLY public.volumes
+    ADD CONSTRAINT volumes_pkey PRIMARY KEY (project_id, kind, runner_id);
+
 CREATE INDEX api_tokens_user ON public.api_tokens USING btree (user_id);
 
 CREATE INDEX audit_log_organization ON public.audit_log USING btree (organization_id, id DESC);
@@ -741,6 +769,8 @@ CREATE INDEX usage_minutes_minute ON public.usage_minutes USING btree (minute);
 CREATE UNIQUE INDEX users_email ON public.users USING btree (lower(email));
 
 CREATE INDEX users_service_account_of ON public.users USING btree (service_account_of) WHERE (service_account_of IS NOT NULL);
+
+CREATE INDEX volumes_runner ON public.volumes USING btree (runner_id);
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
@@ -846,4 +876,7 @@ ALTER TABLE ONLY public.users
 
 ALTER TABLE ONLY public.variables
     ADD CONSTRAINT variables_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.volumes
+    ADD CONSTRAINT volumes_runner_id_fkey FOREIGN KEY (runner_id) REFERENCES public.runners(id) ON DELETE CASCADE;
 

@@ -233,6 +233,17 @@ pub struct ServeConfig {
     )]
     pub instance_pids: u32,
 
+    /// Largest `/data` of a project, in MiB. It takes the disk's space as it fills.
+    // Databases of one file, caches and uploads fit well; and a hundred full ones fit a disk.
+    #[arg(
+        long,
+        env = "BERTH_DATA_LIMIT_MIB",
+        value_name = "MIB",
+        default_value_t = 1_024,
+        value_parser = clap::value_parser!(u32).range(16..)
+    )]
+    pub data_limit_mib: u32,
+
     /// Largest archive that `berth deploy PATH` may send, in MiB.
     #[arg(
         long,
@@ -428,6 +439,11 @@ impl ServeConfig {
         u64::from(self.upload_limit_mib) * MIB
     }
 
+    /// Largest `/data` of a project, bytes.
+    pub fn data_limit_bytes(&self) -> u64 {
+        u64::from(self.data_limit_mib) * MIB
+    }
+
     /// Bounds of every build and instance.
     pub fn limits(&self) -> runner::protocol::Limits {
         runner::protocol::Limits {
@@ -436,6 +452,7 @@ impl ServeConfig {
             pids: self.instance_pids.into(),
             build_seconds: self.build_timeout_seconds.into(),
             start_seconds: self.start_timeout_seconds.into(),
+            data_bytes: self.data_limit_bytes(),
         }
     }
 
@@ -504,6 +521,7 @@ impl ServeConfig {
                 self.instance_cpu_millis.to_string(),
             ),
             ("BERTH_INSTANCE_PIDS", self.instance_pids.to_string()),
+            ("BERTH_DATA_LIMIT_MIB", self.data_limit_mib.to_string()),
             ("BERTH_UPLOAD_LIMIT_MIB", self.upload_limit_mib.to_string()),
             (
                 "BERTH_OUTBOUND_HOSTS",

@@ -1,7 +1,7 @@
 //! Identifiers and random tokens.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use uuid::Uuid;
 
 /// A new time-ordered identifier (UUID version 7, RFC 9562).
@@ -14,4 +14,11 @@ pub fn random_token(prefix: &str) -> String {
     let mut bytes = [0_u8; 32];
     crate::crypto::fill_random(&mut bytes);
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// 256 random bits in URL-safe base64 with padding: a key as `cryptography.fernet.Fernet` takes it.
+pub fn random_key() -> String {
+    let mut bytes = [0_u8; 32];
+    crate::crypto::fill_random(&mut bytes);
+    URL_SAFE.encode(bytes)
 }

@@ -45,6 +45,7 @@ pub mod uploads;
 pub mod usage;
 pub mod users;
 pub mod variables;
+pub mod volumes;
 
 // Ways in.
 pub mod api;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::error::{Error, Field, Result, invalid, violates};
-use crate::{ids, organizations};
+use crate::{deployments, ids, organizations};
 
 /// Longest name. A DNS label holds 63 octets (RFC 1035 section 2.3.4); the rest is left for
 /// preview suffixes (`NAME--SLUG`).
@@ -85,6 +85,8 @@ pub struct Project {
     pub entrypoint: Option<String>,
     /// Whether a deployment that would break callers waits for a member.
     pub hold_breaking: bool,
+    /// Whether its production deployments get a Redis of its own.
+    pub redis: bool,
     /// When it was created.
     pub created_at: OffsetDateTime,
 }
@@ -100,6 +102,8 @@ pub struct Settings {
     pub entrypoint: Option<String>,
     /// Whether a deployment that would break callers waits for a member.
     pub hold_breaking: bool,
+    /// Whether its production deployments get a Redis of its own.
+    pub redis: bool,
 }
 
 /// Whether a role may change projects (deploy, variables, settings).
@@ -147,6 +151,7 @@ impl Settings {
             source_branch: presence(self.source_branch),
             entrypoint: presence(self.entrypoint),
             hold_breaking: self.hold_breaking,
+            redis: self.redis,
         };
         let mut problems = Vec::new();
         let mut field = |name, checked: Result<(), String>| {
@@ -253,11 +258,12 @@ pub async fn create(
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
         hold_breaking: settings.hold_breaking,
+        redis: settings.redis,
         created_at: now,
     };
     sqlx::query!(
-        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         project.id,
         organization,
         name,
@@ -265,6 +271,7 @@ pub async fn create(
         settings.source_branch,
         settings.entrypoint,
         settings.hold_breaking,
+        settings.redis,
         now,
     )
     .execute(&mut *db)
@@ -292,7 +299,8 @@ pub async fn create(
     Ok(project)
 }
 
-/// Replaces a project's settings; they apply from the next deployment.
+/// Replaces a project's settings; they apply from the next deployment. A Redis that comes or goes
+/// reaches the live server by a restart of the same build, queued here.
 pub async fn change(
     db: &mut PgConnection,
     project: &Project,
@@ -301,12 +309,15 @@ pub async fn change(
     now: OffsetDateTime,
 ) -> Result<Project> {
     sqlx::query!(
-        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5 where id = $1",
+        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5, redis = $6,
+             variables_revision = variables_revision + case when redis = $6 then 0 else 1 end
+         where id = $1",
         project.id,
         settings.source_url,
         settings.source_branch,
         settings.entrypoint,
         settings.hold_breaking,
+        settings.redis,
     )
     .execute(&mut *db)
     .await?;
@@ -323,15 +334,20 @@ pub async fn change(
                 "source_branch": settings.source_branch,
                 "entrypoint": settings.entrypoint,
                 "hold_breaking": settings.hold_breaking,
+                "redis": settings.redis,
             }),
         },
     )
     .await?;
+    if settings.redis != project.redis {
+        deployments::restart_if_due(db, project.id, actor, now).await?;
+    }
     Ok(Project {
         source_url: settings.source_url.clone(),
         source_branch: settings.source_branch.clone(),
         entrypoint: settings.entrypoint.clone(),
         hold_breaking: settings.hold_breaking,
+        redis: settings.redis,
         ..project.clone()
     })
 }
@@ -382,7 +398,7 @@ pub async fn home_of(db: &mut PgConnection, user: Uuid) -> Result<Uuid> {
 pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at
          from projects where name = $1",
         name,
     )
@@ -394,7 +410,7 @@ pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Opt
 pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at
          from projects where id = $1",
         id,
     )
@@ -407,7 +423,7 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
 pub async fn list_for_calls(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at
          from projects p join users u on u.id = $1
          where u.service_account_of = p.organization_id or may_call(u.id, p.id)
             or exists (select 1 from members m where m.organization_id = p.organization_id and m.user_id = u.id)
@@ -488,7 +504,7 @@ impl Membership {
 pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Result<Membership> {
     let id = Uuid::parse_str(name_or_id).ok();
     let row = sqlx::query!(
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at, m.role
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at, m.role
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 and (p.name = $2 or p.id = $3)",
         user,
@@ -507,6 +523,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
             source_branch: row.source_branch,
             entrypoint: row.entrypoint,
             hold_breaking: row.hold_breaking,
+            redis: row.redis,
             created_at: row.created_at,
         },
         role: row.role,
@@ -517,7 +534,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
 pub async fn list_for(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 order by p.name",
         user,

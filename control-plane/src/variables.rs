@@ -13,14 +13,16 @@ use crate::error::{Error, Field, Result, invalid};
 use crate::projects::Project;
 use crate::{deployments, runners};
 
+mod generated;
 mod needed;
 mod scope;
 mod sent;
 mod standing;
 
+pub use generated::{Generate, KEYS, generate};
 pub use needed::{Needed, missing, needed, needed_by};
 pub use scope::Scope;
-pub use sent::for_runner;
+pub use sent::{for_runner, has_redis};
 pub use standing::{Live, Next, Standing};
 
 /// Most variables of one project; beyond that it is a file, not an environment.

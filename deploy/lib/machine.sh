@@ -114,6 +114,8 @@ need_localhost_names() {
 need_packages() {
   remove_service_policy
   need curl=curl git=git jq=jq cc=build-essential make=build-essential pkg-config=pkg-config setsid=util-linux
+  # Persistent files lie in file systems of their own.
+  need mkfs.ext4=e2fsprogs mount=mount losetup=mount
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || apt_install ca-certificates
   need_postgres
   need_localhost_names

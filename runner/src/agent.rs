@@ -1,7 +1,7 @@
 //! What a runner is made of and what it knows. Everything known of a deployment is changed here,
 //! saved, and put on the board, which is what the control plane is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,11 +24,14 @@ use crate::health::Prober;
 use crate::keys::{self, Keys};
 use crate::launcher;
 use crate::logs::{LogQueue, LogWriter, Masker, Positions};
-use crate::protocol::{Diagnosis, Edit, LogLine, LogStream, Phase, Report, SyncResponse};
+use crate::protocol::{
+    Diagnosis, Edit, LogLine, LogStream, Phase, Report, SyncResponse, VolumeKind,
+};
 use crate::reconcile::{Seen, Work};
 use crate::record::{self, Built, Record, Records};
 use crate::runtime::{Image, Runtime};
 use crate::variables::Memory;
+use crate::volumes::{self, Volumes};
 
 /// How long the list of images is believed.
 const IMAGES_TTL: Duration = Duration::from_secs(30);
@@ -66,6 +69,12 @@ pub struct Agent<R> {
     pub prober: Prober,
     /// Where variables are kept in memory.
     pub memory: Memory,
+    /// The persistent files of projects.
+    pub volumes: Arc<Volumes>,
+    /// One project's Redis is started at a time.
+    pub redis_starts: tokio::sync::Mutex<()>,
+    /// The projects whose Redis is being started or stopped.
+    redis_work: Mutex<BTreeSet<Uuid>>,
     /// The directory with the programs for containers.
     pub programs: PathBuf,
     /// What the control plane wants, once it has said it.
@@ -147,6 +156,9 @@ impl<R: Runtime> Agent<R> {
             build_host: BuildHost::new(&settings),
             prober: Prober::new()?,
             memory: Memory::find()?,
+            volumes: Arc::new(Volumes::open(directory.join(volumes::DIRECTORY))?),
+            redis_starts: tokio::sync::Mutex::default(),
+            redis_work: Mutex::default(),
             programs: launcher::install(&directory).context("writing the launcher")?,
             desired: watch::Sender::new(None),
             wake: Notify::new(),
@@ -220,6 +232,37 @@ impl<R: Runtime> Agent<R> {
             .map(|entry| Arc::clone(&entry.masker))
             .unwrap_or_default();
         self.logs.writer(deployment, stream, masker)
+    }
+
+    /// Finds or makes a volume; returns the directory to mount in a container.
+    pub async fn volume(
+        &self,
+        project: Uuid,
+        kind: VolumeKind,
+        bytes: u64,
+    ) -> anyhow::Result<PathBuf> {
+        let volumes = Arc::clone(&self.volumes);
+        let ensured =
+            tokio::task::spawn_blocking(move || volumes.ensure(project, kind, bytes)).await;
+        ensured
+            .context("making a volume ended early")?
+            .context("the persistent files are not there")
+    }
+
+    /// Notes that a project's Redis is being seen to; false when it already is.
+    pub fn begin_redis(&self, project: Uuid) -> bool {
+        lock(&self.redis_work).insert(project)
+    }
+
+    /// It is not any more.
+    pub fn end_redis(&self, project: Uuid) {
+        lock(&self.redis_work).remove(&project);
+        self.wake.notify_one();
+    }
+
+    /// The projects whose Redis is being seen to.
+    pub fn redis_work(&self) -> BTreeSet<Uuid> {
+        lock(&self.redis_work).clone()
     }
 
     /// Takes note of lines that have arrived.

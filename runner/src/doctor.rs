@@ -9,6 +9,7 @@ use crate::config::{Config, Settings};
 use crate::runtime::docker::DockerRuntime;
 use crate::runtime::{Engine, Runtime};
 use crate::variables::Memory;
+use crate::volumes;
 
 /// Versions of runc that fix the container escapes of November 2025 (CVE-2025-31133, -52565,
 /// -52881), per release line. Distributions may carry the fixes under older numbers.
@@ -86,6 +87,18 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
         )),
     }
     findings.push(images(&runtime).await);
+    findings.push(match volumes::check() {
+        Ok(()) => finding(
+            "persistent files",
+            Health::Well,
+            "Each project's lie in a file system of their own, as large as they may grow.",
+        ),
+        Err(error) => finding(
+            "persistent files",
+            Health::Warning,
+            format!("Their size is only watched and not limited: {error:#}."),
+        ),
+    });
     findings.push(match Memory::find() {
         Ok(_) => finding(
             "secrets",
@@ -172,6 +185,7 @@ fn is_fixed(version: &str) -> bool {
 }
 
 /// Removes every container, network and image of an installation, and the variables of its instances.
+/// Persistent files stay, and are unmounted.
 /// `None` means the installation this runner last worked for; a runner that never worked for any
 /// has nothing to remove. The runner must not be running: it would bring everything back.
 pub async fn remove_all(config: &Config, installation: Option<Uuid>) -> anyhow::Result<Removed> {
@@ -186,6 +200,7 @@ pub async fn remove_all(config: &Config, installation: Option<Uuid>) -> anyhow::
         .await
         .with_context(|| format!("no container engine answers at {}", settings.docker_host))?;
     let removed = remove_from(&runtime, installation).await?;
+    volumes::release_all(&config.directory()?).context("unmounting the persistent files")?;
     if let Ok(memory) = Memory::find() {
         memory.remove_all(installation);
     }

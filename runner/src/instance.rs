@@ -1,6 +1,5 @@
 //! Instances: started, checked, taken over, brought back, stopped.
 
-use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,6 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::agent::Agent;
 use crate::build::pipeline::elapsed_ms;
@@ -16,9 +14,9 @@ use crate::check::{Outcome, Running, check};
 use crate::diagnose::{self, Code};
 use crate::launcher::{self, bridge, bridge::Bridge};
 use crate::limits::Bounds;
-use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase};
+use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase, VolumeKind};
 use crate::record::Record;
-use crate::runtime::docker::CONTAINER_USER;
+use crate::redis;
 use crate::runtime::{Container, ContainerSpec, Exit, Mount, Owner, Role, Runtime, State};
 use crate::variables::{self, OF_INSTANCE, Opened, VARIABLES_FILE};
 use crate::verdict;
@@ -185,7 +183,14 @@ async fn create<R: Runtime>(
         .runtime
         .ensure_network(installation, spec.project)
         .await?;
-    let volume = volume(&agent.directory, spec.project)?;
+    let volume = agent
+        .volume(spec.project, VolumeKind::Data, spec.limits.data_bytes)
+        .await?;
+    if spec.redis {
+        redis::ensure(agent, spec.project)
+            .await
+            .context("the project's Redis could not be started")?;
+    }
     let owner = Owner {
         installation,
         project: spec.project,
@@ -246,22 +251,6 @@ fn container<R: Runtime>(
         dns: agent.settings.dns.clone(),
         bounds: Bounds::instance(&spec.limits),
     })
-}
-
-/// The persistent directory of a project.
-fn volume(directory: &Path, project: Uuid) -> anyhow::Result<PathBuf> {
-    let path = directory.join("volumes").join(project.to_string());
-    // Nothing below it: there, a tenant's code could put a link in the way of root. What the
-    // server expects inside, the launcher makes.
-    if !path.exists() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&path)?;
-        chown(&path, Some(CONTAINER_USER), Some(CONTAINER_USER))
-            .context("giving /data to the instance's user (the runner must be root)")?;
-    }
-    Ok(path)
 }
 
 /// Removes what is left of an ended instance; tells how it ended, where the engine knows.

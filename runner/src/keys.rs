@@ -6,11 +6,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crypto_box::aead::OsRng;
 use crypto_box::{KEY_SIZE, SecretKey};
 use uuid::Uuid;
+
+use crate::hash::hex;
 
 /// The X25519 key pair of this runner. Only who holds it can open a sealed variable.
 pub struct Keys {
@@ -48,6 +51,14 @@ impl Keys {
     /// The public half, standard base64.
     pub fn public_base64(&self) -> String {
         STANDARD.encode(self.secret.public_key().as_bytes())
+    }
+
+    /// A secret of this runner's for one purpose and one thing, lower-case hexadecimal: the same at
+    /// every start, so that it need not be kept, and unknown to all others (NIST SP 800-108: a
+    /// PRF over a label and a context).
+    pub fn derive(&self, purpose: &str, of: Uuid) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.secret.to_bytes());
+        hex(hmac::sign(&key, format!("berth {purpose} {of}").as_bytes()).as_ref())
     }
 
     /// Opens a libsodium sealed box (standard base64) that holds UTF-8 text. The error names
@@ -139,6 +150,19 @@ mod tests {
         );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(Keys::load_or_create(directory.path()).is_err());
+    }
+
+    #[test]
+    fn a_derived_secret_stays_and_is_no_other_things() {
+        let directory = tempfile::tempdir().unwrap();
+        let derive = |purpose, of| {
+            let keys = Keys::load_or_create(directory.path()).unwrap();
+            keys.derive(purpose, Uuid::from_u128(of))
+        };
+        let first = derive("redis", 1);
+        assert_eq!(first.len(), 64);
+        assert_eq!(derive("redis", 1), first);
+        assert!(derive("redis", 2) != first && derive("other", 1) != first);
     }
 
     #[test]

@@ -34,11 +34,13 @@ mod planning;
 pub mod protocol;
 mod reconcile;
 mod record;
+mod redis;
 pub mod runtime;
 mod store;
 mod sync;
 mod variables;
 mod verdict;
+pub mod volumes;
 mod work;
 
 pub use config::{Config, Settings};

@@ -28,6 +28,20 @@ pub const MIN_CPU_MILLIS: i64 = 10;
 /// The interpreter, its threads and the init process.
 pub const MIN_PIDS: i64 = 16;
 
+/// What a project's Redis may keep in memory, bytes: queues and sessions, not a database.
+pub const REDIS_VALUES_BYTES: i64 = 64 * MIB;
+/// Memory of its process, bytes: its values twice, since it rewrites its file in a child while
+/// the values change, and buffers of its clients.
+pub const REDIS_MEMORY_BYTES: i64 = 2 * REDIS_VALUES_BYTES + 64 * MIB;
+/// Its volume, bytes: its file grows to twice the values before it is rewritten beside itself.
+pub const REDIS_DATA_BYTES: u64 = 512 << 20;
+/// Thousandths of a core: one thread serves tens of thousands of commands a second with less.
+pub const REDIS_CPU_MILLIS: i64 = 500;
+/// Its threads and the child that rewrites its file.
+pub const REDIS_PIDS: i64 = 32;
+/// `/tmp` of a Redis, bytes: it writes nothing there.
+const REDIS_TMP_BYTES: i64 = MIB;
+
 /// What one container may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -49,6 +63,16 @@ impl Bounds {
             cpu_millis: BUILD_CPU_MILLIS,
             pids: BUILD_PIDS,
             tmp_bytes: BUILD_TMP_BYTES,
+        }
+    }
+
+    /// The bounds of a project's Redis.
+    pub fn redis() -> Self {
+        Self {
+            memory_bytes: REDIS_MEMORY_BYTES,
+            cpu_millis: REDIS_CPU_MILLIS,
+            pids: REDIS_PIDS,
+            tmp_bytes: REDIS_TMP_BYTES,
         }
     }
 
@@ -76,6 +100,7 @@ mod tests {
             pids: 0,
             build_seconds: 1,
             start_seconds: 1,
+            data_bytes: 0,
         });
         assert_eq!(bounds.memory_bytes, MIN_MEMORY_BYTES);
         assert_eq!(bounds.cpu_millis, MIN_CPU_MILLIS);

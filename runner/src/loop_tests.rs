@@ -79,6 +79,7 @@ impl Drop for Bench {
     fn drop(&mut self) {
         let memory = crate::variables::Memory::find().unwrap();
         memory.remove_all(self.installation);
+        crate::volumes::release_all(&self.data.path().join("runner")).unwrap();
     }
 }
 
@@ -143,6 +144,7 @@ impl Runner {
             version: self.version,
             desired: desired.to_vec(),
             plans: Vec::new(),
+            removed_projects: Vec::new(),
             wanted_locks: Vec::new(),
         });
     }
@@ -189,6 +191,7 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
         public_url: "http://hello.localhost:8080/mcp".into(),
         own_sign_in: false,
         variables: Vec::new(),
+        redis: false,
         reuse: None,
         limits: Limits {
             memory_bytes: 256 << 20,
@@ -196,6 +199,7 @@ fn spec(deployment: Uuid, source: Source, goal: Goal) -> DeploymentSpec {
             pids: 64,
             build_seconds: 60,
             start_seconds: 10,
+            data_bytes: 32 << 20,
         },
     }
 }
@@ -251,6 +255,90 @@ async fn a_deployment_becomes_healthy_and_reports_all_of_it() {
     let environment = bench.runtime.instance().environment;
     assert_eq!(environment["BERTH_COMMIT"], sha256);
     assert_eq!(environment["BERTH_ENTRYPOINT"], "main.py");
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_redis_is_there_for_the_server_comes_back_and_goes_with_it() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    let with = DeploymentSpec {
+        redis: true,
+        ..spec(A, source.clone(), Goal::Run)
+    };
+    runner.want(std::slice::from_ref(&with));
+    runner.reaches(A, Phase::Healthy).await;
+    let mounts = bench.runtime.instance().mounts;
+    let file = mounts
+        .iter()
+        .find(|mount| mount.target == crate::variables::VARIABLES_FILE);
+    let variables = std::fs::read_to_string(&file.unwrap().source).unwrap();
+    let variables: serde_json::Value = serde_json::from_str(&variables).unwrap();
+    let url = variables["REDIS_URL"].as_str().unwrap();
+    assert!(url.starts_with("redis://:") && url.ends_with("@redis:6379/0"));
+    let password = &url["redis://:".len()..url.find('@').unwrap()];
+    assert_eq!(runner.agent.log(A, LogStream::Build).mask(password), "•••");
+    let running = |role| {
+        let containers = bench.runtime.containers();
+        containers.contains(&(role, State::Running))
+    };
+    assert!(running(Role::Redis));
+    bench.runtime.crash_all(Role::Redis);
+    eventually(|| bench.runtime.started(Role::Redis) == 2 && running(Role::Redis)).await;
+    assert_eq!(bench.runtime.started(Role::Instance), 1);
+    runner.want(&[spec(A, source, Goal::Stop)]);
+    runner.reaches(A, Phase::Stopped).await;
+    eventually(|| bench.runtime.containers().is_empty()).await;
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn a_redis_without_its_image_is_a_failure_that_says_how_to_make_it() {
+    let (bench, source) = hello();
+    bench.runtime.has_no_redis();
+    let mut runner = bench.run();
+    runner.want(&[DeploymentSpec {
+        redis: true,
+        ..spec(A, source, Goal::Run)
+    }]);
+    let cause = runner
+        .reaches(A, Phase::Failed)
+        .await
+        .diagnosis
+        .unwrap()
+        .cause;
+    assert!(cause.contains("deploy/images/build redis:7"), "{cause}");
+    assert_eq!(bench.runtime.started(Role::Instance), 0);
+    runner.end().await;
+}
+
+#[tokio::test]
+async fn files_stay_until_their_project_is_deleted() {
+    let (bench, source) = hello();
+    let mut runner = bench.run();
+    runner.want(&[spec(A, source.clone(), Goal::Run)]);
+    runner.reaches(A, Phase::Healthy).await;
+    let volume = bench
+        .data
+        .path()
+        .join("runner/volumes")
+        .join(PROJECT.to_string());
+    std::fs::write(volume.join("kept"), "here").unwrap();
+    runner.want(&[]);
+    eventually(|| bench.runtime.containers().is_empty()).await;
+    runner.want(&[spec(B, source, Goal::Run)]);
+    runner.reaches(B, Phase::Healthy).await;
+    assert!(volume.join("kept").exists());
+    runner.agent.set_desired(SyncResponse {
+        installation: runner.installation,
+        version: 9,
+        desired: Vec::new(),
+        plans: Vec::new(),
+        removed_projects: vec![PROJECT],
+        wanted_locks: Vec::new(),
+    });
+    eventually(|| !volume.exists()).await;
+    assert!(!volume.with_extension("img").exists());
     runner.end().await;
 }
 
@@ -640,6 +728,7 @@ impl Control {
             version,
             desired,
             plans: Vec::new(),
+            removed_projects: Vec::new(),
             wanted_locks: Vec::new(),
         };
         self.answers.send_replace(Some(answer));

@@ -52,10 +52,43 @@ pub struct SyncRequest {
     /// Everything known of every deployment the runner has anything of; nothing in a sync that is
     /// held and only waits for news.
     pub observed: Vec<Report>,
+    /// The persistent files that the runner has, all of them; `None` in a sync that is held.
+    #[serde(default)]
+    pub volumes: Option<Vec<VolumeReport>>,
     /// The version of the last [`SyncResponse`], 0 at first. The answer is held while it is current.
     pub after: i64,
     /// How long the answer may be held, in milliseconds; capped at [`MAX_WAIT_MS`].
     pub wait_ms: u32,
+}
+
+/// What a volume is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeKind {
+    /// `/data` of a project's production instances.
+    Data,
+    /// What the project's Redis keeps.
+    Redis,
+}
+
+/// The variables that a server finds beside its own when it has a Redis: the first for what it
+/// stores, the second for its background tasks.
+pub const REDIS_VARIABLES: [&str; 2] = ["REDIS_URL", "FASTMCP_DOCKET_URL"];
+
+/// One volume as the runner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// Whose it is.
+    pub project: Uuid,
+    /// What it is for.
+    pub kind: VolumeKind,
+    /// What is in it, bytes; `None` while that cannot be seen, for example while nothing uses it.
+    pub used_bytes: Option<u64>,
+    /// What it holds at the most, bytes; `None` while that cannot be seen, and where nothing
+    /// enforces it.
+    pub size_bytes: Option<u64>,
+    /// Why its size is only watched and not limited, if so.
+    pub watched: Option<String>,
 }
 
 /// What the runner should have.
@@ -70,6 +103,9 @@ pub struct SyncResponse {
     /// Sources to plan without building them, until they are answered.
     #[serde(default)]
     pub plans: Vec<PlanRequest>,
+    /// Projects that were deleted, and of which the runner reported volumes: to be removed for good.
+    #[serde(default)]
+    pub removed_projects: Vec<Uuid>,
     /// Locks that were reported and are to be sent, by their SHA-256.
     #[serde(default)]
     pub wanted_locks: Vec<String>,
@@ -130,6 +166,9 @@ pub struct DeploymentSpec {
     pub own_sign_in: bool,
     /// What the server finds in its environment; fixed when a runner first gets the deployment.
     pub variables: Vec<Variable>,
+    /// Whether the project's Redis is to be there for it.
+    #[serde(default)]
+    pub redis: bool,
     /// What its build finds in its environment, and the server does not.
     #[serde(default)]
     pub build_variables: Vec<Variable>,
@@ -205,6 +244,8 @@ pub struct Limits {
     pub build_seconds: u64,
     /// Longest wait for the server to answer, seconds.
     pub start_seconds: u64,
+    /// Largest `/data`, bytes.
+    pub data_bytes: u64,
 }
 
 /// How far a deployment has come on the runner.

@@ -46,6 +46,10 @@ pub struct Observed {
     pub containers: Vec<Container>,
     /// The networks of this installation.
     pub networks: Vec<Network>,
+    /// The projects of which persistent files are there.
+    pub volumes: BTreeSet<Uuid>,
+    /// The projects whose Redis is being started or stopped.
+    pub redis_work: BTreeSet<Uuid>,
 }
 
 /// One step towards what is desired.
@@ -79,15 +83,23 @@ pub enum Action {
     MarkStopped(Uuid),
     /// Remove a container nobody wants.
     RemoveContainer(String),
+    /// Start the Redis of a project.
+    StartRedis(Uuid),
+    /// Stop a Redis that no deployment wants.
+    StopRedis(Container),
+    /// Remove the persistent files of a project that was deleted.
+    RemoveVolumes(Uuid),
     /// Remove a network nobody uses.
     RemoveNetwork(String),
     /// Forget a deployment that is no longer wanted and of which nothing is left.
     Forget(Uuid),
 }
 
-/// The steps to take now, in order. `build_slots` bounds the builds in progress.
+/// The steps to take now, in order. `removed` are projects that were deleted; `build_slots` bounds
+/// the builds in progress.
 pub fn reconcile(
     desired: &[DeploymentSpec],
+    removed: &[Uuid],
     observed: &Observed,
     build_slots: usize,
 ) -> Vec<Action> {
@@ -126,7 +138,9 @@ pub fn reconcile(
     }
     let wanted: BTreeSet<Uuid> = wanted.iter().map(|spec| spec.deployment).collect();
     actions.extend(unwanted(&wanted, observed));
+    actions.extend(redis(desired, observed));
     actions.extend(idle_networks(desired, observed));
+    actions.extend(orphaned_volumes(desired, removed, observed));
     actions
 }
 
@@ -227,9 +241,62 @@ fn unwanted(wanted: &BTreeSet<Uuid>, observed: &Observed) -> Vec<Action> {
     actions
 }
 
+/// A project's Redis is there while a deployment is to run with it.
+fn redis(desired: &[DeploymentSpec], observed: &Observed) -> Vec<Action> {
+    let wanted: BTreeSet<Uuid> = desired
+        .iter()
+        .filter(|spec| spec.redis && is_to_run(spec, observed))
+        .map(|spec| spec.project)
+        .collect();
+    let there = || observed.containers.iter().filter(|c| c.role == Role::Redis);
+    let is_running = |project: &Uuid| {
+        there().any(|container| container.project == *project && container.state == State::Running)
+    };
+    let starts = wanted
+        .iter()
+        .filter(|project| !is_running(project))
+        .map(|project| (*project, Action::StartRedis(*project)));
+    let stops = there()
+        .filter(|container| !wanted.contains(&container.project))
+        .map(|container| (container.project, Action::StopRedis(container.clone())));
+    starts
+        .chain(stops)
+        .filter(|(project, _)| !observed.redis_work.contains(project))
+        .map(|(_, action)| action)
+        .collect()
+}
+
+fn is_to_run(spec: &DeploymentSpec, observed: &Observed) -> bool {
+    let seen = observed.deployments.get(&spec.deployment);
+    spec.goal == Goal::Run && seen.is_none_or(|seen| seen.phase != Some(Phase::Failed))
+}
+
+/// Persistent files of deleted projects, once nothing can use them any more.
+fn orphaned_volumes(
+    desired: &[DeploymentSpec],
+    removed: &[Uuid],
+    observed: &Observed,
+) -> Vec<Action> {
+    let is_in_use = |project: &Uuid| {
+        let works = observed.deployments.values();
+        desired.iter().any(|spec| spec.project == *project)
+            || observed.containers.iter().any(|c| c.project == *project)
+            || works
+                .into_iter()
+                .any(|seen| seen.project == *project && seen.work.is_some())
+            || observed.redis_work.contains(project)
+    };
+    removed
+        .iter()
+        .filter(|project| observed.volumes.contains(project) && !is_in_use(project))
+        .map(|project| Action::RemoveVolumes(*project))
+        .collect()
+}
+
 /// Networks of projects that have nothing left and want nothing.
 fn idle_networks(desired: &[DeploymentSpec], observed: &Observed) -> Vec<Action> {
     let mut in_use: BTreeSet<Uuid> = observed.containers.iter().map(|c| c.project).collect();
+    in_use.extend(&observed.redis_work);
     in_use.extend(
         observed
             .deployments
@@ -240,11 +307,7 @@ fn idle_networks(desired: &[DeploymentSpec], observed: &Observed) -> Vec<Action>
     in_use.extend(
         desired
             .iter()
-            .filter(|spec| spec.goal == Goal::Run)
-            .filter(|spec| {
-                let seen = observed.deployments.get(&spec.deployment);
-                seen.is_none_or(|seen| seen.phase != Some(Phase::Failed))
-            })
+            .filter(|spec| is_to_run(spec, observed))
             .map(|spec| spec.project),
     );
     observed
@@ -279,6 +342,7 @@ mod tests {
             public_url: "http://p.localhost/mcp".into(),
             own_sign_in: false,
             variables: Vec::new(),
+            redis: false,
             reuse: None,
             limits: Limits {
                 memory_bytes: 1,
@@ -286,6 +350,7 @@ mod tests {
                 pids: 1,
                 build_seconds: 1,
                 start_seconds: 1,
+                data_bytes: 1,
             },
         }
     }
@@ -338,7 +403,7 @@ mod tests {
             self
         }
         fn wants(&self, desired: &[DeploymentSpec]) -> Vec<Action> {
-            reconcile(desired, &self.0, 1)
+            reconcile(desired, &[], &self.0, 1)
         }
     }
 
@@ -361,6 +426,53 @@ mod tests {
     }
 
     #[test]
+    fn a_redis_runs_while_a_deployment_is_to_run_with_it() {
+        let mut with = spec(A, Goal::Run);
+        with.redis = true;
+        let live_with = || {
+            World::default()
+                .knows(A, live())
+                .has(A, Role::Instance, State::Running)
+        };
+        let start = [Action::StartRedis(PROJECT)];
+        assert_eq!(live_with().wants(&[with.clone()]), start);
+        let ended = live_with().has(PROJECT, Role::Redis, State::Exited);
+        assert_eq!(ended.wants(&[with.clone()]), start);
+        let mut busy = live_with();
+        busy.0.redis_work.insert(PROJECT);
+        assert_eq!(busy.wants(&[with.clone()]), []);
+        let running = live_with().has(PROJECT, Role::Redis, State::Running);
+        assert_eq!(running.wants(&[with.clone()]), []);
+        let stop = [Action::StopRedis(container(
+            PROJECT,
+            Role::Redis,
+            State::Running,
+        ))];
+        assert_eq!(running.wants(&run(A)), stop);
+        let failed = World::default().knows(A, seen(Phase::Failed)).has(
+            PROJECT,
+            Role::Redis,
+            State::Running,
+        );
+        assert_eq!(failed.wants(&[with]), stop);
+    }
+
+    #[test]
+    fn files_go_with_a_deleted_project_and_only_once_nothing_uses_them() {
+        let mut world = World::default();
+        world.0.volumes.insert(PROJECT);
+        let removed = [PROJECT, Uuid::from_u128(9)];
+        let removes = |world: &World, desired: &[DeploymentSpec]| {
+            reconcile(desired, &removed, &world.0, 1).contains(&Action::RemoveVolumes(PROJECT))
+        };
+        assert_eq!(world.wants(&[]), [], "what nobody deleted stays");
+        assert!(removes(&world, &[]));
+        assert!(!removes(&world, &run(A)));
+        let used = world.has(A, Role::Instance, State::Exited);
+        assert!(!removes(&used, &[]));
+    }
+
+    #[test]
     fn builds_wait_for_a_slot_oldest_first() {
         let desired = [spec(B, Goal::Run), spec(A, Goal::Run)];
         assert_eq!(World::default().wants(&desired), [Action::StartBuild(A)]);
@@ -372,7 +484,10 @@ mod tests {
             },
         );
         assert_eq!(world.wants(&desired), []);
-        assert_eq!(reconcile(&desired, &world.0, 2), [Action::StartBuild(B)]);
+        assert_eq!(
+            reconcile(&desired, &[], &world.0, 2),
+            [Action::StartBuild(B)]
+        );
     }
 
     #[test]

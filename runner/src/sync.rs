@@ -160,10 +160,10 @@ pub async fn sync<R: Runtime>(control: &Control, agent: &Agent<R>) {
     while !agent.shutdown.is_cancelled() {
         let has_news = board.has_changed().unwrap_or(false);
         let request = if is_told && !has_news {
-            agent.request(Vec::new(), after, MAX_WAIT_MS).await
+            agent.request(None, after, MAX_WAIT_MS).await
         } else {
             let observed: Vec<Report> = board.borrow_and_update().values().cloned().collect();
-            agent.request(observed, after, 0).await
+            agent.request(Some(observed), after, 0).await
         };
         let is_held = request.wait_ms > 0;
         let answer = tokio::select! {
@@ -251,7 +251,18 @@ async fn unless_shutdown<R: Runtime, T>(
 }
 
 impl<R: Runtime> Agent<R> {
-    async fn request(&self, observed: Vec<Report>, after: i64, wait_ms: u32) -> SyncRequest {
+    async fn request(
+        &self,
+        observed: Option<Vec<Report>>,
+        after: i64,
+        wait_ms: u32,
+    ) -> SyncRequest {
+        let volumes = observed.as_ref().and_then(|_| {
+            let reports = self.volumes.report();
+            reports
+                .inspect_err(|error| tracing::warn!(%error, "the volumes cannot be listed"))
+                .ok()
+        });
         SyncRequest {
             protocol: PROTOCOL_VERSION,
             runner: self.id,
@@ -260,7 +271,8 @@ impl<R: Runtime> Agent<R> {
             public_key: self.keys.public_base64(),
             images: self.image_names().await,
             build_slots: self.settings.build_slots,
-            observed,
+            observed: observed.unwrap_or_default(),
+            volumes,
             after,
             wait_ms,
         }

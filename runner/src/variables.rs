@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::keys::Keys;
 use crate::protocol::{DeploymentSpec, Source, Variable, VariableValue};
 use crate::record::Built;
+use crate::redis;
 use crate::runtime::docker::CONTAINER_USER;
 
 /// The port a server listens on inside its instance.
@@ -65,7 +66,15 @@ pub fn open(keys: &Keys, spec: &DeploymentSpec) -> Result<Opened, String> {
         });
         opened.collect::<Result<BTreeMap<String, String>, String>>()
     };
-    let (all, build) = (open_all(&spec.variables)?, open_all(&spec.build_variables)?);
+    let (mut all, build) = (open_all(&spec.variables)?, open_all(&spec.build_variables)?);
+    if spec.redis {
+        let password = redis::password(keys, spec.project);
+        for (name, value) in redis::variables(&password) {
+            // What the project's owner set goes first.
+            all.entry(name.to_owned()).or_insert(value);
+        }
+        secrets.push(password);
+    }
     Ok(Opened {
         all,
         build,
@@ -171,6 +180,18 @@ impl Memory {
         file: &str,
         variables: &BTreeMap<String, String>,
     ) -> anyhow::Result<PathBuf> {
+        let bytes = serde_json::to_vec(variables)?;
+        self.write_bytes(installation, deployment, file, &bytes)
+    }
+
+    /// Writes a file that only a container's user may read; returns what to mount.
+    pub fn write_bytes(
+        &self,
+        installation: Uuid,
+        deployment: Uuid,
+        file: &str,
+        bytes: &[u8],
+    ) -> anyhow::Result<PathBuf> {
         let directory = self.directory(installation, deployment);
         private_directory(&directory)?;
         let path = directory.join(file);
@@ -181,7 +202,7 @@ impl Memory {
             .create_new(true)
             .mode(0o400)
             .open(&path)?;
-        file.write_all(&serde_json::to_vec(variables)?)?;
+        file.write_all(bytes)?;
         chown(&path, Some(CONTAINER_USER), Some(CONTAINER_USER))
             .context("giving the variables to the instance's user (the runner must be root)")?;
         Ok(path)

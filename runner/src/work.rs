@@ -16,6 +16,7 @@ use crate::diagnose;
 use crate::instance;
 use crate::protocol::{DeploymentSpec, SyncResponse};
 use crate::reconcile::{Action, Observed, Work, reconcile};
+use crate::redis;
 use crate::runtime::Runtime;
 use crate::store;
 
@@ -26,6 +27,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 const ENGINE_RETRY: Duration = Duration::from_secs(2);
 /// How often sources and environments that nothing uses are looked for.
 const CLEAN_INTERVAL: Duration = Duration::from_hours(1);
+/// How often volumes are measured whose size is only watched: their files are counted one by one.
+const MEASURE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Looks, acts and waits for a change, until shutdown; then waits for the tasks to end.
 pub async fn work<R: Runtime>(agent: &Arc<Agent<R>>, uploads: Arc<dyn UploadSource>) {
@@ -34,6 +37,11 @@ pub async fn work<R: Runtime>(agent: &Arc<Agent<R>>, uploads: Arc<dyn UploadSour
     agent.tasks.spawn(async move {
         let shutdown = listener.shutdown.clone();
         shutdown.run_until_cancelled(listen(&listener)).await;
+    });
+    let measurer = Arc::clone(agent);
+    agent.tasks.spawn(async move {
+        let shutdown = measurer.shutdown.clone();
+        shutdown.run_until_cancelled(measure(&measurer)).await;
     });
     let mut is_engine_away = false;
     let mut cleaned: Option<Instant> = None;
@@ -79,7 +87,7 @@ async fn look<R: Runtime>(
     };
     // First what is being done, then what is there: a task that ends in between is then seen as
     // still at work, and looked at again when it wakes the loop.
-    let deployments = agent.seen();
+    let (deployments, redis_work) = (agent.seen(), agent.redis_work());
     let (containers, networks) = tokio::try_join!(
         agent.runtime.list(desired.installation),
         agent.runtime.networks(desired.installation),
@@ -88,9 +96,16 @@ async fn look<R: Runtime>(
         deployments,
         containers,
         networks,
+        volumes: agent.volumes.projects(),
+        redis_work,
     };
     let slots = usize::try_from(agent.settings.build_slots).unwrap_or(1);
-    for action in reconcile(&desired.desired, &observed, slots) {
+    for action in reconcile(
+        &desired.desired,
+        &desired.removed_projects,
+        &observed,
+        slots,
+    ) {
         tracing::debug!(?action, "acting");
         act(agent, action, &desired, uploads).await;
     }
@@ -156,6 +171,17 @@ async fn act<R: Runtime>(
                 instance::stop(&at_work.agent, &container).await;
             });
         }
+        Action::StartRedis(project) => {
+            see_to_redis(agent, project, |agent| async move {
+                redis::bring_up(&agent, project).await;
+            });
+        }
+        Action::StopRedis(container) => {
+            see_to_redis(agent, container.project, |agent| async move {
+                redis::stop(&agent, &container).await;
+            });
+        }
+        Action::RemoveVolumes(project) => remove_volumes(agent, project).await,
         Action::Cancel(deployment) => agent.cancel(deployment),
         Action::MarkStopped(deployment) => {
             if let Some(spec) = spec(deployment) {
@@ -194,6 +220,52 @@ fn begin<R, W>(
             at_work.agent.fail(at_work.deployment, diagnosis);
         }
     });
+}
+
+/// Begins to work on a project's Redis, in a task that always ends by saying so.
+fn see_to_redis<R, W>(agent: &Arc<Agent<R>>, project: Uuid, job: impl FnOnce(Arc<Agent<R>>) -> W)
+where
+    R: Runtime,
+    W: Future<Output = ()> + Send + 'static,
+{
+    if !agent.begin_redis(project) {
+        return;
+    }
+    let job = job(Arc::clone(agent));
+    let agent = Arc::clone(agent);
+    let tasks = agent.tasks.clone();
+    tasks.spawn(async move {
+        if AssertUnwindSafe(job).catch_unwind().await.is_err() {
+            tracing::error!(project.id = %project, "seeing to a Redis ended early");
+        }
+        agent.end_redis(project);
+    });
+}
+
+/// Here and not in a task: nothing else of the project can begin meanwhile.
+async fn remove_volumes<R: Runtime>(agent: &Agent<R>, project: Uuid) {
+    let volumes = Arc::clone(&agent.volumes);
+    let removed = tokio::task::spawn_blocking(move || volumes.remove(project)).await;
+    match removed {
+        Ok(Ok(())) => tracing::info!(project.id = %project, "persistent files removed"),
+        // Tried again at the next look.
+        Ok(Err(error)) => {
+            let error = format!("{error:#}");
+            tracing::warn!(project.id = %project, error, "persistent files could not be removed");
+        }
+        Err(error) => tracing::error!(%error, "removing persistent files ended early"),
+    }
+}
+
+/// Measures the volumes that have no file system of their own, until shutdown.
+async fn measure<R: Runtime>(agent: &Agent<R>) {
+    loop {
+        let volumes = Arc::clone(&agent.volumes);
+        if let Err(error) = tokio::task::spawn_blocking(move || volumes.measure()).await {
+            tracing::error!(%error, "measuring volumes ended early");
+        }
+        tokio::time::sleep(MEASURE_INTERVAL).await;
+    }
 }
 
 /// Says that a deployment is not worked on any more, however the work ended.

@@ -61,6 +61,7 @@ impl Control {
             version: 1,
             desired: Vec::new(),
             plans: Vec::new(),
+            removed_projects: Vec::new(),
             wanted_locks: Vec::new(),
         });
         let (observe, observed) = watch::channel(BTreeMap::new());
@@ -245,6 +246,7 @@ fn spec(project: Uuid, source: Source, public_key: &str) -> DeploymentSpec {
             name: "KEY".into(),
             value: VariableValue::Sealed(base64.encode(sealed)),
         }],
+        redis: false,
         reuse: None,
         limits: Limits {
             memory_bytes: 512 << 20,
@@ -252,6 +254,7 @@ fn spec(project: Uuid, source: Source, public_key: &str) -> DeploymentSpec {
             pids: 128,
             build_seconds: 300,
             start_seconds: 60,
+            data_bytes: 64 << 20,
         },
     }
 }

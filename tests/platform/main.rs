@@ -18,6 +18,7 @@ mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod state;
 mod surface;
 mod variables;
 
@@ -41,6 +42,7 @@ fn main() {
         bad_input::TESTS,
         redeploy::TESTS,
         variables::TESTS,
+        state::TESTS,
         surface::TESTS,
         database_away::TESTS,
         secrets::TESTS,

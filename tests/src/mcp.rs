@@ -59,25 +59,32 @@ impl Caller {
 
     /// One `tools/call` of revision 2026-07-28, which needs no session. The server must speak it.
     pub fn call(&self, tool: &str, arguments: &Value) -> Result<Response> {
-        let body = json!({
-            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": {
-                "name": tool, "arguments": arguments,
-                "_meta": {
-                    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                    "io.modelcontextprotocol/clientCapabilities": {},
-                    "io.modelcontextprotocol/clientInfo": { "name": "berth-tests", "version": "1" },
-                },
-            },
+        let params = json!({ "name": tool, "arguments": arguments });
+        self.ask("tools/call", tool, params, &json!({}))
+    }
+
+    /// One request of that revision about something that has a name, with what the client can do.
+    pub fn ask(
+        &self,
+        method: &str,
+        name: &str,
+        mut params: Value,
+        capabilities: &Value,
+    ) -> Result<Response> {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": capabilities,
+            "io.modelcontextprotocol/clientInfo": { "name": "berth-tests", "version": "1" },
         });
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         Ok(self
             .http
             .post(&self.url)
             .bearer_auth(&self.token)
             .header("accept", "application/json, text/event-stream")
             .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", tool)
+            .header("mcp-method", method)
+            .header("mcp-name", name)
             .json(&body)
             .send()?)
     }

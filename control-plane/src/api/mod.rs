@@ -153,6 +153,10 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/projects/{project}/rollback", post(deployments::roll_back)),
         ("/projects/{project}/variables", get(variables::list)),
         ("/projects/{project}/variables", patch(variables::change)),
+        (
+            "/projects/{project}/variables/generate",
+            post(variables::generate),
+        ),
         ("/projects/{project}/tools", get(tools::list)),
         ("/projects/{project}/connections", get(connections::list)),
         ("/projects/{project}/connect", get(connect::show)),

@@ -12,7 +12,7 @@ use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::projects::{self, Project, Settings};
 use crate::variables::Standing;
-use crate::{access, deployments};
+use crate::{access, deployments, volumes};
 
 /// A project as the API shows it.
 async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
@@ -29,6 +29,8 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "source_branch": project.source_branch,
         "entrypoint": project.entrypoint,
         "hold_breaking": project.hold_breaking,
+        "redis": project.redis,
+        "volumes": volumes::list(db, project.id).await?,
         "live": live.map(|d| json!({ "number": d.number, "id": d.id, "commit": d.commit_id })),
         "variables": variables,
         "created_at": project.created_at.format(&Rfc3339).unwrap_or_default(),
@@ -55,6 +57,8 @@ pub struct New {
     entrypoint: Option<String>,
     #[serde(default)]
     hold_breaking: bool,
+    #[serde(default)]
+    redis: bool,
 }
 
 /// `POST /projects`
@@ -68,6 +72,7 @@ pub async fn create(
         source_branch: new.source_branch,
         entrypoint: new.entrypoint,
         hold_breaking: new.hold_breaking,
+        redis: new.redis,
     }
     .check(app.config.allow_file_sources)?;
     let mut tx = app.db.begin().await?;
@@ -112,6 +117,7 @@ pub struct Change {
     #[serde(default, deserialize_with = "present")]
     entrypoint: Option<Option<String>>,
     hold_breaking: Option<bool>,
+    redis: Option<bool>,
 }
 
 /// Tells an absent member (`None`) from a `null` one (`Some(None)`).
@@ -147,6 +153,7 @@ pub async fn change(
             .entrypoint
             .unwrap_or_else(|| project.entrypoint.clone()),
         hold_breaking: change.hold_breaking.unwrap_or(project.hold_breaking),
+        redis: change.redis.unwrap_or(project.redis),
     }
     .check(app.config.allow_file_sources)?;
     let project =

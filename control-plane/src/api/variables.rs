@@ -10,7 +10,7 @@ use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::error::Result;
 use crate::projects::{self, Project};
-use crate::variables::{self, NewVariable, Scope, Standing};
+use crate::variables::{self, Generate, NewVariable, Scope, Standing};
 
 /// The variables, and which of their revisions the live server has.
 async fn face(db: &mut PgConnection, project: &Project) -> Result<Value> {
@@ -67,6 +67,44 @@ pub async fn change(
         .changeable()?;
     let changed =
         variables::change(&mut tx, &project, &wanted, &caller.actor, app.clock.now()).await?;
+    let mut face = face(&mut tx, &project).await?;
+    face["restart"] = json!(changed.restart);
+    tx.commit().await?;
+    Ok(Json(face))
+}
+
+/// Body of `POST /projects/{project}/variables/generate`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    #[serde(default)]
+    names: Vec<String>,
+    #[serde(default)]
+    replace: bool,
+    #[serde(default)]
+    scope: Option<String>,
+    #[serde(default)]
+    branch: Option<String>,
+}
+
+/// `POST /projects/{project}/variables/generate`: random keys, sealed; no answer shows them.
+pub async fn generate(
+    State(app): State<App>,
+    caller: Caller,
+    Path(project): Path<String>,
+    Body(keys): Body<Keys>,
+) -> ApiResult<Json<Value>> {
+    let wanted = Generate {
+        scope: Scope::parse(keys.scope.as_deref(), keys.branch.as_deref())?,
+        names: keys.names,
+        replace: keys.replace,
+    };
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
+    let changed =
+        variables::generate(&mut tx, &project, &wanted, &caller.actor, app.clock.now()).await?;
     let mut face = face(&mut tx, &project).await?;
     face["restart"] = json!(changed.restart);
     tx.commit().await?;

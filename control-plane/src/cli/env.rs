@@ -11,6 +11,7 @@ use super::client::{Client, ClientArguments, path};
 use super::exit::Failure;
 use super::follow::{follow, report};
 use super::output::{Output, note, table, text};
+use crate::variables::KEYS;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -52,6 +53,19 @@ enum Command {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
+
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Set some to random keys, in the form that Fernet takes. They are sealed and shown to nobody.
+    Generate {
+        /// Their names [default: STORAGE_ENCRYPTION_KEY JWT_SIGNING_KEY].
+        names: Vec<String>,
+
+        /// Give those that are set already another value: what was encrypted or signed with the
+        /// old one cannot be read any more.
+        #[arg(long)]
+        replace: bool,
 
         #[command(flatten)]
         target: Target,
@@ -121,7 +135,8 @@ fn address(arguments: &Arguments) -> String {
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::signed_in(&arguments.client)?;
-    let (build, address) = (arguments.build, address(&arguments));
+    let (build, mut address) = (arguments.build, address(&arguments));
+    let mut method = Method::PATCH;
     let ((mut change, done), target) = match arguments.command {
         Command::List => {
             let answer = client.get(&address).await?;
@@ -150,6 +165,23 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             plain,
             target,
         } => (set_all(parse_file(&read(&file)?)?, plain), target),
+        Command::Generate {
+            names,
+            replace,
+            target,
+        } => {
+            if build {
+                bail!(Failure::Usage(
+                    "keys are generated for servers; leave --build out".into()
+                ));
+            }
+            (method, address) = (Method::POST, format!("{address}/generate"));
+            let done = generated(&names);
+            (
+                (json!({ "names": names, "replace": replace }), done),
+                target,
+            )
+        }
         Command::Unset { names, target } => {
             let done = format!("Removed {}", names.join(", "));
             ((json!({ "set": [], "unset": names }), done), target)
@@ -165,7 +197,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     }
     change["scope"] = json!(target.scope());
     change["branch"] = json!(target.branch);
-    let answer = client.send(Method::PATCH, &address, &change).await?;
+    let answer = client.send(method, &address, &change).await?;
     if target.wait && answer["restart"].is_i64() {
         note(&format!("{done}. {}", follows(&answer)));
         let number = answer["restart"].to_string();
@@ -213,6 +245,16 @@ fn standing(answer: &Value) -> String {
             next["deployment"]
         ),
     }
+}
+
+/// What was generated; no name means the usual ones.
+fn generated(names: &[String]) -> String {
+    let names = if names.is_empty() {
+        KEYS.join(", ")
+    } else {
+        names.join(", ")
+    };
+    format!("Generated {names}; only the server can read what is in there")
 }
 
 fn set_all(variables: Vec<(String, String)>, plain: bool) -> (Value, String) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
 use super::output::{Output, short, table, text};
+use crate::volumes::amount;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -31,15 +32,43 @@ enum Command {
         /// Its name.
         project: String,
 
-        /// Hold deployments that would break callers until someone promotes them.
-        #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
-        hold_breaking: String,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// Delete one, with its deployments, variables and persistent files.
     Delete {
         /// Its name.
         project: String,
     },
+}
+
+/// What `set` changes.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Settings {
+    /// Hold deployments that would break callers until someone promotes them.
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    hold_breaking: Option<String>,
+
+    /// Give the server a Redis of the project's own, in REDIS_URL and FASTMCP_DOCKET_URL. The live
+    /// server restarts with it: the same build, no call dropped.
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    redis: Option<String>,
+}
+
+impl Settings {
+    /// The members of `PATCH /projects/{project}` that were given.
+    fn change(&self) -> Value {
+        let given = [
+            ("hold_breaking", &self.hold_breaking),
+            ("redis", &self.redis),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| {
+            let is_on = value.as_deref()? == "on";
+            Some((name.to_owned(), Value::from(is_on)))
+        });
+        Value::Object(given.collect())
+    }
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
@@ -53,11 +82,8 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             let answer = client.get(&path(&["projects", &project])).await?;
             output.result(&answer, || show(&answer));
         }
-        Command::Set {
-            project,
-            hold_breaking,
-        } => {
-            let change = json!({ "hold_breaking": hold_breaking == "on" });
+        Command::Set { project, settings } => {
+            let change = settings.change();
             let answer = client
                 .send(Method::PATCH, &path(&["projects", &project]), &change)
                 .await?;
@@ -131,5 +157,56 @@ fn show(project: &Value) -> String {
             },
         ),
         row("Variables", &revision(&project["variables"])),
+        row("/data", &stored(project, "data")),
+        row("Redis", &redis(project)),
     ])
+}
+
+fn redis(project: &Value) -> String {
+    let stored = stored(project, "redis");
+    match (project["redis"] == true, stored.as_str()) {
+        (true, "nothing yet") => "on".to_owned(),
+        (true, _) => format!("on; {stored}"),
+        (false, "nothing yet") => "off".to_owned(),
+        (false, _) => format!("off; its data is kept: {stored}"),
+    }
+}
+
+/// How much of a project's persistent files there is, as last reported.
+fn stored(project: &Value, kind: &str) -> String {
+    let volumes = project["volumes"].as_array().map_or(&[][..], Vec::as_slice);
+    let Some(volume) = volumes.iter().find(|volume| volume["kind"] == kind) else {
+        return "nothing yet".to_owned();
+    };
+    let used = volume["used_bytes"]
+        .as_i64()
+        .map_or("an unknown amount".to_owned(), amount);
+    if let Some(reason) = volume["watched"].as_str() {
+        return format!("{used}; the size is only watched, not limited: {reason}");
+    }
+    match volume["size_bytes"].as_i64() {
+        Some(size) => format!("{used} of {}", amount(size)),
+        None => used,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_said_with_its_limit_or_that_there_is_none() {
+        let mut project = json!({ "redis": true, "volumes": [
+            { "kind": "data", "used_bytes": 5_500_000, "size_bytes": 1_020_000_000, "watched": null },
+        ] });
+        assert_eq!(stored(&project, "data"), "5.2 MiB of 972.7 MiB");
+        assert_eq!(redis(&project), "on");
+        project["volumes"][0]["watched"] = json!("mount failed: no");
+        assert_eq!(
+            stored(&project, "data"),
+            "5.2 MiB; the size is only watched, not limited: mount failed: no"
+        );
+        project["redis"] = json!(false);
+        assert_eq!(redis(&project), "off");
+    }
 }

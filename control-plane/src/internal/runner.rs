@@ -23,7 +23,9 @@ use crate::db::{Changed, version};
 use crate::deployments::{self, LEASE};
 use crate::error::{Error, Result};
 use crate::runners::{self, Before, Presence};
-use crate::{build_settings, build_variables, locks, logs as lines, plans, uploads, variables};
+use crate::{
+    build_settings, build_variables, locks, logs as lines, plans, uploads, variables, volumes,
+};
 
 /// Takes over what the runner observed and answers what it should have, held while that is what
 /// it knows already.
@@ -69,6 +71,11 @@ async fn take_over(app: &App, request: &SyncRequest) -> Result<Before> {
     if before.late {
         return Ok(before);
     }
+    if let Some(reports) = &request.volumes {
+        let mut tx = app.db.begin().await?;
+        volumes::take_reports(&mut tx, request.runner, reports, app.clock.now()).await?;
+        tx.commit().await?;
+    }
     for report in &request.observed {
         match take_one(app, request.runner, report).await {
             Err(Error::Unavailable(sentence)) => return Err(Error::Unavailable(sentence)),
@@ -106,6 +113,7 @@ async fn desired(app: &App, request: &SyncRequest, present: bool) -> Result<Sync
         specs.push(spec(app, &mut tx, request.runner, row).await?);
     }
     let plans = plans::claim(&mut tx, request.runner, app.clock.now()).await?;
+    let removed_projects = volumes::list_removed(&mut tx, request.runner).await?;
     let wanted_locks = locks::list_wanted(&mut tx, request.runner).await?;
     tx.commit().await?;
     Ok(SyncResponse {
@@ -113,6 +121,7 @@ async fn desired(app: &App, request: &SyncRequest, present: bool) -> Result<Sync
         version,
         desired: specs,
         plans,
+        removed_projects,
         wanted_locks,
     })
 }
@@ -124,6 +133,7 @@ async fn spec(
     row: deployments::Desired,
 ) -> Result<DeploymentSpec> {
     let config = &app.config;
+    let variables = variables::for_runner(db, row.id, runner).await?;
     Ok(DeploymentSpec {
         deployment: row.id,
         project: row.project_id,
@@ -135,7 +145,8 @@ async fn spec(
         build_variables: build_variables::for_runner(db, row.project_id, runner).await?,
         public_url: config.project_url(&row.project_name),
         own_sign_in: row.mode == Mode::Tenant,
-        variables: variables::for_runner(db, row.id, runner).await?,
+        redis: variables::has_redis(db, row.id).await?,
+        variables,
         reuse: row.reuse,
         limits: config.limits(),
         project_name: row.project_name,

@@ -56,6 +56,7 @@ impl Done {
         Some(match self.done.as_deref()? {
             "saved" => "Saved.",
             "removed" => "Removed.",
+            "generated" => "Generated and sealed; only your server can read it.",
             "added" => "Added; they sign in as they did before.",
             "deleted" => "The project is deleted; its URL no longer answers.",
             "disconnected" => "The app is disconnected; its tokens no longer work.",

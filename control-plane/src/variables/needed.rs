@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use runner::protocol::{Need, Plan};
+use runner::protocol::{Need, Plan, REDIS_VARIABLES};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -55,12 +55,18 @@ pub async fn needed_by(
     let Some(plan) = plan.and_then(|plan| serde_json::from_value::<Plan>(plan.clone()).ok()) else {
         return Ok(Vec::new());
     };
-    let set = sqlx::query_scalar!(
+    let mut set = sqlx::query_scalar!(
         "select name from variables where project_id = $1 and scope = 'production'",
         project,
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
+    let has_redis = sqlx::query_scalar!("select redis from projects where id = $1", project)
+        .fetch_one(db)
+        .await?;
+    if has_redis {
+        set.extend(REDIS_VARIABLES.map(String::from));
+    }
     Ok(join(plan, &set))
 }
 

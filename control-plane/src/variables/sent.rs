@@ -28,7 +28,7 @@ pub async fn for_runner(
     runner: Uuid,
 ) -> Result<Vec<Sent>> {
     sqlx::query!(
-        "update deployments d set variables_revision = p.variables_revision, variables = coalesce(
+        "update deployments d set variables_revision = p.variables_revision, redis = p.redis, variables = coalesce(
              (select jsonb_agg(jsonb_build_object('name', v.name, 'secret', v.secret, 'value', v.value)
                  order by v.name)
               from variables v where v.project_id = p.id and v.scope = 'production'), '[]')
@@ -62,4 +62,11 @@ pub async fn for_runner(
         });
     }
     Ok(variables)
+}
+
+/// Whether a deployment has the project's Redis, once [`for_runner`] has settled it.
+pub async fn has_redis(db: &mut PgConnection, deployment: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!("select redis from deployments where id = $1", deployment)
+        .fetch_one(db)
+        .await
 }

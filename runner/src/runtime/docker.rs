@@ -269,6 +269,7 @@ impl Runtime for DockerRuntime {
                 let role = match labels?.get(LABEL_ROLE)?.as_str() {
                     "instance" => Role::Instance,
                     "build" => Role::Build,
+                    "redis" => Role::Redis,
                     _ => return None,
                 };
                 Some(Container {

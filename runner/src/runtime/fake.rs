@@ -55,6 +55,7 @@ struct World {
     scripts: Vec<(Role, Script)>,
     started: Vec<Role>,
     derived: Vec<Image>,
+    has_no_redis: bool,
 }
 
 /// The engine. Clones are the same engine, as after a restart of the runner.
@@ -107,10 +108,28 @@ impl FakeRuntime {
             .expect("an instance")
     }
 
+    /// The image of a Redis was never made.
+    pub fn has_no_redis(&self) {
+        self.world().has_no_redis = true;
+    }
+
+    /// Ends every container of a role, as a crash would.
+    pub fn crash_all(&self, role: Role) {
+        let exit = Exit {
+            code: 1,
+            out_of_memory: false,
+        };
+        self.end(role, exit);
+    }
+
     /// Ends every instance, as a crash would.
     pub fn crash(&self, exit: Exit) {
+        self.end(Role::Instance, exit);
+    }
+
+    fn end(&self, role: Role, exit: Exit) {
         for fake in self.world().containers.values_mut() {
-            if fake.spec.role == Role::Instance {
+            if fake.spec.role == role {
                 fake.server = None;
                 fake.state.send_replace((State::Exited, Some(exit)));
             }
@@ -183,6 +202,20 @@ async fn serve(listener: TcpListener, stop: CancellationToken) {
             accepted = listener.accept() => {
                 let (stream, _) = accepted.unwrap();
                 tokio::spawn(answer(stream));
+            }
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Says yes to a password and to a ping.
+async fn serve_redis(listener: TcpListener, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (mut stream, _) = accepted.unwrap();
+                let _ = stream.read(&mut [0; 512]).await;
+                let _ = stream.write_all(b"+OK\r\n+PONG\r\n").await;
             }
             () = stop.cancelled() => return,
         }
@@ -324,6 +357,13 @@ impl Runtime for FakeRuntime {
                     out_of_memory: false,
                 };
                 (State::Exited, Some(exit), pretend_build(spec))
+            }
+            (Script::Work, Role::Redis) => {
+                let stop = CancellationToken::new();
+                let listener = TcpListener::bind((address, 6379)).await.unwrap();
+                tokio::spawn(serve_redis(listener, stop.clone()));
+                server = Some(stop.drop_guard());
+                (State::Running, None, Vec::new())
             }
             (Script::Work, Role::Instance) => {
                 let stop = CancellationToken::new();
@@ -469,10 +509,15 @@ impl Runtime for FakeRuntime {
     }
 
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
-        Ok(vec![Image {
-            name: "python:3.11".into(),
-            id: "sha256:1".into(),
-        }])
+        let image = |name: &str| Image {
+            name: name.into(),
+            id: format!("sha256:{name}"),
+        };
+        let mut images = vec![image("python:3.11")];
+        if !self.world().has_no_redis {
+            images.push(image("redis:7"));
+        }
+        Ok(images)
     }
 
     async fn derive(

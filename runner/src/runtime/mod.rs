@@ -27,7 +27,7 @@ pub const LABEL_INSTALLATION: &str = "berth.installation";
 pub const LABEL_PROJECT: &str = "berth.project";
 /// Label: its deployment.
 pub const LABEL_DEPLOYMENT: &str = "berth.deployment";
-/// Label: `instance` or `build`.
+/// Label: `instance`, `build` or `redis`.
 pub const LABEL_ROLE: &str = "berth.role";
 
 /// Why an engine did not do what it was asked.
@@ -48,6 +48,8 @@ pub enum Role {
     Instance,
     /// Installs dependencies, once, to completion.
     Build,
+    /// A project's Redis: one for all its deployments, whose place the project's id takes.
+    Redis,
 }
 
 impl Role {
@@ -56,6 +58,7 @@ impl Role {
         match self {
             Self::Instance => "instance",
             Self::Build => "build",
+            Self::Redis => "redis",
         }
     }
 }

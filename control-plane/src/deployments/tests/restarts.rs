@@ -104,6 +104,40 @@ async fn a_change_restarts_the_same_build_and_the_old_one_keeps_its_values() {
 }
 
 #[tokio::test]
+async fn a_redis_comes_and_goes_by_a_restart_and_each_deployment_keeps_what_it_had() {
+    let app = app().await;
+    let (hello, runner, first) = live(&app).await;
+    let switch = async |project: &Project, redis| {
+        let settings = crate::projects::Settings {
+            source_url: project.source_url.clone(),
+            redis,
+            ..crate::projects::Settings::default()
+        };
+        let mut tx = app.db.begin().await.unwrap();
+        let now = app.clock.now();
+        let changed =
+            crate::projects::change(&mut tx, project, &settings, &Actor::System, now).await;
+        tx.commit().await.unwrap();
+        changed.unwrap()
+    };
+    let has = async |deployment: Uuid| {
+        found(&app, &runner, deployment).await;
+        let mut db = app.db.acquire().await.unwrap();
+        variables::has_redis(&mut db, deployment).await.unwrap()
+    };
+    let hello = switch(&hello, true).await;
+    let second = get(&app, &hello, 2).await;
+    assert_eq!(second.build_of, Some(first.id));
+    assert!(has(second.id).await && !has(first.id).await);
+    go_live(&runner, &second).await;
+    let hello = switch(&hello, true).await;
+    assert_eq!(standing(&app, &hello).await.revision, 2, "nothing changed");
+    let hello = switch(&hello, false).await;
+    let third = get(&app, &hello, 3).await;
+    assert!(!has(third.id).await && has(second.id).await);
+}
+
+#[tokio::test]
 async fn changes_at_once_become_one_restart() {
     let app = app().await;
     let (hello, runner, _) = live(&app).await;

@@ -59,6 +59,10 @@ pub fn router() -> Router<App> {
             post(variables::import),
         )
         .route(
+            "/projects/{project}/variables/generate",
+            post(variables::generate),
+        )
+        .route(
             "/projects/{project}/variables/remove",
             post(variables::remove),
         )

@@ -31,6 +31,7 @@ pub struct Form {
     source_branch: String,
     entrypoint: String,
     hold_breaking: Option<String>,
+    redis: Option<String>,
 }
 
 impl Settings {
@@ -47,6 +48,7 @@ impl Settings {
                 source_branch: project.source_branch.unwrap_or_default(),
                 entrypoint: project.entrypoint.unwrap_or_default(),
                 hold_breaking: project.hold_breaking.then(|| "yes".to_owned()),
+                redis: project.redis.then(|| "yes".to_owned()),
             },
             problems: Problems::default(),
         })
@@ -97,6 +99,7 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         source_branch: Some(form.source_branch.clone()),
         entrypoint: Some(form.entrypoint.clone()),
         hold_breaking: form.hold_breaking.is_some(),
+        redis: form.redis.is_some(),
     };
     let settings = given.check(app.config.allow_file_sources)?;
     projects::change(

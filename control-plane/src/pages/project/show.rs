@@ -22,6 +22,7 @@ use crate::projects::{self, Project};
 use crate::signin::SignedIn;
 use crate::usage::{self, Usage};
 use crate::variables;
+use crate::volumes::{self, Volume, amount};
 
 /// Deployments on the page; who looks for older ones asks the API.
 const SHOWN: i64 = 20;
@@ -56,6 +57,33 @@ struct Show {
     missing: Vec<String>,
     /// How much the server is called.
     calls: Option<String>,
+    storage: Vec<Stored>,
+}
+
+/// Persistent files, in words.
+struct Stored {
+    what: &'static str,
+    amount: String,
+    /// Why their size is only watched, if so.
+    watched: Option<String>,
+}
+
+impl Stored {
+    fn new(volume: Volume) -> Self {
+        let used = volume.used_bytes.map_or("not seen yet".to_owned(), amount);
+        Self {
+            what: if volume.kind == "data" {
+                "/data"
+            } else {
+                "Redis"
+            },
+            amount: match volume.size_bytes {
+                Some(size) => format!("{used} of {}", amount(size)),
+                None => used,
+            },
+            watched: volume.watched,
+        }
+    }
 }
 
 /// The part of the page that changes while a deployment is under way.
@@ -82,6 +110,7 @@ struct Facts {
     waits_for_runner: bool,
     missing: Vec<String>,
     calls: Option<String>,
+    volumes: Vec<Volume>,
 }
 
 impl Facts {
@@ -109,6 +138,7 @@ impl Facts {
                 usage::since(db, project.id, now - Duration::HOUR).await?,
                 usage::since(db, project.id, now - Duration::DAY).await?,
             ),
+            volumes: volumes::list(db, project.id).await?,
             pending,
             all,
         })
@@ -204,6 +234,7 @@ impl Show {
             waits_for_runner: facts.waits_for_runner,
             missing: facts.missing,
             calls: facts.calls,
+            storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
             failed: facts.failed.map(attempt),

@@ -16,7 +16,7 @@ use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Moment, Problems, Shell};
 use crate::projects;
 use crate::signin::{CsrfForm, SignedIn};
-use crate::variables::{self, Change, Needed, NewVariable, Scope, Standing};
+use crate::variables::{self, Change, Generate, KEYS, Needed, NewVariable, Scope, Standing};
 
 #[derive(Template)]
 #[template(path = "project/variables.html")]
@@ -29,6 +29,8 @@ struct Variables {
     unset: Vec<Unset>,
     unset_problem: Option<String>,
     can_deploy: bool,
+    keys: Vec<Key>,
+    keys_problem: Option<String>,
     form: Form,
     one_problem: Option<String>,
     many_problem: Option<String>,
@@ -64,6 +66,29 @@ impl Unset {
             },
             value: String::new(),
             needed,
+        }
+    }
+}
+
+/// A key that can be generated for production.
+struct Key {
+    name: &'static str,
+    about: &'static str,
+    is_set: bool,
+}
+
+impl Key {
+    fn new(name: &'static str, list: &[variables::Variable]) -> Self {
+        let production = Scope::Production.name();
+        Self {
+            name,
+            about: match name {
+                "STORAGE_ENCRYPTION_KEY" => "encrypts what your server stores",
+                _ => "signs the tokens of your server's own sign-in",
+            },
+            is_set: list
+                .iter()
+                .any(|it| it.name == name && it.scope == production),
         }
     }
 }
@@ -124,6 +149,8 @@ impl Variables {
                 .collect(),
             unset_problem: None,
             can_deploy: can_deploy(&member.project, deployed),
+            keys: KEYS.into_iter().map(|key| Key::new(key, &list)).collect(),
+            keys_problem: None,
             list: list
                 .into_iter()
                 .map(|it| Row {
@@ -325,6 +352,46 @@ pub async fn fill_in(
         }
     }
     page(StatusCode::UNPROCESSABLE_ENTITY, &template)
+}
+
+/// The form that generates a key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct New {
+    name: String,
+    replace: Option<String>,
+}
+
+/// `POST /projects/{project}/variables/generate`: a random key for production.
+pub async fn generate(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(new): CsrfForm<New>,
+) -> PageResult {
+    let wanted = Generate {
+        scope: Scope::Production,
+        names: vec![new.name],
+        replace: new.replace.is_some(),
+    };
+    let problem = match generate_in(&app, &person, &name, &wanted).await {
+        Ok(()) => return Ok(back(&name, "generated")),
+        Err(error) => sentence(error)?,
+    };
+    let mut template = Variables::load(&app, &person, &name).await?;
+    template.keys_problem = Some(problem);
+    page(StatusCode::UNPROCESSABLE_ENTITY, &template)
+}
+
+async fn generate_in(app: &App, person: &SignedIn, name: &str, wanted: &Generate) -> Result<()> {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, name)
+        .await?
+        .changeable()?;
+    let (actor, now) = (person.actor(), app.clock.now());
+    variables::generate(&mut tx, &project, wanted, &actor, now).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// The form that removes one.

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Ipam, IpamConfig,
-    Mount as EngineMount, MountType, NetworkCreateRequest, ResourcesUlimits, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Ipam,
+    IpamConfig, Mount as EngineMount, MountType, NetworkCreateRequest, NetworkingConfig,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use uuid::Uuid;
 
 use crate::launcher;
 use crate::limits;
 use crate::network::{self, Subnet};
+use crate::redis;
 use crate::runtime::{
     ContainerSpec, LABEL_DEPLOYMENT, LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Owner, Role,
 };
@@ -69,8 +70,20 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
             ..HealthConfig::default()
         }),
         host_config: Some(host_config(spec)),
+        networking_config: found_by_name(spec),
         ..ContainerCreateBody::default()
     }
+}
+
+/// Instances are found by the address of each; the project's Redis has a name on its network.
+fn found_by_name(spec: &ContainerSpec) -> Option<NetworkingConfig> {
+    let endpoint = EndpointSettings {
+        aliases: Some(vec![redis::HOST.to_owned()]),
+        ..EndpointSettings::default()
+    };
+    (spec.role == Role::Redis).then(|| NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(spec.network.clone(), endpoint)])),
+    })
 }
 
 /// The create request of a container that is never started: only its files are looked at.
@@ -106,7 +119,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
                     // Source distributions are built below it, some with programs of their own.
                     match spec.role {
                         Role::Build => "exec",
-                        Role::Instance => "noexec",
+                        Role::Instance | Role::Redis => "noexec",
                     },
                     bounds.tmp_bytes
                 ),
@@ -299,6 +312,22 @@ mod tests {
             body["Hostname"].take();
         }
         assert_eq!(build, instance);
+    }
+
+    #[test]
+    fn a_redis_is_an_instance_with_a_name_on_its_network() {
+        let mut redis = serde_json::to_value(create_body(&spec(Role::Redis))).unwrap();
+        let mut instance = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
+        assert_eq!(
+            redis["NetworkingConfig"].take(),
+            json!({"EndpointsConfig": {"net": {"Aliases": ["redis"]}}})
+        );
+        for body in [&mut redis, &mut instance] {
+            body.as_object_mut().unwrap().remove("NetworkingConfig");
+            body["Labels"]["berth.role"].take();
+            body["Hostname"].take();
+        }
+        assert_eq!(redis, instance);
     }
 
     #[test]
