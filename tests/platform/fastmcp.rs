@@ -106,10 +106,6 @@ const ELSEWHERE: &[&str] = &[
     "authentication: OAuthProvider",
 ];
 
-/// Whether projects can have a Redis of their own, and so `REDIS_URL` and `FASTMCP_DOCKET_URL`.
-/// Where they can, a project gets it before the deployment that says so, and two more rows are tried.
-const REDIS: bool = false;
-
 /// The key of the server's store: 32 bytes in base64, as Fernet has it.
 const STORAGE_KEY: &str = "YmVydGgtdGVzdHMtYmVydGgtdGVzdHMtYmVydGgtdGU=";
 
@@ -166,6 +162,13 @@ impl<'a> Server<'a> {
             Ok(from.is_some_and(|from| from == &*commit).then_some(()))
         })?;
         Ok(commit)
+    }
+
+    /// Gives the project a Redis of its own, and so `REDIS_URL` and `FASTMCP_DOCKET_URL`.
+    fn give_redis(&self) -> Result<()> {
+        let set = ["projects", "set", &self.project, "--redis", "on"];
+        self.platform.berth(&set)?.success()?;
+        Ok(())
     }
 
     /// Goes through the features of one part with the real client.
@@ -226,14 +229,12 @@ fn every_feature(major: &Major) -> Result<()> {
     let commit = server.deploy("main.py:mcp", "redeployed")?;
     let kept = json!({ "store": "north", "home": "north", "commit": commit });
     server.visit("redeployed", &json!({ "storage on disk": kept }))?;
-    if REDIS {
-        let commit = server.deploy("main.py:mcp", "with Redis")?;
-        server.visit("redis", &in_redis(&commit))?;
-        let commit = server.deploy("main.py:mcp", "redeployed with Redis")?;
-        let kept = json!({ "storage in Redis": { "value": "north", "commit": commit } });
-        server.visit("redis redeployed", &kept)?;
-    }
-    Ok(())
+    server.give_redis()?;
+    let commit = server.deploy("main.py:mcp", "with Redis")?;
+    server.visit("redis", &in_redis(&commit))?;
+    let commit = server.deploy("main.py:mcp", "redeployed with Redis")?;
+    let kept = json!({ "storage in Redis": { "value": "north", "commit": commit } });
+    server.visit("redis redeployed", &kept)
 }
 
 /// What every version must be seen to do that has the feature.
@@ -413,17 +414,8 @@ fn table() -> Result<BTreeMap<String, BTreeMap<String, String>>> {
 
 fn every_row_of_the_table_is_tried() -> Result<()> {
     let mut tried: BTreeSet<String> = ELSEWHERE.iter().map(ToString::to_string).collect();
-    for part in [features(""), of_the_application()] {
+    for part in [features(""), of_the_application(), in_redis("")] {
         tried.extend(part.as_object().context("features")?.keys().cloned());
-    }
-    if REDIS {
-        tried.extend(
-            in_redis("")
-                .as_object()
-                .context("features")?
-                .keys()
-                .cloned(),
-        );
     }
     let rows: BTreeSet<String> = table()?.into_keys().collect();
     let odd: Vec<_> = rows.symmetric_difference(&tried).collect();
