@@ -106,7 +106,8 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            // Sees what has come meanwhile: mostly nothing, else the end.
+            // Sees what has come meanwhile: mostly nothing, else the end. A call that met it only when
+            // it is sent could not be held any more for an instance that comes back.
             driver.poll(&mut Context::from_waker(Waker::noop()));
             if sender.is_ready() {
                 return Some(Connection {
@@ -226,7 +227,10 @@ impl Connection {
 
     /// Keeps the connection for the next request; called when the response has ended.
     pub(crate) fn give_back(mut self) {
-        self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        // Mostly it is ready since it was moved for the end of the response.
+        if !self.sender.is_ready() {
+            self.driver.poll(&mut Context::from_waker(Waker::noop()));
+        }
         let Self {
             mut sender,
             mut driver,
