@@ -333,7 +333,9 @@ fn holds_marker(line: &[u8], chunk: &[u8]) -> bool {
 /// A log that nobody takes is no reason to end a program.
 fn write(target: Target, bytes: &[u8]) {
     let _ = match target {
-        Target::Out => io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()),
+        Target::Out => io::stdout()
+            .write_all(bytes)
+            .and_then(|()| io::stdout().flush()),
         Target::Error => io::stderr().write_all(bytes),
     };
 }

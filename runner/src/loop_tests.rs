@@ -98,6 +98,7 @@ fn settings() -> Settings {
         allow_file_sources: false,
         build_allow: Vec::new(),
         build_env: Vec::new(),
+        pull_images: Vec::new(),
         ca_bundle: "/nowhere".into(),
         dns: Vec::new(),
         network_pool: crate::network::DEFAULT_POOL.parse().unwrap(),

@@ -7,7 +7,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
+use std::os::unix::fs::{
+    DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown, symlink,
+};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
@@ -82,29 +84,34 @@ pub fn extract(files: &Path, source: &Source, target: &Path, owner: Owner) -> Re
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let Some(rest) = path.strip_prefix(source.number.to_string()).ok().map(Path::to_owned) else {
+        let Some(rest) = path
+            .strip_prefix(source.number.to_string())
+            .ok()
+            .map(Path::to_owned)
+        else {
             continue;
         };
-        let at = place(target, &rest)?;
+        let at = place(target, &rest, owner)?;
         put(&mut entry, &at, owner).map_err(about(&at))?;
     }
     Ok(())
 }
 
-/// Where an entry goes: below `target`, and through no link that stands below it.
-fn place(target: &Path, rest: &Path) -> Result<PathBuf, Failure> {
+/// Where an entry goes: below `target`, in directories that are made on the way.
+fn place(target: &Path, rest: &Path, owner: Owner) -> Result<PathBuf, Failure> {
     let mut at = target.to_owned();
-    let parts: Vec<Component<'_>> = rest.components().collect();
-    for (index, part) in parts.iter().enumerate() {
+    let mut parts = rest.components().peekable();
+    while let Some(part) = parts.next() {
         let Component::Normal(name) = part else {
             return Err(Failure::new("step_failed", "a name leads elsewhere"));
         };
         at.push(name);
-        let is_last = index + 1 == parts.len();
-        // A link in the way leads to where the image's own programs would be led too; but a
-        // directory of the source is to be a directory.
-        if !is_last && fs::symlink_metadata(&at).is_ok_and(|found| !found.is_dir()) && !at.is_dir() {
-            fs::remove_file(&at).map_err(about(&at))?;
+        // A link to a directory is followed, as the image's own programs would be led; whatever
+        // else stands in the way of a directory goes.
+        if parts.peek().is_some() && !at.is_dir() {
+            remove(&at).map_err(about(&at))?;
+            make_directories(&at)?;
+            own(&at, owner).map_err(about(&at))?;
         }
     }
     Ok(at)
@@ -197,7 +204,9 @@ mod tests {
             } else {
                 let size = text.len() as u64;
                 let mut header = header(EntryType::Regular, size);
-                builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+                builder
+                    .append_data(&mut header, name, text.as_bytes())
+                    .unwrap();
             }
         }
         builder.finish().unwrap();
@@ -245,7 +254,10 @@ mod tests {
         let files = files(root.path(), &entries);
         copy(root.path(), &files, vec![source(0, "src", true)], "/app").unwrap();
         let read = |path: &str| fs::read_to_string(root.path().join(path)).unwrap();
-        assert_eq!((read("app/link"), read("app/b/c")), ("mine".into(), "deep".into()));
+        assert_eq!(
+            (read("app/link"), read("app/b/c")),
+            ("mine".into(), "deep".into())
+        );
         assert_eq!(read("app/to"), "deep");
         assert!(!root.path().join("app/link").is_symlink());
     }
@@ -253,8 +265,8 @@ mod tests {
     #[test]
     fn a_name_does_not_lead_out() {
         let root = tempfile::tempdir().unwrap();
-        assert!(place(root.path(), Path::new("../x")).is_err());
-        assert!(place(root.path(), Path::new("/etc/x")).is_err());
-        assert!(place(root.path(), Path::new("a/../../x")).is_err());
+        assert!(place(root.path(), Path::new("../x"), Owner::default()).is_err());
+        assert!(place(root.path(), Path::new("/etc/x"), Owner::default()).is_err());
+        assert!(place(root.path(), Path::new("a/../../x"), Owner::default()).is_err());
     }
 }

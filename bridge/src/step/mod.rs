@@ -107,7 +107,9 @@ pub fn work() -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            say(&json!({"phase": "fail", "step": "step", "code": failure.code, "message": failure.message}));
+            say(
+                &json!({"phase": "fail", "step": "step", "code": failure.code, "message": failure.message}),
+            );
             ExitCode::FAILURE
         }
     })

@@ -20,11 +20,7 @@ pub struct Open {
 impl Open {
     /// Gives everyone what the owner may do, except to write. What cannot be changed stays.
     pub fn work(self, root: &Path) {
-        let mut ahead: Vec<PathBuf> = self
-            .paths
-            .iter()
-            .map(|path| within(root, path))
-            .collect();
+        let mut ahead: Vec<PathBuf> = self.paths.iter().map(|path| within(root, path)).collect();
         while let Some(path) = ahead.pop() {
             let Ok(found) = fs::symlink_metadata(&path) else {
                 continue;

@@ -128,11 +128,17 @@ fn find(root: &Path, written: &str) -> Result<Vec<PathBuf>, Failure> {
             continue;
         }
         let pattern = matcher(part)?;
-        found = found.iter().flat_map(|path| matching(path, &pattern)).collect();
+        found = found
+            .iter()
+            .flat_map(|path| matching(path, &pattern))
+            .collect();
     }
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     if found.is_empty() {
-        return Err(Failure::new("not_found", format!("{written} matches nothing")));
+        return Err(Failure::new(
+            "not_found",
+            format!("{written} matches nothing"),
+        ));
     }
     Ok(found)
 }
@@ -162,7 +168,11 @@ mod tests {
     use super::*;
     use crate::step::archive::{self, Source};
 
-    fn packed(root: &Path, paths: &[&str], most_bytes: u64) -> Result<(tempfile::TempDir, Vec<Source>), Failure> {
+    fn packed(
+        root: &Path,
+        paths: &[&str],
+        most_bytes: u64,
+    ) -> Result<(tempfile::TempDir, Vec<Source>), Failure> {
         let out = tempfile::tempdir().unwrap();
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         Pack { paths, most_bytes }.work(root, out.path())?;
@@ -186,9 +196,24 @@ mod tests {
         assert_eq!(shown, [("app", true), ("a.whl", false), ("top", false)]);
         let to = tempfile::tempdir().unwrap();
         let files = out.path().join("files.tar");
-        archive::extract(&files, &sources[0], &to.path().join("x"), archive::Owner::default()).unwrap();
-        archive::extract(&files, &sources[2], &to.path().join("y"), archive::Owner::default()).unwrap();
-        assert_eq!(fs::read_link(to.path().join("x/bin/link")).unwrap(), Path::new("run"));
+        archive::extract(
+            &files,
+            &sources[0],
+            &to.path().join("x"),
+            archive::Owner::default(),
+        )
+        .unwrap();
+        archive::extract(
+            &files,
+            &sources[2],
+            &to.path().join("y"),
+            archive::Owner::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            fs::read_link(to.path().join("x/bin/link")).unwrap(),
+            Path::new("run")
+        );
         assert!(to.path().join("y").symlink_metadata().unwrap().is_file());
     }
 
@@ -198,7 +223,10 @@ mod tests {
         fs::write(root.path().join("big"), "12345").unwrap();
         assert_eq!(packed(root.path(), &["/big"], 4).unwrap_err().code, "disk");
         for gone in ["/gone", "/*.gone", "/big/x*"] {
-            assert_eq!(packed(root.path(), &[gone], 9).unwrap_err().code, "not_found");
+            assert_eq!(
+                packed(root.path(), &[gone], 9).unwrap_err().code,
+                "not_found"
+            );
         }
     }
 }

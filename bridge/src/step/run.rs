@@ -181,6 +181,9 @@ mod tests {
         let failure = run("exit 3", &[], root.path()).unwrap_err();
         assert_eq!(failure.code, "command_failed");
         assert_eq!(failure.message, "It ended with status 3");
-        assert_eq!(run("kill -9 $$", &[], root.path()).unwrap_err().code, "killed");
+        assert_eq!(
+            run("kill -9 $$", &[], root.path()).unwrap_err().code,
+            "killed"
+        );
     }
 }

@@ -63,12 +63,9 @@ fn group_number(root: &Path, group: &str) -> Result<u32, Failure> {
         let mut fields = line.split(':');
         (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok())?
     });
-    found.or_else(|| group.parse().ok()).ok_or_else(|| {
-        Failure::new(
-            "user_not_found",
-            format!("The image has no group {group}"),
-        )
-    })
+    found
+        .or_else(|| group.parse().ok())
+        .ok_or_else(|| Failure::new("user_not_found", format!("The image has no group {group}")))
 }
 
 #[cfg(test)]

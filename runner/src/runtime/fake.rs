@@ -23,8 +23,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::{
-    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, Network, OutputLine, Owner, Role,
-    Runtime, RuntimeError, State, Stats,
+    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, ImageConfig, Network, OutputLine,
+    Owner, Role, Runtime, RuntimeError, State, Stats,
 };
 use crate::clock;
 use crate::variables::PORT;
@@ -56,6 +56,7 @@ struct World {
     started: Vec<Role>,
     derived: Vec<Image>,
     has_no_redis: bool,
+    written: u64,
 }
 
 /// The engine. Clones are the same engine, as after a restart of the runner.
@@ -106,6 +107,11 @@ impl FakeRuntime {
         specs
             .find(|spec| spec.role == Role::Instance)
             .expect("an instance")
+    }
+
+    /// From now on every container has written so much.
+    pub fn writes(&self, bytes: u64) {
+        self.world().written = bytes;
     }
 
     /// The image of a Redis was never made.
@@ -351,7 +357,7 @@ impl Runtime for FakeRuntime {
         let address = next_address();
         let mut server = None;
         let (state, exit, lines) = match (script, spec.role) {
-            (Script::Work, Role::Build) => {
+            (Script::Work, Role::Build | Role::Step) => {
                 let exit = Exit {
                     code: 0,
                     out_of_memory: false,
@@ -533,6 +539,44 @@ impl Runtime for FakeRuntime {
         };
         self.world().derived.push(image.clone());
         Ok(image)
+    }
+
+    async fn keep(
+        &self,
+        _owner: &Owner,
+        container: &str,
+        name: &str,
+    ) -> Result<Image, RuntimeError> {
+        let mut world = self.world();
+        let spec = world
+            .containers
+            .get(container)
+            .map(|fake| fake.spec.clone());
+        let spec = spec.ok_or_else(|| RuntimeError::NotFound(container.to_owned()))?;
+        let image = Image {
+            name: name.to_owned(),
+            id: format!("{}+{name}", spec.image),
+        };
+        world.derived.retain(|image| image.name != name);
+        world.derived.push(image.clone());
+        Ok(image)
+    }
+
+    async fn written(&self, _id: &str) -> Result<u64, RuntimeError> {
+        Ok(self.world().written)
+    }
+
+    async fn image_size(&self, _name: &str) -> Result<u64, RuntimeError> {
+        Ok(0)
+    }
+
+    async fn pull(
+        &self,
+        _owner: &Owner,
+        reference: &str,
+        _name: &str,
+    ) -> Result<(Image, ImageConfig), RuntimeError> {
+        Err(RuntimeError::Engine(format!("{reference}: no registry")))
     }
 
     async fn derived(&self, _installation: Uuid) -> Result<Vec<Image>, RuntimeError> {
