@@ -156,6 +156,7 @@ pub async fn build<R: Runtime>(
         };
         plan.stages = stages::interpret(&plan.file, &plan.parsed, &plan.context, &offer, &configs)?;
     }
+    making.prepare_runtimes(&plan).await?;
     let image = making.all(&plan).await?;
     let last = plan.stages.all.last().expect("there is one");
     let start = start_command(&plan.file, &last.config, &plan.settings)?;
@@ -208,20 +209,29 @@ impl<R: Runtime> Making<'_, R> {
     /// Pulls every image that is needed and not the platform's; gives what they say of themselves.
     async fn pull_all(&mut self, plan: &DockerfilePlan) -> Result<Known, Stop> {
         let mut configs = Known::new();
-        for number in &plan.stages.needed {
-            let stage = &plan.stages.all[*number];
-            let copied = stage.steps.iter().flat_map(|step| step.work.images());
-            for base in copied.chain([&stage.base]) {
-                if let Base::Pulled(name) = base
-                    && !configs.contains_key(name)
-                {
-                    let (image, config) = self.pull(name).await?;
-                    configs.insert(name.clone(), known(&config));
-                    self.known.insert(name.clone(), image);
-                }
+        for base in bases(plan) {
+            if let Base::Pulled(name) = base
+                && !configs.contains_key(name)
+            {
+                let (image, config) = self.pull(name).await?;
+                configs.insert(name.clone(), known(&config));
+                self.known.insert(name.clone(), image);
             }
         }
         Ok(configs)
+    }
+
+    /// Makes every runtime of the platform that is needed look like an official image.
+    async fn prepare_runtimes(&mut self, plan: &DockerfilePlan) -> Result<(), Stop> {
+        for base in bases(plan) {
+            if let Base::Runtime(name) = base
+                && !self.known.contains_key(name)
+            {
+                let image = self.runtime(name).await?;
+                self.known.insert(name.clone(), image);
+            }
+        }
+        Ok(())
     }
 
     async fn pull(&self, name: &str) -> Result<(Image, ImageConfig), Stop> {
@@ -277,20 +287,16 @@ impl<R: Runtime> Making<'_, R> {
     }
 
     /// The image of a base: a runtime of the platform is made to look like the official one.
-    async fn base(&mut self, base: &Base, made: &BTreeMap<usize, Made>) -> Result<Made, Stop> {
+    async fn base(&self, base: &Base, made: &BTreeMap<usize, Made>) -> Result<Made, Stop> {
         let image = match base {
             Base::Stage(number) => return Ok(made[number].clone()),
-            Base::Pulled(name) => self.known[name].clone(),
-            Base::Runtime(name) => match self.known.get(name) {
-                Some(image) => image.clone(),
-                None => self.runtime(name).await?,
-            },
+            Base::Pulled(name) | Base::Runtime(name) => self.known[name].clone(),
         };
         let base_bytes = self.size(&image).await?;
         Ok(Made { image, base_bytes })
     }
 
-    async fn runtime(&mut self, name: &str) -> Result<Image, Stop> {
+    async fn runtime(&self, name: &str) -> Result<Image, Stop> {
         let images = self.work.agent.images().await;
         let image = images.into_iter().find(|image| image.name == name);
         let image = image
@@ -310,9 +316,7 @@ impl<R: Runtime> Making<'_, R> {
         };
         let base_bytes = self.size(&image).await?;
         let made = Made { image, base_bytes };
-        let image = self.step(&made, &step, &BTreeMap::new()).await?;
-        self.known.insert(name.to_owned(), image.clone());
-        Ok(image)
+        self.step(&made, &step, &BTreeMap::new()).await
     }
 
     async fn size(&self, image: &Image) -> Result<u64, Stop> {
@@ -322,7 +326,7 @@ impl<R: Runtime> Making<'_, R> {
 
     /// Finds what a step left before, or does it.
     async fn step(
-        &mut self,
+        &self,
         parent: &Made,
         step: &Step,
         made: &BTreeMap<usize, Made>,
@@ -347,19 +351,15 @@ impl<R: Runtime> Making<'_, R> {
         log.line(format!("{count}{text}"));
         let place = Workplace::new(&self.work.agent.directory, self.work.site)
             .map_err(|error| platform(&error.into()))?;
-        let made = self.carry_out(parent, step, &sources, &place.0, &key).await;
-        let image =
-            made.map_err(|failure| failed::step(failure, &self.file, step, self.work.seconds))?;
+        let carried = self.carry_out(parent, step, &sources, &place.0, &key).await;
+        let image = carried
+            .map_err(|failure| failed::step(failure, &self.file, step, self.work.seconds))?;
         self.remember(&key, &step.text)?;
         Ok(image)
     }
 
     /// The images that a step takes files from, ready.
-    async fn sources(
-        &mut self,
-        step: &Step,
-        made: &BTreeMap<usize, Made>,
-    ) -> Result<Vec<Image>, Stop> {
+    async fn sources(&self, step: &Step, made: &BTreeMap<usize, Made>) -> Result<Vec<Image>, Stop> {
         let mut images = Vec::new();
         for base in step.work.images() {
             images.push(self.base(base, made).await?.image);
@@ -699,6 +699,16 @@ impl<R: Runtime> Making<'_, R> {
             crate::diagnose::unknown_failure("Building the Dockerfile", &tail)
         })
     }
+}
+
+/// What the stages that are needed stand on and copy from.
+fn bases(plan: &DockerfilePlan) -> impl Iterator<Item = &Base> {
+    let stages = &plan.stages;
+    let needed = stages.needed.iter().map(|number| &stages.all[*number]);
+    needed.flat_map(|stage| {
+        let copied = stage.steps.iter().flat_map(|step| step.work.images());
+        copied.chain([&stage.base])
+    })
 }
 
 fn source_json(number: usize, source: &context::Selected) -> Value {
