@@ -62,9 +62,9 @@ if [ -d "/usr/lib/python3/dist-packages" ] && [ ! -e "/usr/local/lib/python$mino
   ln -s dist-packages "/usr/local/lib/python$minor/site-packages"
 fi
 if ! command -v pip >/dev/null; then
-  wheels=$(ls -d /usr/share/python-wheels/pip-*.whl)
-  PYTHONDONTWRITEBYTECODE=1 python3 "$wheels/pip" install --quiet --root-user-action=ignore --no-index \
-    --find-links /usr/share/python-wheels pip setuptools wheel
+  wheels=/usr/share/python-wheels
+  PYTHONDONTWRITEBYTECODE=1 python3 "$(ls -d $wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check \
+    --root-user-action=ignore --no-index --find-links "$wheels" pip setuptools
 fi
 if [ ! -e /usr/local/bin/uvx ]; then
   printf '#!/bin/sh\nexec /usr/local/bin/uv tool run "$@"\n' >/usr/local/bin/uvx
