@@ -6,13 +6,17 @@
 //! instances are confined, checked and stopped as all others are.
 
 mod base;
+mod contained;
 mod context;
+mod copying;
 mod expand;
 mod failed;
 mod mount;
+mod official;
 mod parse;
 mod stages;
 pub mod steps;
+mod walk;
 
 use std::collections::BTreeMap;
 
@@ -86,7 +90,7 @@ pub fn plan(asked: &Asked<'_>, file: &str, why: String) -> Result<DockerfilePlan
             "Correct the pattern that it names.",
         )
     })?;
-    let stages = stages::interpret(file, &parsed, &context, &asked.offer, &Known::new())?;
+    let stages = walk::interpret(file, &parsed, &context, &asked.offer, &Known::new())?;
     let last = stages.all.last().expect("there is one");
     let mut reasons: Vec<String> = plan::root_reason(asked.root).into_iter().collect();
     reasons.push(why);

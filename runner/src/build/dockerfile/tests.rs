@@ -46,7 +46,7 @@ fn the_plan_says_what_was_chosen() {
     let all = plan.reasons.join("\n");
     for part in [
         "python:3.11-slim is answered by this platform's own python:3.11.",
-        "LABEL, USER, VOLUME have no effect on the instance",
+        "Without effect on the instance: LABEL, USER, VOLUME.",
         "port 9000: EXPOSE says so",
     ] {
         assert!(all.contains(part), "{part}: {all}");

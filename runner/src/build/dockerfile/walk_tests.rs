@@ -1,4 +1,5 @@
 use super::super::parse::parse;
+use super::super::stages::{Copy, From, Run};
 use super::*;
 use crate::build::tree::FileTree;
 
@@ -204,7 +205,7 @@ fn settings_of_an_image_are_accepted_and_without_effect() {
     assert_eq!(stage.steps.len(), 1, "only RUN does something");
     assert_eq!(
         found.says.last().unwrap(),
-        "HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, USER, VOLUME have no effect on the instance: how it is run, checked and stopped is the platform's."
+        "Without effect on the instance: HEALTHCHECK, LABEL, MAINTAINER, ONBUILD, STOPSIGNAL, USER, VOLUME. How it is run, checked and stopped is the platform's."
     );
 }
 
