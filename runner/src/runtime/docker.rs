@@ -82,7 +82,11 @@ impl DockerRuntime {
         role: Role,
         body: &ContainerCreateBody,
     ) -> Result<String, RuntimeError> {
-        let name = container_name(owner, role);
+        let mut name = container_name(owner, role);
+        if role == Role::Step {
+            // The one before may still be on its way out with all that it wrote.
+            name = format!("{name}-{}", Uuid::new_v4().simple());
+        }
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let mut attempts = 0;
         loop {

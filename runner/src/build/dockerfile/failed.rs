@@ -12,6 +12,8 @@ use crate::runtime::Exit;
 
 /// Most characters of an instruction in a sentence.
 const SHOWN: usize = 80;
+/// Most characters of a line of output in a sentence: installers list every package in one.
+const LONGEST_LINE: usize = 160;
 /// 128 + SIGKILL.
 const KILLED: i64 = 137;
 
@@ -75,7 +77,8 @@ fn failed(message: &str, tail: &[String], step: &Step) -> Diagnosis {
     if let Some(first) = why.get(..1) {
         why.replace_range(..1, &first.to_lowercase());
     }
-    let last = diagnose::last_lines(tail);
+    let tail: Vec<String> = tail.iter().map(|line| shown(line, LONGEST_LINE)).collect();
+    let last = diagnose::last_lines(&tail);
     if !last.is_empty() {
         why = format!("{why}; the last lines were: {}", last.trim_end_matches('.'));
     }

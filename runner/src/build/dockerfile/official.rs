@@ -9,10 +9,13 @@ use crate::build::container::BuildHost;
 
 /// Makes a runtime of the platform look like the official image that it answers: programs where
 /// they are there, pip, which may install into the whole, and the directory of packages under its
-/// usual name.
+/// usual name. What the platform mounts elsewhere has no place in it.
 const LIKE_OFFICIAL: &str = r#"
 set -e
 rm -f /node_modules
+for place in /app /berth /cache /data /env /home/app /out /source; do
+  [ ! -d "$place" ] || rmdir --ignore-fail-on-non-empty "$place"
+done
 minor=$(/usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
 for name in python python3; do
@@ -28,7 +31,8 @@ if ! command -v pip >/dev/null; then
     --root-user-action=ignore --no-index --find-links "$wheels" pip setuptools
 fi
 if [ ! -e /usr/local/bin/uvx ]; then
-  printf '#!/bin/sh\nexec /usr/local/bin/uv tool run "$@"\n' >/usr/local/bin/uvx
+  printf '#!/bin/sh\n[ "$1" = --version ] && exec /usr/local/bin/uv --version\nexec /usr/local/bin/uv tool run "$@"\n' \
+    >/usr/local/bin/uvx
   chmod 755 /usr/local/bin/uvx
 fi
 "#;
@@ -45,6 +49,15 @@ const TRUST: &[&str] = &[
 ];
 /// Where its certificates are: not in their usual place, so that a package may write there.
 pub const TRUSTED: &str = "/run/berth/ca-certificates.crt";
+/// A build asks nobody, and what it writes is read as a log. `ENV` goes before these.
+const FOR_A_LOG: [(&str, &str); 6] = [
+    ("DEBIAN_FRONTEND", "noninteractive"),
+    ("NO_COLOR", "1"),
+    ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+    ("PIP_PROGRESS_BAR", "off"),
+    ("PIP_ROOT_USER_ACTION", "ignore"),
+    ("UV_NO_PROGRESS", "1"),
+];
 /// pip's names for what uv calls otherwise.
 const PIP_NAMES: [(&str, &[&str]); 2] = [
     ("PIP_INDEX_URL", &["UV_DEFAULT_INDEX", "UV_INDEX_URL"]),
@@ -81,6 +94,8 @@ pub fn surroundings(host: &BuildHost) -> BTreeMap<String, String> {
             environment.insert((*name).to_owned(), TRUSTED.to_owned());
         }
     }
-    environment.insert("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned());
+    for (name, value) in FOR_A_LOG {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
     environment
 }
