@@ -73,6 +73,7 @@ struct Bench {
     data: TempDir,
     runtime: FakeRuntime,
     archives: Arc<Archives>,
+    pull_images: Vec<String>,
 }
 
 impl Drop for Bench {
@@ -105,6 +106,9 @@ fn settings() -> Settings {
     }
 }
 
+#[path = "loop_tests/dockerfile.rs"]
+mod dockerfile;
+
 impl Bench {
     fn new(archives: Archives) -> Self {
         Self {
@@ -112,6 +116,7 @@ impl Bench {
             data: tempfile::tempdir().unwrap(),
             runtime: FakeRuntime::default(),
             archives: Arc::new(archives),
+            pull_images: Vec::new(),
         }
     }
 
@@ -121,7 +126,10 @@ impl Bench {
             control_url: "http://127.0.0.1:1".parse().unwrap(),
             token: Some("t".into()),
             token_file: None,
-            settings: settings(),
+            settings: Settings {
+                pull_images: self.pull_images.clone(),
+                ..settings()
+            },
         };
         let shutdown = CancellationToken::new();
         let agent = Arc::new(Agent::new(&config, self.runtime.clone(), shutdown).unwrap());

@@ -57,6 +57,7 @@ struct World {
     derived: Vec<Image>,
     has_no_redis: bool,
     written: u64,
+    steps: Vec<(ContainerSpec, serde_json::Value)>,
 }
 
 /// The engine. Clones are the same engine, as after a restart of the runner.
@@ -109,6 +110,21 @@ impl FakeRuntime {
             .expect("an instance")
     }
 
+    /// The containers of steps that were ever started, with what they were told.
+    pub fn steps(&self) -> Vec<(ContainerSpec, serde_json::Value)> {
+        self.world().steps.clone()
+    }
+
+    /// The images that were made.
+    pub fn images_made(&self) -> Vec<String> {
+        let world = self.world();
+        world
+            .derived
+            .iter()
+            .map(|image| image.name.clone())
+            .collect()
+    }
+
     /// From now on every container has written so much.
     pub fn writes(&self, bytes: u64) {
         self.world().written = bytes;
@@ -141,6 +157,18 @@ impl FakeRuntime {
             }
         }
         self.tick();
+    }
+
+    fn pretend_step(&self, spec: &ContainerSpec) -> Vec<String> {
+        let plan = std::fs::read_to_string(mounted(spec, "/run/berth/step.json")).unwrap();
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        if plan["kind"] == "pack" {
+            let out = mounted(spec, "/out");
+            std::fs::write(out.join("files.tar"), "").unwrap();
+            std::fs::write(out.join("sources.json"), "[]").unwrap();
+        }
+        self.world().steps.push((spec.clone(), plan));
+        vec![r#"@@berth {"phase":"done"}"#.to_owned()]
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -362,7 +390,11 @@ impl Runtime for FakeRuntime {
                     code: 0,
                     out_of_memory: false,
                 };
-                (State::Exited, Some(exit), pretend_build(spec))
+                let lines = match spec.role {
+                    Role::Step => self.pretend_step(spec),
+                    _ => pretend_build(spec),
+                };
+                (State::Exited, Some(exit), lines)
             }
             (Script::Work, Role::Redis) => {
                 let stop = CancellationToken::new();
