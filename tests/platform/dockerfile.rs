@@ -1,11 +1,12 @@
 //! A repository's own Dockerfile: built without the engine's builder, run as every instance is.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::platform::{self, Platform};
+use tests::platform::{self, Options, Platform};
 use tests::repository::Repository;
 
 use crate::Test;
@@ -40,6 +41,10 @@ pub const TESTS: &[Test] = &[
     (
         "dockerfile::variables_of_builds_stay_in_no_image",
         variables_of_builds_stay_in_no_image,
+    ),
+    (
+        "dockerfile::a_base_that_is_allowed_is_pulled_and_stripped",
+        a_base_that_is_allowed_is_pulled_and_stripped,
     ),
     (
         "dockerfile::what_cannot_be_built_says_why",
@@ -483,6 +488,131 @@ CMD [\"python\", \"/srv/server.py\"]
             ensure!(!kept.contains(secret), "{image} holds {secret}");
         }
     }
+    Ok(())
+}
+
+/// A registry with one image, which says all that an image can say of how it is to be run.
+struct Registry {
+    child: Child,
+    port: String,
+}
+
+impl Registry {
+    fn start() -> Result<Self> {
+        const NAME: &str = "berth-test-hostile:1";
+        let container = engine(&["create", "berth/python:3.11", "/bin/true"])?;
+        let container = container.trim();
+        let mut commit = vec!["commit"];
+        for change in [
+            "VOLUME [\"/vol\", \"/base\"]",
+            "HEALTHCHECK --interval=1s CMD touch /tmp/checked",
+            "STOPSIGNAL SIGSTOP",
+            "ONBUILD RUN touch /onbuild",
+            "LABEL berth.installation=forged berth.role=instance",
+            "USER 0:0",
+            "ENV FROM_BASE=yes LD_PRELOAD=/nowhere.so",
+            "WORKDIR /base",
+            "EXPOSE 8765",
+            "ENTRYPOINT [\"/usr/bin/python3\"]",
+            "CMD [\"server.py\"]",
+        ] {
+            commit.extend(["--change", change]);
+        }
+        commit.extend([container, NAME]);
+        engine(&commit)?;
+        engine(&["rm", container])?;
+        let archive = tempfile::NamedTempFile::new()?;
+        let path = archive.path().to_str().context("a path in UTF-8")?;
+        engine(&["save", "--output", path, NAME])?;
+        engine(&["rmi", NAME])?;
+        let mut child = Command::new("/usr/bin/python3")
+            .arg(tests::root().join("tests/servers/registry.py"))
+            .args([path, "hostile", "1"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // It says its port once it has read the archive.
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut port)?;
+        Ok(Self {
+            child,
+            port: port.trim().to_owned(),
+        })
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It has nothing to lose.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn a_base_that_is_allowed_is_pulled_and_stripped() -> Result<()> {
+    let registry = Registry::start()?;
+    let place = format!("127.0.0.1:{}", registry.port);
+    let setting = ("BERTH_PULL_IMAGES".to_owned(), format!("{place}/*"));
+    let platform = Platform::start(Options {
+        settings: vec![setting],
+    })?;
+    let gone = format!("FROM {place}/gone:1\n");
+    let found = fails(&platform, "docker-gone", &[("Dockerfile", &gone)])?;
+    ensure!(found["code"] == "base_image_unavailable", "{found:#}");
+    ensure!(
+        found["cause"].to_string().contains("could not be pulled"),
+        "{found:#}"
+    );
+    let found = fails(
+        &platform,
+        "docker-other",
+        &[("Dockerfile", "FROM alpine:3\n")],
+    )?;
+    ensure!(found["cause"].to_string().contains(&place), "{found:#}");
+    let dockerfile = format!(
+        "FROM {place}/hostile:1
+RUN test ! -e /onbuild && test \"$FROM_BASE\" = yes && env -u LD_PRELOAD uv pip install --system --break-system-packages fastmcp==4.1.2
+COPY server.py .
+"
+    );
+    let repository = Repository::new(&[("Dockerfile", &dockerfile), ("server.py", &server(""))])?;
+    deploy(&platform, "docker-pulled", &repository)?;
+    let tells = tells(&platform, "docker-pulled")?;
+    let environment = &tells["environment"];
+    ensure!(environment["FROM_BASE"] == "yes", "{tells:#}");
+    ensure!(environment["PORT"] == "8765", "{tells:#}");
+    ensure!(tells["cwd"] == "/base", "{tells:#}");
+    ensure!(tells["uid"] == 10001, "{tells:#}");
+    ensure!(tells["app_writable"] == false, "{tells:#}");
+    let installation = platform.installation()?;
+    let filter = format!("label=berth.installation={installation}");
+    let images = engine(&["images", "--quiet", "--filter", &filter])?;
+    ensure!(images.lines().count() > 3, "{images}");
+    for image in images.split_whitespace() {
+        let found: Value = serde_json::from_str(&engine(&["image", "inspect", image])?)?;
+        let config = &found[0]["Config"];
+        ensure!(config["Volumes"].is_null(), "{config:#}");
+        ensure!(
+            config["OnBuild"].is_null() || config["OnBuild"] == json!([]),
+            "{config:#}"
+        );
+        ensure!(config["StopSignal"] != "SIGSTOP", "{config:#}");
+        ensure!(
+            !config["Env"].to_string().contains("LD_PRELOAD"),
+            "{config:#}"
+        );
+    }
+    let container = engine(&[
+        "ps",
+        "--quiet",
+        "--filter",
+        &filter,
+        "--filter",
+        "label=berth.role=instance",
+    ])?;
+    let detail: Value = serde_json::from_str(&engine(&["inspect", container.trim()])?)?;
+    let mounts = detail[0]["Mounts"].as_array().context("no mounts")?;
+    let all_ours = mounts.iter().all(|mount| mount["Type"] == "bind");
+    ensure!(all_ours, "{mounts:?}");
     Ok(())
 }
 

@@ -120,13 +120,13 @@ fn place(target: &Path, rest: &Path, owner: Owner) -> Result<PathBuf, Failure> {
 fn put(entry: &mut Entry<'_, File>, at: &Path, owner: Owner) -> io::Result<()> {
     let mode = owner.mode.unwrap_or(entry.header().mode()? & 0o777);
     match entry.header().entry_type() {
+        EntryType::Directory if at.is_dir() => {}
         EntryType::Directory => {
-            if !at.is_dir() {
-                remove(at)?;
-                DirBuilder::new().recursive(true).mode(0o755).create(at)?;
-                set_mode(at, mode)?;
-                own(at, owner)?;
-            }
+            remove(at)?;
+            DirBuilder::new().recursive(true).mode(0o755).create(at)?;
+            // Whoever may read a directory's files can reach them.
+            set_mode(at, mode | (mode & 0o444) >> 2)?;
+            own(at, owner)?;
         }
         EntryType::Symlink => {
             remove(at)?;

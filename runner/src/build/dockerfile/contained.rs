@@ -68,21 +68,21 @@ impl<R: Runtime> Making<'_, R> {
                 );
                 for bind in &run.mounts.binds {
                     hash = self
-                        .from_key(hash.part(bind.target.as_bytes()), &bind.from)
+                        .files_key(hash.part(bind.target.as_bytes()), &bind.from)
                         .await?;
                 }
                 hash
             }
             Work::Copy(copy) => {
                 let how = json!([copy.to, copy.owner, copy.mode]).to_string();
-                self.from_key(hash.part(b"copy").part(how.as_bytes()), &copy.from)
+                self.files_key(hash.part(b"copy").part(how.as_bytes()), &copy.from)
                     .await?
             }
         };
         Ok(hash.hex())
     }
 
-    async fn from_key(&self, hash: Hash, from: &From) -> anyhow::Result<Hash> {
+    async fn files_key(&self, hash: Hash, from: &From) -> anyhow::Result<Hash> {
         Ok(match from {
             From::Context(selected) => {
                 let (root, selected) = (self.root.clone(), selected.clone());

@@ -23,14 +23,11 @@ impl Walk<'_> {
                 mounts.binds.push(bind);
             }
         }
-        let mut command = match json_words(&line.rest) {
-            Some(words) => words,
-            None => {
-                let mut command = self.config().shell.clone();
-                command.push(shell_text(line));
-                command
-            }
-        };
+        let mut command = json_words(&line.rest).unwrap_or_else(|| {
+            let mut command = self.config().shell.clone();
+            command.push(shell_text(line));
+            command
+        });
         // A document alone that begins like a script is one.
         if let [document] = &line.documents[..]
             && let Some(interpreter) = document.text.strip_prefix("#!")

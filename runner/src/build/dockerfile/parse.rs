@@ -154,16 +154,15 @@ fn logical(rows: &[&str], at: &mut usize, escape: char) -> Option<(usize, String
         }
         let number = *first.get_or_insert(*at);
         let end = row.trim_end();
-        match end.strip_suffix(escape) {
-            Some(goes_on) => text.push_str(if text.is_empty() {
-                goes_on.trim_start()
-            } else {
-                goes_on
-            }),
-            None => {
-                text.push_str(if text.is_empty() { bare } else { end });
-                return Some((number, text));
-            }
+        let goes_on = end.strip_suffix(escape);
+        let part = goes_on.unwrap_or(end);
+        text.push_str(if text.is_empty() {
+            part.trim_start()
+        } else {
+            part
+        });
+        if goes_on.is_none() {
+            return Some((number, text));
         }
     }
     first.map(|number| (number, text))
