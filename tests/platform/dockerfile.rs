@@ -201,8 +201,9 @@ RUN npm install --no-audit --no-fund
 FROM node:22-slim
 WORKDIR /home/app/server
 COPY --from=build /work/node_modules ./node_modules
-COPY --chown=1000:1000 --chmod=640 lib .
-USER 1000
+COPY --chown=node:node --chmod=640 lib .
+USER node
+RUN id -un | grep -x node && test \"$HOME\" = /home/node
 ENTRYPOINT [\"node\"]
 CMD [\"server.mjs\"]
 ";
@@ -500,13 +501,13 @@ struct Registry {
 impl Registry {
     fn start() -> Result<Self> {
         const NAME: &str = "berth-test-hostile:1";
-        let container = engine(&["create", "berth/python:3.11", "/bin/true"])?;
+        let base = "berth/python:3.11";
+        let container = engine(&["create", "--stop-signal", "SIGSTOP", base, "/bin/true"])?;
         let container = container.trim();
         let mut commit = vec!["commit"];
         for change in [
             "VOLUME [\"/vol\", \"/base\"]",
             "HEALTHCHECK --interval=1s CMD touch /tmp/checked",
-            "STOPSIGNAL SIGSTOP",
             "ONBUILD RUN touch /onbuild",
             "LABEL berth.installation=forged berth.role=instance",
             "USER 0:0",

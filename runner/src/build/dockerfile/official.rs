@@ -9,7 +9,8 @@ use crate::build::container::BuildHost;
 
 /// Makes a runtime of the platform look like the official image that it answers: programs where
 /// they are there, pip, which may install into the whole, and the directory of packages under its
-/// usual name. What the platform mounts elsewhere has no place in it.
+/// usual name; the user `node`, and its two further installers, which come when they are first
+/// called. What the platform mounts elsewhere has no place in it.
 const LIKE_OFFICIAL: &str = r#"
 set -e
 rm -f /node_modules
@@ -29,6 +30,20 @@ if ! command -v pip >/dev/null; then
   wheels=/usr/share/python-wheels
   PYTHONDONTWRITEBYTECODE=1 python3 "$(ls -d $wheels/pip-*.whl)/pip" install --quiet --disable-pip-version-check \
     --root-user-action=ignore --no-index --find-links "$wheels" pip setuptools
+fi
+if [ -e /usr/local/bin/node ]; then
+  getent passwd node >/dev/null || {
+    groupadd --gid 1000 node
+    useradd --uid 1000 --gid node --shell /bin/sh --create-home node
+  }
+  for tool in corepack yarn@1; do
+    program=/usr/local/bin/${tool%@*}
+    [ -e "$program" ] || {
+      printf '#!/bin/sh\nrm -f %s\nnpm install --global --force --no-audit --no-fund --loglevel=error %s >&2 && exec %s "$@"\n' \
+        "$program" "$tool" "$program" >"$program"
+      chmod 755 "$program"
+    }
+  done
 fi
 if [ ! -e /usr/local/bin/uvx ]; then
   printf '#!/bin/sh\n[ "$1" = --version ] && exec /usr/local/bin/uv --version\nexec /usr/local/bin/uv tool run "$@"\n' \
