@@ -67,9 +67,8 @@ impl<R: Runtime> Making<'_, R> {
                     .as_bytes(),
                 );
                 for bind in &run.mounts.binds {
-                    hash = self
-                        .files_key(hash.part(bind.target.as_bytes()), &bind.from)
-                        .await?;
+                    hash = hash.part(bind.target.as_bytes());
+                    hash = hash.part(self.context_hash(&bind.files).await?.as_bytes());
                 }
                 hash
             }
@@ -84,16 +83,18 @@ impl<R: Runtime> Making<'_, R> {
 
     async fn files_key(&self, hash: Hash, from: &From) -> anyhow::Result<Hash> {
         Ok(match from {
-            From::Context(selected) => {
-                let (root, selected) = (self.root.clone(), selected.clone());
-                // It reads every file that is copied.
-                let read = tokio::task::spawn_blocking(move || context::hash(&root, &selected));
-                hash.part(read.await??.as_bytes())
-            }
+            From::Context(selected) => hash.part(self.context_hash(selected).await?.as_bytes()),
             From::Image(_, paths) => paths
                 .iter()
                 .fold(hash, |hash, path| hash.part(path.as_bytes())),
         })
+    }
+
+    /// It reads every file.
+    async fn context_hash(&self, selected: &[Selected]) -> anyhow::Result<String> {
+        let (root, selected) = (self.root.clone(), selected.to_vec());
+        let read = tokio::task::spawn_blocking(move || context::hash(&root, &selected));
+        Ok(read.await??)
     }
 
     /// Does a step; what it leaves is kept under its key.
@@ -108,7 +109,7 @@ impl<R: Runtime> Making<'_, R> {
         let mut given = Given::default();
         let plan = match &step.work {
             Work::Run(run) => {
-                let (binds, files) = self.binds(run, sources, place).await?;
+                let (binds, files) = self.binds(run, place).await?;
                 given.files = files;
                 self.run_plan(run, &binds, step.line > 0)
             }
@@ -140,30 +141,19 @@ impl<R: Runtime> Making<'_, R> {
         })
     }
 
-    /// What a command is lent, in one archive. Each bind's numbers follow those of the one before.
+    /// What a command is lent, in one archive.
     async fn binds(
         &self,
         run: &Run,
-        sources: &[Image],
         place: &Path,
     ) -> Result<(Vec<Value>, Option<PathBuf>), Failure> {
         let mut selected = Vec::new();
         let mut binds = Vec::new();
-        if !sources.is_empty() {
-            // One archive holds either; nobody needs both, and it is said.
-            return Err(Failure::Said(json!({
-                "code": "command_failed",
-                "message": "--mount=type=bind,from= is not for builds here; COPY --from the files in a step before",
-            })));
-        }
         for bind in &run.mounts.binds {
-            if let From::Context(found) = &bind.from {
-                for source in found {
-                    let mut source_plan = source_json(selected.len(), source);
-                    source_plan = json!({"source": source_plan, "target": bind.target});
-                    binds.push(source_plan);
-                    selected.push(source.clone());
-                }
+            for source in &bind.files {
+                let source_plan = source_json(selected.len(), source);
+                binds.push(json!({"source": source_plan, "target": bind.target}));
+                selected.push(source.clone());
             }
         }
         if selected.is_empty() {

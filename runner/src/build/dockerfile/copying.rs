@@ -19,8 +19,7 @@ impl Walk<'_> {
             let added = mounts.add(&value, &self.config().working_dir.clone());
             let bind = added.map_err(|(why, fix)| self.refuse(line, why, fix))?;
             if let Some(bind) = bind {
-                let bind = self.bind(line, bind)?;
-                mounts.binds.push(bind);
+                mounts.binds.extend(self.bind(line, bind)?);
             }
         }
         let mut command = json_words(&line.rest).unwrap_or_else(|| {
@@ -58,27 +57,26 @@ impl Walk<'_> {
         )
     }
 
-    /// What a bind mount brings: files of the source, or of another image.
-    fn bind(&mut self, line: &Line, bind: mount::Asked) -> Result<mount::Bind, Diagnosis> {
-        let from = match &bind.from {
-            None => {
-                let source = if bind.source.is_empty() {
-                    "."
-                } else {
-                    &bind.source
-                };
-                From::Context(self.selected(line, source)?)
+    /// What a bind mount brings: files of the source. uv's program is in the runtime already.
+    fn bind(&mut self, line: &Line, bind: mount::Asked) -> Result<Option<mount::Bind>, Diagnosis> {
+        if let Some(name) = &bind.from {
+            let own = self.stages.len() - 1;
+            if Offer::is_uv(name) && matches!(self.root_of(own), Base::Runtime(_)) {
+                return Ok(None);
             }
-            Some(name) => {
-                let path = absolute("/", &bind.source);
-                let (base, paths) = self.image(line, name, vec![path])?;
-                From::Image(base, paths)
-            }
+            let why = format!("--mount=type=bind,from={name} lends files of another image");
+            let fix = "COPY --from the files in a step before.";
+            return Err(self.refuse(line, why, fix));
+        }
+        let source = if bind.source.is_empty() {
+            "."
+        } else {
+            &bind.source
         };
-        Ok(mount::Bind {
-            from,
+        Ok(Some(mount::Bind {
+            files: self.selected(line, source)?,
             target: bind.target,
-        })
+        }))
     }
 
     fn selected(&self, line: &Line, written: &str) -> Result<Vec<Selected>, Diagnosis> {

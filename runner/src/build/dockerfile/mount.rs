@@ -1,6 +1,7 @@
 //! `RUN --mount=…`: what is there only while a command runs.
 
-use super::stages::{From, absolute};
+use super::context::Selected;
+use super::stages::absolute;
 
 /// Why a mount is refused, and what to do.
 type Refusal = (String, &'static str);
@@ -18,8 +19,8 @@ pub struct Mounts {
 /// Files that are lent.
 #[derive(Debug, Clone)]
 pub struct Bind {
-    /// Where they come from.
-    pub from: From,
+    /// Those of the source that were named.
+    pub files: Vec<Selected>,
     /// Where they stand: absolute.
     pub target: String,
 }

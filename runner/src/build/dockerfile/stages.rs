@@ -149,15 +149,13 @@ pub fn needed(stages: &[Stage]) -> BTreeSet<usize> {
 impl Work {
     /// The images that it takes files from.
     pub fn images(&self) -> Vec<&Base> {
-        let froms: Vec<&From> = match self {
-            Self::Copy(copy) => vec![&copy.from],
-            Self::Run(run) => run.mounts.binds.iter().map(|bind| &bind.from).collect(),
-        };
-        let images = froms.into_iter().filter_map(|from| match from {
-            From::Image(base, _) => Some(base),
-            From::Context(_) => None,
-        });
-        images.collect()
+        match self {
+            Self::Copy(Copy {
+                from: From::Image(base, _),
+                ..
+            }) => vec![base],
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -168,6 +168,10 @@ fn what_would_need_the_hosts_builder_is_refused_with_a_next_step() {
             "berth env",
         ),
         ("RUN --mount=type=ssh git clone x", "berth env"),
+        (
+            "RUN --mount=type=bind,from=node:22,source=/x,target=/x y",
+            "COPY --from",
+        ),
         ("RUN --network=host x", "Remove --network"),
         ("RUN --security=insecure x", "Remove --security"),
         ("RUN --device=x y", "Remove --device"),
@@ -235,6 +239,9 @@ fn uv_comes_from_the_platforms_runtime() {
             .iter()
             .any(|says| says.contains("the uv of this platform's own runtime"))
     );
+    // A mount of it is not needed, since it is there.
+    let mounted = stages("FROM python:3.11-slim\nRUN --mount=from=ghcr.io/astral-sh/uv,source=/uv,target=/bin/uv uv sync\n").unwrap();
+    assert!(run_of(&mounted.all[0]).mounts.binds.is_empty());
     // Where it is a stage of its own, it is refused: uv's bare image holds nothing to run with.
     let bare = stages("FROM ghcr.io/astral-sh/uv:0.5 AS uv\nFROM python:3.11\n").unwrap_err();
     assert_eq!(bare.code, "base_image_unavailable");
