@@ -251,7 +251,7 @@ pub async fn run_kept<R: Runtime>(
         }
     });
     let (container, end) = run.await?;
-    match judge(site, heard, end) {
+    match judge(site, spec.role, heard, end) {
         Ok(heard) => Ok((container, heard)),
         Err(failure) => {
             // Nobody waits for that; a build that was called off or is too large has ended already.
@@ -262,7 +262,7 @@ pub async fn run_kept<R: Runtime>(
 }
 
 /// Whether a container did its work.
-fn judge(site: &Site<'_>, mut heard: Heard, end: BuildEnd) -> Result<Heard, Failure> {
+fn judge(site: &Site<'_>, role: Role, mut heard: Heard, end: BuildEnd) -> Result<Heard, Failure> {
     let exit = match end {
         BuildEnd::TimedOut => return Err(Failure::TimedOut),
         BuildEnd::Canceled => return Err(Failure::Canceled),
@@ -279,7 +279,10 @@ fn judge(site: &Site<'_>, mut heard: Heard, end: BuildEnd) -> Result<Heard, Fail
         failure["tail"] = tail.into();
         return Err(Failure::Said(failure));
     }
-    if exit.code != 0 || !heard.is_done {
+    // A step's status is that of this project's own program: it says all, also where an engine that
+    // is busy loses the last line of a container that lived for a moment.
+    let is_done = heard.is_done || role == Role::Step;
+    if exit.code != 0 || !is_done {
         return Err(Failure::Ended(exit, tail));
     }
     Ok(heard)

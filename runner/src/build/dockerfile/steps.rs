@@ -368,7 +368,10 @@ impl<R: Runtime> Making<'_, R> {
         pipeline::stop(failure, self.work.seconds, |failed| {
             let tail = match failed {
                 Ok(account) => vec![account["message"].as_str().unwrap_or_default().to_owned()],
-                Err((_, tail)) => tail,
+                Err((exit, mut tail)) => {
+                    tail.push(format!("it ended with status {}", exit.code));
+                    tail
+                }
             };
             crate::diagnose::unknown_failure("Building the Dockerfile", &tail)
         })
