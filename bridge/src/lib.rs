@@ -11,9 +11,13 @@
 //! The SDK's own server transport is not used for that: it reads every message into its types,
 //! drops what it does not know and answers some itself. Its wire types are, for the few messages
 //! that are the bridge's own.
+//!
+//! Two more programs for containers whose image may hold anything: [`guard`] is their first
+//! process, [`step`] does one step of a repository's Dockerfile.
 
 mod ask;
 mod child;
+pub mod guard;
 mod http;
 mod limits;
 mod lines;
@@ -24,6 +28,7 @@ mod report;
 mod session;
 mod sessions;
 mod settings;
+pub mod step;
 
 use std::process::ExitCode;
 

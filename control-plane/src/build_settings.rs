@@ -21,6 +21,7 @@ pub fn check(settings: BuildSettings) -> Result<BuildSettings> {
     let settings = BuildSettings {
         root_directory: presence(settings.root_directory),
         dependency_file: presence(settings.dependency_file),
+        dockerfile: presence(settings.dockerfile),
         ..settings
     };
     let problems: Vec<Field> = settings

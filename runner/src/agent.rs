@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::build::command;
 use crate::build::container::BuildHost;
+use crate::build::dockerfile::steps;
 use crate::build::environment::Environments;
 use crate::build::source::{SourceSettings, SourceStore};
 use crate::build::system::{self, Systems};
@@ -140,6 +141,7 @@ impl<R: Runtime> Agent<R> {
             .map(|(id, record)| (id, Entry::new(record)))
             .collect();
         command::open(&directory)?;
+        steps::open(&directory)?;
         let source_settings = SourceSettings {
             allow_file: settings.allow_file_sources,
             allow_private_addresses: settings.build_allow.clone(),

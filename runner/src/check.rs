@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::build::environment_reads::{MAX_VARIABLES, is_wanted};
 use crate::build::pipeline::elapsed_ms;
 use crate::build::tree::FileTree;
-use crate::diagnose::{self, Evidence};
+use crate::diagnose::{self, Evidence, Started};
 use crate::follow::{Said, follow};
 use crate::health::{self, Asked, Found, ProbeFailure};
 use crate::liveness;
@@ -215,7 +215,7 @@ async fn answers<R: Runtime>(
         sleep(DRAIN).await;
         return Err(Unwell::NoAddress);
     };
-    let address = SocketAddr::new(address, PORT);
+    let address = SocketAddr::new(address, port(agent, spec.deployment));
     let said = running.said.clone();
     tokio::select! {
         () = health::port_open(address) => {}
@@ -250,6 +250,13 @@ async fn answers<R: Runtime>(
         import_ms,
         check_ms: elapsed_ms(opened),
     })
+}
+
+/// Where its server is to listen.
+fn port<R: Runtime>(agent: &Agent<R>, deployment: Uuid) -> u16 {
+    let record = agent.record(deployment);
+    let built = record.and_then(|record| record.built);
+    built.map_or(PORT, |built| built.port())
 }
 
 /// What the launcher told; a server that tells nothing is timed from outside.
@@ -349,7 +356,13 @@ async fn diagnose_start<R: Runtime>(
         Unwell::Late => {
             let listening = listening(agent, &running.id).await;
             let imported = said.import_ms.is_some();
-            verdict::too_late(spec.limits.start_seconds, imported, &listening, &tail)
+            let started = Started {
+                port: port(agent, spec.deployment),
+                seconds: spec.limits.start_seconds,
+                imported,
+                listening: &listening,
+            };
+            diagnose::not_listening(&started, &tail)
         }
         Unwell::Said | Unwell::NoAddress => {
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");

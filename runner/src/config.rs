@@ -117,6 +117,16 @@ pub struct Settings {
     )]
     pub build_env: Vec<String>,
 
+    /// Images that a Dockerfile may begin with beside the platform's own, as patterns of names:
+    /// `alpine:*`, `ghcr.io/company/*`. They are pulled without credentials.
+    #[arg(
+        long,
+        env = "BERTH_PULL_IMAGES",
+        value_delimiter = ',',
+        value_name = "PATTERN"
+    )]
+    pub pull_images: Vec<String>,
+
     /// Certificate authorities that builds trust; used where the file is there.
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! Instances: started, checked, taken over, brought back, stopped.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use crate::limits::Bounds;
 use crate::protocol::{DeploymentSpec, Diagnosis, LogStream, Phase, VolumeKind};
 use crate::record::Record;
 use crate::redis;
-use crate::runtime::{Container, ContainerSpec, Exit, Mount, Owner, Role, Runtime, State};
+use crate::runtime::{
+    Container, ContainerSpec, Exit, HOME, Mount, OWN_IMAGE_HOME, Owner, Role, Runtime, State,
+};
 use crate::variables::{self, OF_INSTANCE, Opened, VARIABLES_FILE};
 use crate::verdict;
 
@@ -176,9 +179,14 @@ async fn create<R: Runtime>(
         .context("the deployment is not known any more")?;
     let installation = agent.installation()?;
     agent.learn_secrets(spec.deployment, &opened.secrets);
+    let mut variables = BTreeMap::new();
+    if let Some(image) = record.built.as_ref().and_then(|b| b.own_image.as_ref()) {
+        variables.extend(image.environment.clone());
+    }
+    variables.extend(opened.all.clone());
     let file = agent
         .memory
-        .write(installation, spec.deployment, OF_INSTANCE, &opened.all)?;
+        .write(installation, spec.deployment, OF_INSTANCE, &variables)?;
     let network = agent
         .runtime
         .ensure_network(installation, spec.project)
@@ -218,12 +226,15 @@ fn container<R: Runtime>(
         read_only,
     };
     let mut mounts = vec![
-        mount(&agent.programs, launcher::MOUNTED_AT, true),
-        mount(&built.environment, "/env", true),
-        mount(&built.source, "/app", true),
         mount(&variables_file, VARIABLES_FILE, true),
         mount(&volume, "/data", false),
     ];
+    // An image of the project's own has everything, wherever it likes.
+    if built.own_image.is_none() {
+        mounts.push(mount(&agent.programs, launcher::MOUNTED_AT, true));
+        mounts.push(mount(&built.environment, "/env", true));
+        mounts.push(mount(&built.source, "/app", true));
+    }
     let (command, working_dir) = match &built.start {
         None => (
             ["/env/bin/python", "/berth/serve.py"]
@@ -234,8 +245,12 @@ fn container<R: Runtime>(
         Some(start) => {
             let bridge = Bridge::install(&agent.directory).context("preparing the bridge")?;
             mounts.push(mount(bridge.directory(), bridge::MOUNTED_AT, true));
-            let mut command = launcher::GUARDED.map(String::from).to_vec();
-            command.extend(bridge.command(&start.command));
+            let serve = bridge.command(&start.command);
+            let command = match built.own_image {
+                // There may be no Python, or one of the project's making.
+                Some(_) => bridge.guarded(&serve),
+                None => [&launcher::GUARDED.map(String::from)[..], &serve].concat(),
+            };
             (command, start.working_dir.clone())
         }
     };
@@ -246,6 +261,10 @@ fn container<R: Runtime>(
         command,
         environment,
         working_dir,
+        home: match built.own_image {
+            None => HOME,
+            Some(_) => OWN_IMAGE_HOME,
+        },
         mounts,
         network,
         dns: agent.settings.dns.clone(),

@@ -13,6 +13,9 @@ pub const BUILD_PIDS: i64 = 256;
 pub const BUILD_CPU_MILLIS: i64 = 2_000;
 /// `/tmp` of a build, bytes: source distributions are unpacked there.
 pub const BUILD_TMP_BYTES: i64 = 512 * MIB;
+/// What a Dockerfile's steps may add to an image, bytes: the largest sets of Python packages for
+/// machine learning stay below it.
+pub const IMAGE_BYTES: u64 = 4 << 30;
 /// `/tmp` of an instance, bytes. Counts towards the instance's memory.
 pub const INSTANCE_TMP_BYTES: i64 = 64 * MIB;
 /// `/home/app`, bytes. Counts towards the container's memory.

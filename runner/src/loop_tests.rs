@@ -73,6 +73,7 @@ struct Bench {
     data: TempDir,
     runtime: FakeRuntime,
     archives: Arc<Archives>,
+    pull_images: Vec<String>,
 }
 
 impl Drop for Bench {
@@ -98,11 +99,15 @@ fn settings() -> Settings {
         allow_file_sources: false,
         build_allow: Vec::new(),
         build_env: Vec::new(),
+        pull_images: Vec::new(),
         ca_bundle: "/nowhere".into(),
         dns: Vec::new(),
         network_pool: crate::network::DEFAULT_POOL.parse().unwrap(),
     }
 }
+
+#[path = "loop_tests/dockerfile.rs"]
+mod dockerfile;
 
 impl Bench {
     fn new(archives: Archives) -> Self {
@@ -111,6 +116,7 @@ impl Bench {
             data: tempfile::tempdir().unwrap(),
             runtime: FakeRuntime::default(),
             archives: Arc::new(archives),
+            pull_images: Vec::new(),
         }
     }
 
@@ -120,7 +126,10 @@ impl Bench {
             control_url: "http://127.0.0.1:1".parse().unwrap(),
             token: Some("t".into()),
             token_file: None,
-            settings: settings(),
+            settings: Settings {
+                pull_images: self.pull_images.clone(),
+                ..settings()
+            },
         };
         let shutdown = CancellationToken::new();
         let agent = Arc::new(Agent::new(&config, self.runtime.clone(), shutdown).unwrap());

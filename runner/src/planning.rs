@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::agent::Agent;
 use crate::build::archive;
 use crate::build::catalogue;
+use crate::build::dockerfile::Offer;
 use crate::build::language::plan_source;
 use crate::build::plan::FileTree;
 use crate::build::source::{FETCH_TIMEOUT, SourceTree};
@@ -81,7 +82,9 @@ pub fn plan_archive(
         )));
     }
     let tree = FileTree::open(directory.path())?;
-    Ok(plan_source(&tree, entrypoint, settings, images).map(|planned| planned.plan().clone()))
+    // What may be pulled is for the runner to say, and is asked there.
+    let offer = Offer { images, pull: &[] };
+    Ok(plan_source(&tree, entrypoint, settings, offer).map(|planned| planned.plan().clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -130,11 +133,16 @@ async fn plan_tree<R: Runtime>(
 ) -> Result<Plan, Diagnosis> {
     let images = agent.image_names().await;
     let (entrypoint, settings) = (request.entrypoint.clone(), request.build.clone());
+    let pull = agent.settings.pull_images.clone();
     let planned = tokio::task::spawn_blocking(move || {
         let tree = FileTree::open(&tree.path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        plan_source(&tree, entrypoint.as_deref(), &settings, &images)
+        let offer = Offer {
+            images: &images,
+            pull: &pull,
+        };
+        plan_source(&tree, entrypoint.as_deref(), &settings, offer)
     });
     let planned = planned.await.map_err(|error| {
         diagnose::platform_failure(format!("The runner failed while planning: {error}."))

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::protocol::{HostHeader, Phase, Report, Timing};
+use crate::variables::PORT;
 
 /// What a build left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,19 @@ pub struct Built {
     /// What is started in place of the launcher: a server that is no Python object.
     #[serde(default)]
     pub start: Option<Start>,
+    /// What an image of the repository's own Dockerfile says, if it runs in one.
+    #[serde(default)]
+    pub own_image: Option<OwnImage>,
+}
+
+/// What a Dockerfile says of its server, beside how it is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnImage {
+    /// The port it listens on.
+    pub port: u16,
+    /// `ENV`. It is handed over with the project's variables and is not the container's: what a
+    /// source sets must not reach the programs that start its server.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// A command that is a server.
@@ -48,6 +62,11 @@ pub struct Start {
 }
 
 impl Built {
+    /// The port that the server listens on.
+    pub fn port(&self) -> u16 {
+        self.own_image.as_ref().map_or(PORT, |image| image.port)
+    }
+
     /// Whether it is all still there.
     pub fn is_there(&self) -> bool {
         self.source.is_dir() && self.environment.is_dir()

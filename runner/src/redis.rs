@@ -128,6 +128,7 @@ async fn start<R: Runtime>(
             deployment: project,
         },
         role: Role::Redis,
+        home: crate::runtime::HOME,
         image: IMAGE.to_owned(),
         command: ["/usr/bin/redis-server", CONFIGURATION]
             .map(String::from)

@@ -50,6 +50,7 @@ pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
         "cache",
         "commands",
         "systems",
+        "steps",
     ] {
         for entry in fs::read_dir(directory.join(store))? {
             let path = entry?.path();
@@ -138,7 +139,7 @@ mod tests {
         ] {
             fs::create_dir_all(at(path)).unwrap();
         }
-        for store in ["locks", "commands", "systems"] {
+        for store in ["locks", "commands", "systems", "steps"] {
             fs::create_dir_all(at(store)).unwrap();
         }
         for path in [

@@ -20,6 +20,7 @@ use crate::protocol::{DeploymentSpec, Source, Variable, VariableValue};
 use crate::record::Built;
 use crate::redis;
 use crate::runtime::docker::CONTAINER_USER;
+use crate::runtime::{HOME, OWN_IMAGE_HOME};
 
 /// The port a server listens on inside its instance.
 pub const PORT: u16 = 8080;
@@ -115,9 +116,15 @@ pub fn platform(spec: &DeploymentSpec, commit: &str, built: &Built) -> BTreeMap<
         Source::Upload { .. } | Source::Package(_) => "",
     };
     let mut environment: BTreeMap<String, String> = [
-        ("PORT", PORT.to_string().as_str()),
+        ("PORT", built.port().to_string().as_str()),
         ("HOST", "0.0.0.0"),
-        ("HOME", "/home/app"),
+        (
+            "HOME",
+            match built.own_image {
+                None => HOME,
+                Some(_) => OWN_IMAGE_HOME,
+            },
+        ),
         ("FASTMCP_HOME", "/data/fastmcp"),
         ("PYTHONUNBUFFERED", "1"),
         ("BERTH_PROJECT", &spec.project_name),

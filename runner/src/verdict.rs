@@ -1,18 +1,15 @@
 //! From what the runner saw to an entry of the catalogue.
 
-use std::net::SocketAddr;
-
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::diagnose::{
-    self, EnvironmentFailure, Evidence, LauncherFailure, ProbeAnswer, Started,
-    from_environment_failure, from_launcher_failure,
+    self, EnvironmentFailure, Evidence, LauncherFailure, ProbeAnswer, from_environment_failure,
+    from_launcher_failure,
 };
 use crate::health::ProbeFailure;
 use crate::protocol::{Diagnosis, Limits};
 use crate::runtime::Exit;
-use crate::variables::PORT;
 
 /// 128 + SIGKILL.
 const KILLED: i64 = 137;
@@ -91,23 +88,6 @@ pub fn probe_said(
         ProbeFailure::Connection { message } => ProbeAnswer::Broken(message),
     };
     diagnose::probe_failed(&answer, host, tail, known)
-}
-
-/// The instance did not open its port in time. `imported` says that its code was loaded,
-/// `listening` where its processes listen instead.
-pub fn too_late(
-    seconds: u64,
-    imported: bool,
-    listening: &[SocketAddr],
-    tail: &[String],
-) -> Diagnosis {
-    let started = Started {
-        port: PORT,
-        seconds,
-        imported,
-        listening,
-    };
-    diagnose::not_listening(&started, tail)
 }
 
 /// A tenant can print such lines too, so one that cannot be read is only text.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::build::dockerfile::steps;
 use crate::build::pipeline;
 use crate::build::source::UploadSource;
 use crate::diagnose;
@@ -318,6 +319,7 @@ async fn clean<R: Runtime>(agent: &Agent<R>) {
     let cleaned = tokio::task::spawn_blocking(move || store::clean(&directory, &keep)).await;
     if let Ok(installation) = agent.installation() {
         agent.systems.clean(&agent.runtime, installation).await;
+        steps::clean(&agent.directory, &agent.runtime, installation).await;
     }
     match cleaned {
         Ok(Ok(0)) => {}

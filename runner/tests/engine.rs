@@ -569,6 +569,7 @@ fn probe_spec(
         command: ["/usr/bin/python3", "-c", code].map(String::from).to_vec(),
         environment: BTreeMap::from([("HOME".into(), "/home/app".into())]),
         working_dir: "/tmp".into(),
+        home: runner::runtime::HOME,
         mounts: vec![Mount {
             source: app.to_owned(),
             target: "/app".into(),

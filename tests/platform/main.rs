@@ -7,6 +7,7 @@ mod clients;
 mod conformance;
 mod database_away;
 mod deploy;
+mod dockerfile;
 mod errors;
 mod fastmcp;
 mod features;
@@ -50,6 +51,7 @@ fn main() {
         deploy::TESTS,
         login::TESTS,
         node::TESTS,
+        dockerfile::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -18,6 +18,7 @@ fn face(settings: &BuildSettings) -> Json<Value> {
     Json(json!({
         "root_directory": settings.root_directory,
         "dependency_file": settings.dependency_file,
+        "dockerfile": settings.dockerfile,
         "system_packages": settings.system_packages,
         "build_command": settings.build_command,
         "start_command": settings.start_command,
@@ -51,6 +52,8 @@ pub struct Change {
     #[serde(deserialize_with = "present")]
     dependency_file: Option<Option<String>>,
     #[serde(deserialize_with = "present")]
+    dockerfile: Option<Option<String>>,
+    #[serde(deserialize_with = "present")]
     system_packages: Option<Option<Vec<String>>>,
     #[serde(deserialize_with = "present")]
     build_command: Option<Option<Vec<String>>>,
@@ -77,6 +80,7 @@ impl Change {
         BuildSettings {
             root_directory: self.root_directory.unwrap_or(old.root_directory),
             dependency_file: self.dependency_file.unwrap_or(old.dependency_file),
+            dockerfile: self.dockerfile.unwrap_or(old.dockerfile),
             system_packages: words(self.system_packages, old.system_packages),
             build_command: words(self.build_command, old.build_command),
             start_command: words(self.start_command, old.start_command),

@@ -37,7 +37,7 @@ async fn settings_are_merged_checked_and_kept_with_each_deployment() {
     let answer = browser.api(Method::PATCH, path, &set).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
     let expected = json!({
-        "root_directory": "services/a", "dependency_file": null, "system_packages": ["jq"],
+        "root_directory": "services/a", "dependency_file": null, "dockerfile": null, "system_packages": ["jq"],
         "build_command": ["make", "a b"], "start_command": [],
     });
     assert_eq!(answer.value(), expected);

@@ -87,6 +87,12 @@ enum Command {
     /// Start a server inside its instance; the runner does.
     #[command(hide = true)]
     Bridge(bridge::Arguments),
+    /// Pass a program's output on, within bounds; the runner starts it in containers.
+    #[command(hide = true)]
+    Guard(bridge::GuardArguments),
+    /// Do one step of a Dockerfile inside its container; the runner does.
+    #[command(hide = true)]
+    Step,
     /// Sign in to a server.
     Login(login::Arguments),
     /// List, show or delete projects.
@@ -148,7 +154,10 @@ impl Command {
 impl Program {
     /// Whether this process is part of an instance and not of the platform.
     pub fn runs_in_an_instance(&self) -> bool {
-        matches!(self.command, Command::Bridge(_))
+        matches!(
+            self.command,
+            Command::Bridge(_) | Command::Guard(_) | Command::Step
+        )
     }
 
     /// Runs what was asked for; an error is printed and becomes the exit code.
@@ -162,8 +171,11 @@ impl Program {
 
     async fn dispatch(self, output: Output) -> anyhow::Result<ExitCode> {
         // Its output is the server's log, and its environment the server's.
-        if let Command::Bridge(arguments) = self.command {
-            return bridge::run(arguments).await;
+        match self.command {
+            Command::Bridge(arguments) => return bridge::run(arguments).await,
+            Command::Guard(arguments) => return bridge::guard(arguments).await,
+            Command::Step => return bridge::step(),
+            _ => {}
         }
         let level = if self.command.is_role() {
             ROLES_LOG
@@ -180,7 +192,9 @@ impl Program {
             Command::Migrate(arguments) => migrate::run(*arguments).await,
             Command::Doctor(arguments) => doctor::run(*arguments, output).await,
             Command::Admin(arguments) => admin::run(*arguments, output).await,
-            Command::Bridge(_) => unreachable!("it was run above"),
+            Command::Bridge(_) | Command::Guard(_) | Command::Step => {
+                unreachable!("it was run above")
+            }
             Command::Login(arguments) => login::run(arguments, output).await,
             Command::Projects(arguments) => projects::run(arguments, output).await,
             Command::Access(arguments) => access::run(arguments, output).await,

@@ -32,6 +32,7 @@ pub struct Arguments {
 enum Setting {
     RootDirectory,
     DependencyFile,
+    Dockerfile,
     SystemPackages,
     BuildCommand,
     StartCommand,
@@ -42,6 +43,7 @@ impl Setting {
         match self {
             Self::RootDirectory => "root_directory",
             Self::DependencyFile => "dependency_file",
+            Self::Dockerfile => "dockerfile",
             Self::SystemPackages => "system_packages",
             Self::BuildCommand => "build_command",
             Self::StartCommand => "start_command",
@@ -59,6 +61,11 @@ pub struct BuildArguments {
     /// The file that declares the dependencies, from the root directory [default: looked for].
     #[arg(long, value_name = "FILE")]
     dependency_file: Option<String>,
+
+    /// The Dockerfile that the server is built by, from the root directory [default: one in the root
+    /// directory, where nothing else is found to start].
+    #[arg(long, value_name = "FILE")]
+    dockerfile: Option<String>,
 
     /// Debian packages that the server needs, as name or name=version [default: those of apt.txt].
     #[arg(long, value_name = "PACKAGE", value_delimiter = ',')]
@@ -91,6 +98,7 @@ impl BuildArguments {
             "dependency_file",
             self.dependency_file.clone().map(Value::from),
         );
+        give("dockerfile", self.dockerfile.clone().map(Value::from));
         let packages = self.system_packages.as_slice();
         give(
             "system_packages",
@@ -172,6 +180,11 @@ fn show(settings: &Value) -> String {
             "(the whole source)",
         ),
         row("Dependency file", one("dependency_file"), "(looked for)"),
+        row(
+            "Dockerfile",
+            one("dockerfile"),
+            "(only where nothing else is found to start)",
+        ),
         row(
             "System packages",
             list("system_packages").join(", "),

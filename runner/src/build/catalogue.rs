@@ -124,6 +124,7 @@ pub async fn build<R: Runtime>(
         entrypoint: plan.plan.entrypoint,
         root: String::new(),
         start_command: Vec::new(),
+        own_image: None,
         start: Some(Start {
             command,
             // The volume of the project: what a server keeps in its working directory stays.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::launcher;
+use crate::launcher::bridge::{self, Bridge};
 use crate::limits::Bounds;
 use crate::logs::LogWriter;
 use crate::runtime::docker::CONTAINER_USER;
@@ -38,6 +39,8 @@ pub enum Failure {
     TimedOut,
     /// Nobody wants it any more.
     Canceled,
+    /// It wrote more than it may.
+    TooLarge,
     /// The platform's own fault.
     Platform(anyhow::Error),
 }
@@ -124,6 +127,44 @@ impl BuildHost {
             ],
             environment,
             working_dir: "/".to_owned(),
+            home: runtime::HOME,
+            mounts,
+            network: site.network.to_owned(),
+            dns: self.dns.clone(),
+            bounds: Bounds::build(),
+        }
+    }
+}
+
+impl BuildHost {
+    /// What leads a build to the machine's package registries.
+    pub fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
+    }
+
+    /// The certificates of authorities that builds trust, where there are some.
+    pub fn ca_bundle(&self) -> Option<&Path> {
+        Some(self.ca_bundle.as_path()).filter(|bundle| bundle.is_file())
+    }
+
+    /// A container that does one step of a Dockerfile: nothing is in its environment, because that
+    /// would become the image's.
+    pub fn step(
+        &self,
+        site: &Site<'_>,
+        image: &str,
+        bridge: &Bridge,
+        mut mounts: Vec<Mount>,
+    ) -> ContainerSpec {
+        mounts.push(mount(bridge.directory(), bridge::MOUNTED_AT, true));
+        ContainerSpec {
+            owner: site.owner,
+            role: Role::Step,
+            image: image.to_owned(),
+            command: bridge.guarded(&bridge.step()),
+            environment: BTreeMap::new(),
+            working_dir: "/".to_owned(),
+            home: runtime::HOME,
             mounts,
             network: site.network.to_owned(),
             dns: self.dns.clone(),
@@ -156,7 +197,7 @@ pub struct Heard {
 impl Heard {
     fn event(&mut self, event: Value) {
         match event["phase"].as_str() {
-            Some(stage @ ("system" | "resolve" | "install" | "compile" | "command")) => {
+            Some(stage @ ("system" | "resolve" | "install" | "compile" | "command" | "step")) => {
                 let ms = event["ms"].as_u64().unwrap_or_default();
                 self.timings.push((stage.to_owned(), ms));
             }
@@ -184,8 +225,21 @@ pub async fn run<R: Runtime>(
     site: &Site<'_>,
     spec: &ContainerSpec,
 ) -> Result<Heard, Failure> {
+    let (container, heard) = run_kept(runtime, site, spec, u64::MAX).await?;
+    runtime.discard(container);
+    Ok(heard)
+}
+
+/// The same, and the container stays, for its files to be kept. It may write `most_bytes` of them.
+pub async fn run_kept<R: Runtime>(
+    runtime: &R,
+    site: &Site<'_>,
+    spec: &ContainerSpec,
+    most_bytes: u64,
+) -> Result<(String, Heard), Failure> {
     let mut heard = Heard::default();
-    let end = runtime::run_build(runtime, spec, site.deadline, site.canceled, |line| {
+    let (deadline, canceled) = (site.deadline, site.canceled);
+    let run = runtime::run_to_end(runtime, spec, deadline, canceled, most_bytes, |line| {
         let (text, event) = launcher::split_line(&line.bytes);
         if let Some(text) = text {
             heard.line(text);
@@ -195,23 +249,40 @@ pub async fn run<R: Runtime>(
             site.log.event(line.at, &event);
             heard.event(event);
         }
-    })
-    .await?;
+    });
+    let (container, end) = run.await?;
+    match judge(site, spec.role, heard, end) {
+        Ok(heard) => Ok((container, heard)),
+        Err(failure) => {
+            // Nobody waits for that; a build that was called off or is too large has ended already.
+            runtime.discard(container);
+            Err(failure)
+        }
+    }
+}
+
+/// Whether a container did its work.
+fn judge(site: &Site<'_>, role: Role, mut heard: Heard, end: BuildEnd) -> Result<Heard, Failure> {
     let exit = match end {
         BuildEnd::TimedOut => return Err(Failure::TimedOut),
         BuildEnd::Canceled => return Err(Failure::Canceled),
+        BuildEnd::WroteTooMuch => return Err(Failure::TooLarge),
         BuildEnd::Exited(exit) => exit,
     };
+    let tail: Vec<String> = heard.tail.iter().map(|line| site.log.mask(line)).collect();
     // A process that memory ended may have said something that only follows from it.
     if !exit.out_of_memory
         && let Some(mut failure) = heard.failure.take()
     {
         // Before it is cut to a sentence: half a secret is still a secret.
         site.log.mask_all(&mut failure);
+        failure["tail"] = tail.into();
         return Err(Failure::Said(failure));
     }
-    if exit.code != 0 || !heard.is_done {
-        let tail = heard.tail.iter().map(|line| site.log.mask(line)).collect();
+    // A step's status is that of this project's own program: it says all, also where an engine that
+    // is busy loses the last line of a container that lived for a moment.
+    let is_done = heard.is_done || role == Role::Step;
+    if exit.code != 0 || !is_done {
         return Err(Failure::Ended(exit, tail));
     }
     Ok(heard)

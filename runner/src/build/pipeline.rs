@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::catalogue;
 use super::command;
 use super::container::{Failure, Site};
+use super::dockerfile::{self, Offer};
 use super::environment::{Layout, Request};
 use super::language::{self, Planned};
 use super::node;
@@ -23,6 +24,7 @@ use super::system;
 use crate::agent::Agent;
 use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
+use crate::limits;
 use crate::logs::LogWriter;
 use crate::protocol::{self, DeploymentSpec, Diagnosis, LogStream, Phase, Source};
 use crate::record::Built;
@@ -187,18 +189,34 @@ impl<R: Runtime> Begun<'_, R> {
         source: &Path,
         prepared: Prepared,
     ) -> Result<(Built, Vec<(String, u64)>), Stop> {
+        let seconds = self.spec.limits.build_seconds;
+        let prepared = match prepared {
+            Prepared::Source(planned) => match *planned {
+                Planned::Dockerfile(plan) => {
+                    let work = dockerfile::steps::Work {
+                        agent: self.agent,
+                        site,
+                        seconds,
+                    };
+                    return dockerfile::steps::build(&work, source, *plan).await;
+                }
+                planned => Prepared::Source(Box::new(planned)),
+            },
+            package @ Prepared::Package(_) => package,
+        };
         let (image, mut timings) = self.image(site, prepared.plan()).await?;
         let work = node::steps::Work {
             agent: self.agent,
             site,
             image: &image,
-            seconds: self.spec.limits.build_seconds,
+            seconds,
         };
         let (built, more) = match prepared {
             Prepared::Package(plan) => catalogue::build(&work, self.spec, source, *plan).await?,
             Prepared::Source(planned) => match *planned {
                 Planned::Node(plan) => node::steps::build(&work, source, plan).await?,
                 Planned::Python(plan) => self.python(site, source, &image, plan).await?,
+                Planned::Dockerfile(_) => unreachable!("it was built above"),
             },
         };
         timings.extend(more);
@@ -283,6 +301,7 @@ impl<R: Runtime> Begun<'_, R> {
             root: plan.root,
             start_command: self.spec.build.start_command.clone(),
             start: None,
+            own_image: None,
         };
         Ok((built, timings))
     }
@@ -381,11 +400,16 @@ async fn make_plan<R: Runtime>(
     let path = source.to_owned();
     let entrypoint = spec.entrypoint.clone();
     let settings = spec.build.clone();
+    let pull = agent.settings.pull_images.clone();
     let planned = tokio::task::spawn_blocking(move || {
         let tree = FileTree::open(&path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
-        language::plan_source(&tree, entrypoint.as_deref(), &settings, &images).map_err(|found| {
+        let offer = Offer {
+            images: &images,
+            pull: &pull,
+        };
+        language::plan_source(&tree, entrypoint.as_deref(), &settings, offer).map_err(|found| {
             let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
                 .iter()
                 .any(|code| found.code == code.as_str());
@@ -415,6 +439,7 @@ pub fn stop(
     Stop::Failed(match failure {
         Failure::Canceled => return Stop::Canceled,
         Failure::TimedOut => diagnose::build_timeout(seconds),
+        Failure::TooLarge => diagnose::image_too_large(limits::IMAGE_BYTES),
         Failure::Said(account) => diagnose(Ok(account)),
         Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
         Failure::Platform(error) => return platform(&error),

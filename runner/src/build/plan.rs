@@ -186,7 +186,7 @@ fn dependency_file(root: &str, set: &str) -> Result<String, Diagnosis> {
 }
 
 /// A path that a user set; absolute ones and those that lead out are refused.
-fn path_within(root: &str, set: &str) -> Option<String> {
+pub(super) fn path_within(root: &str, set: &str) -> Option<String> {
     let set = set.trim();
     let usable = set.len() <= MAX_PATH_BYTES
         && !set.starts_with(['/', '~'])

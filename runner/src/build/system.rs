@@ -139,7 +139,9 @@ impl Systems {
             }
         };
         for image in images {
-            let key = image.name.strip_prefix(PREFIX).unwrap_or(&image.name);
+            let Some(key) = image.name.strip_prefix(PREFIX) else {
+                continue;
+            };
             if self.directory.join("systems").join(key).exists() {
                 continue;
             }

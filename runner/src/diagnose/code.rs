@@ -45,6 +45,10 @@ codes! {
     PythonVersionUnavailable "python_version_unavailable"
     NodeVersionUnavailable "node_version_unavailable"
     DependencyFileNotFound "dependency_file_not_found"
+    DockerfileInvalid "dockerfile_invalid"
+    BaseImageUnavailable "base_image_unavailable"
+    CopySourceMissing "copy_source_missing"
+    DockerfileNothingToStart "dockerfile_nothing_to_start"
 
     DependenciesUnresolvable "dependencies_unresolvable"
     DependencyVersionNotFound "dependency_version_not_found"
@@ -62,6 +66,7 @@ codes! {
     BuildDiskFull "build_disk_full"
     BuildScriptFailed "build_script_failed"
     BuildCommandFailed "build_command_failed"
+    DockerfileStepFailed "dockerfile_step_failed"
     BuildTimeout "build_timeout"
 
     SyntaxNeedsNewerPython "syntax_needs_newer_python"

@@ -59,6 +59,18 @@ pub fn build_out_of_memory(limit: i64) -> Diagnosis {
     found(Code::BuildOutOfMemory, &[("limit", in_mib(limit))])
 }
 
+/// A Dockerfile's steps wrote more than an image may have, in bytes.
+pub fn image_too_large(limit: u64) -> Diagnosis {
+    super::diagnosis(
+        Code::BuildDiskFull,
+        format!(
+            "The image of the Dockerfile grew by more than {} GiB and its build was ended.",
+            limit >> 30
+        ),
+        "Install fewer or smaller packages, and remove what a step only needs itself within that step.",
+    )
+}
+
 fn in_mib(bytes: i64) -> String {
     format!("{} MiB", bytes / crate::limits::MIB)
 }

@@ -30,6 +30,7 @@ mod text;
 pub use code::Code;
 pub use environment::{
     EnvironmentFailure, build_out_of_memory, build_timeout, from_environment_failure,
+    image_too_large,
 };
 pub use evidence::Evidence;
 pub use excluded::excluded;
@@ -45,7 +46,7 @@ pub use text::{diagnosis, sentence};
 
 use crate::protocol::Diagnosis;
 use evidence::found;
-use text::last_lines;
+pub(crate) use text::last_lines;
 
 /// The platform's own fault: a full disk, an engine that does not answer. `what` is for people.
 pub fn platform_failure(what: impl AsRef<str>) -> Diagnosis {

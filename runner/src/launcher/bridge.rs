@@ -73,6 +73,26 @@ impl Bridge {
 
     /// The whole command that serves `server`.
     pub fn command(&self, server: &[String]) -> Vec<String> {
+        let mut command = self.own(&["bridge", "--"]);
+        command.extend_from_slice(server);
+        command
+    }
+
+    /// The whole command that does a step of a Dockerfile.
+    pub fn step(&self) -> Vec<String> {
+        self.own(&["step"])
+    }
+
+    /// The whole command that starts another one, as a container's first process, and passes its
+    /// output on. Nothing of the image has a part in it.
+    pub fn guarded(&self, inner: &[String]) -> Vec<String> {
+        let mut command = self.own(&["guard", "--"]);
+        command.extend_from_slice(inner);
+        command
+    }
+
+    /// This binary with these words.
+    fn own(&self, words: &[&str]) -> Vec<String> {
         let inside = |name: &str| format!("{MOUNTED_AT}/{name}");
         let mut command = Vec::new();
         if let Some(loader) = &self.loader {
@@ -80,10 +100,18 @@ impl Bridge {
             command.push("--library-path".to_owned());
             command.push(MOUNTED_AT.to_owned());
         }
-        command.extend([inside(PROGRAM), "bridge".to_owned(), "--".to_owned()]);
-        command.extend_from_slice(server);
+        command.push(inside(PROGRAM));
+        command.extend(words.iter().map(|word| (*word).to_owned()));
         command
     }
+}
+
+/// Whether a command begins with this binary as a guard.
+pub fn is_guarded(command: &[String]) -> bool {
+    let program = format!("{MOUNTED_AT}/{PROGRAM}");
+    // In front of it stands at most the loader with its option.
+    let at = command.iter().take(4).position(|word| *word == program);
+    at.is_some_and(|at| command.get(at + 1).is_some_and(|word| word == "guard"))
 }
 
 fn fill(directory: &Path, libraries: &BTreeSet<PathBuf>) -> io::Result<()> {
@@ -187,6 +215,8 @@ mod tests {
         assert_eq!(command[at..], ["bridge", "--", "server"]);
         let here = |word: &String| word.replace(MOUNTED_AT, bridge.directory().to_str().unwrap());
         let words: Vec<String> = command[..at].iter().map(here).collect();
+        assert!(is_guarded(&bridge.guarded(&bridge.step())));
+        assert!(!is_guarded(&command) && !is_guarded(&bridge.step()));
         let output = Command::new(&words[0])
             .args(&words[1..])
             .arg("--list")

@@ -102,16 +102,17 @@ pub const GUARDED: [&str; 2] = ["/usr/bin/python3", "/berth/berth_launcher/guard
 /// processes itself; any other needs the engine's init.
 pub fn is_guarded(command: &[String]) -> bool {
     let program = command.get(1).map(String::as_str);
-    matches!(
-        program,
-        Some(
-            "/berth/serve.py"
-                | "/berth/environment.py"
-                | "/berth/node.py"
-                | "/berth/command.py"
-                | "/berth/berth_launcher/guard.py"
+    bridge::is_guarded(command)
+        || matches!(
+            program,
+            Some(
+                "/berth/serve.py"
+                    | "/berth/environment.py"
+                    | "/berth/node.py"
+                    | "/berth/command.py"
+                    | "/berth/berth_launcher/guard.py"
+            )
         )
-    )
 }
 
 /// A line of output, taken apart: what is for the log, and what is for the runner.

@@ -24,6 +24,10 @@ pub struct BuildSettings {
     /// The file that declares the dependencies, relative to the root directory; found if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dependency_file: Option<String>,
+    /// The Dockerfile that the server is built by, relative to the root directory; without it, one
+    /// is taken only where nothing else can be planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dockerfile: Option<String>,
     /// Debian packages, `name` or `name=version`, in place of what an `apt.txt` lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub system_packages: Vec<String>,
@@ -42,10 +46,14 @@ impl BuildSettings {
         let paths = [
             ("root_directory", &self.root_directory),
             ("dependency_file", &self.dependency_file),
+            ("dockerfile", &self.dockerfile),
         ];
         for (name, path) in paths {
             if path.as_deref().is_some_and(|path| !is_inside(path)) {
-                let what = name.replace('_', " ");
+                let what = match name {
+                    "dockerfile" => "Dockerfile".to_owned(),
+                    name => name.replace('_', " "),
+                };
                 problems.push((name, format!("The {what} must lie inside the repository: write it without a leading slash and without `..`, like services/weather.")));
             }
         }
@@ -177,6 +185,7 @@ mod tests {
         let settings = BuildSettings {
             root_directory: Some("../x".into()),
             dependency_file: Some("/etc/passwd".into()),
+            dockerfile: Some("a/../../Dockerfile".into()),
             system_packages: words(&["jq", "-o"]),
             build_command: words(&["", "x"]),
             start_command: words(&["a\0b"]),
@@ -191,6 +200,7 @@ mod tests {
             [
                 "root_directory",
                 "dependency_file",
+                "dockerfile",
                 "system_packages",
                 "build_command",
                 "start_command"

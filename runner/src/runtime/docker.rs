@@ -12,9 +12,9 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder, WaitContainerOptions,
+    InspectContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+    ListNetworksOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, LABEL_DEPLOYMENT,
+    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, ImageConfig, LABEL_DEPLOYMENT,
     LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Network, OutputLine, Owner, Role, Runtime,
     RuntimeError, State, Stats,
 };
@@ -82,7 +82,11 @@ impl DockerRuntime {
         role: Role,
         body: &ContainerCreateBody,
     ) -> Result<String, RuntimeError> {
-        let name = container_name(owner, role);
+        let mut name = container_name(owner, role);
+        if role == Role::Step {
+            // The one before may still be on its way out with all that it wrote.
+            name = format!("{name}-{}", Uuid::new_v4().simple());
+        }
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let mut attempts = 0;
         loop {
@@ -269,6 +273,7 @@ impl Runtime for DockerRuntime {
                 let role = match labels?.get(LABEL_ROLE)?.as_str() {
                     "instance" => Role::Instance,
                     "build" => Role::Build,
+                    "step" => Role::Step,
                     "redis" => Role::Redis,
                     _ => return None,
                 };
@@ -507,7 +512,7 @@ impl Runtime for DockerRuntime {
             .filters(&filter("reference", format!("{IMAGE_PREFIX}*")))
             .build();
         let mut images = self.tagged(options).await?;
-        images.retain(|image| !image.name.starts_with(images::DERIVED_PREFIX));
+        images.retain(|image| !images::is_derived(&image.name));
         Ok(images)
     }
 
@@ -523,6 +528,35 @@ impl Runtime for DockerRuntime {
 
     async fn derived(&self, installation: Uuid) -> Result<Vec<Image>, RuntimeError> {
         self.list_derived(installation).await
+    }
+
+    async fn keep(
+        &self,
+        owner: &Owner,
+        container: &str,
+        name: &str,
+    ) -> Result<Image, RuntimeError> {
+        self.commit(owner, container, name).await
+    }
+
+    async fn written(&self, id: &str) -> Result<u64, RuntimeError> {
+        let options = InspectContainerOptionsBuilder::new().size(true).build();
+        let found = self.docker.inspect_container(id, Some(options)).await;
+        let size = found.map_err(engine)?.size_rw.unwrap_or_default();
+        Ok(size.cast_unsigned())
+    }
+
+    async fn image_size(&self, name: &str) -> Result<u64, RuntimeError> {
+        self.size_of(name).await
+    }
+
+    async fn pull(
+        &self,
+        owner: &Owner,
+        reference: &str,
+        name: &str,
+    ) -> Result<(Image, ImageConfig), RuntimeError> {
+        self.pull_bare(owner, reference, name).await
     }
 
     async fn remove_image(&self, name: &str) -> Result<(), RuntimeError> {

@@ -23,8 +23,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::{
-    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, Network, OutputLine, Owner, Role,
-    Runtime, RuntimeError, State, Stats,
+    Container, ContainerSpec, Detail, Engine, Event, Exit, Image, ImageConfig, Network, OutputLine,
+    Owner, Role, Runtime, RuntimeError, State, Stats,
 };
 use crate::clock;
 use crate::variables::PORT;
@@ -56,6 +56,8 @@ struct World {
     started: Vec<Role>,
     derived: Vec<Image>,
     has_no_redis: bool,
+    written: u64,
+    steps: Vec<(ContainerSpec, serde_json::Value)>,
 }
 
 /// The engine. Clones are the same engine, as after a restart of the runner.
@@ -108,6 +110,26 @@ impl FakeRuntime {
             .expect("an instance")
     }
 
+    /// The containers of steps that were ever started, with what they were told.
+    pub fn steps(&self) -> Vec<(ContainerSpec, serde_json::Value)> {
+        self.world().steps.clone()
+    }
+
+    /// The images that were made.
+    pub fn images_made(&self) -> Vec<String> {
+        let world = self.world();
+        world
+            .derived
+            .iter()
+            .map(|image| image.name.clone())
+            .collect()
+    }
+
+    /// From now on every container has written so much.
+    pub fn writes(&self, bytes: u64) {
+        self.world().written = bytes;
+    }
+
     /// The image of a Redis was never made.
     pub fn has_no_redis(&self) {
         self.world().has_no_redis = true;
@@ -135,6 +157,18 @@ impl FakeRuntime {
             }
         }
         self.tick();
+    }
+
+    fn pretend_step(&self, spec: &ContainerSpec) -> Vec<String> {
+        let plan = std::fs::read_to_string(mounted(spec, "/run/berth/step.json")).unwrap();
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        if plan["kind"] == "pack" {
+            let out = mounted(spec, "/out");
+            std::fs::write(out.join("files.tar"), "").unwrap();
+            std::fs::write(out.join("sources.json"), "[]").unwrap();
+        }
+        self.world().steps.push((spec.clone(), plan));
+        vec![r#"@@berth {"phase":"done"}"#.to_owned()]
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -351,12 +385,16 @@ impl Runtime for FakeRuntime {
         let address = next_address();
         let mut server = None;
         let (state, exit, lines) = match (script, spec.role) {
-            (Script::Work, Role::Build) => {
+            (Script::Work, Role::Build | Role::Step) => {
                 let exit = Exit {
                     code: 0,
                     out_of_memory: false,
                 };
-                (State::Exited, Some(exit), pretend_build(spec))
+                let lines = match spec.role {
+                    Role::Step => self.pretend_step(spec),
+                    _ => pretend_build(spec),
+                };
+                (State::Exited, Some(exit), lines)
             }
             (Script::Work, Role::Redis) => {
                 let stop = CancellationToken::new();
@@ -533,6 +571,44 @@ impl Runtime for FakeRuntime {
         };
         self.world().derived.push(image.clone());
         Ok(image)
+    }
+
+    async fn keep(
+        &self,
+        _owner: &Owner,
+        container: &str,
+        name: &str,
+    ) -> Result<Image, RuntimeError> {
+        let mut world = self.world();
+        let spec = world
+            .containers
+            .get(container)
+            .map(|fake| fake.spec.clone());
+        let spec = spec.ok_or_else(|| RuntimeError::NotFound(container.to_owned()))?;
+        let image = Image {
+            name: name.to_owned(),
+            id: format!("{}+{name}", spec.image),
+        };
+        world.derived.retain(|image| image.name != name);
+        world.derived.push(image.clone());
+        Ok(image)
+    }
+
+    async fn written(&self, _id: &str) -> Result<u64, RuntimeError> {
+        Ok(self.world().written)
+    }
+
+    async fn image_size(&self, _name: &str) -> Result<u64, RuntimeError> {
+        Ok(0)
+    }
+
+    async fn pull(
+        &self,
+        _owner: &Owner,
+        reference: &str,
+        _name: &str,
+    ) -> Result<(Image, ImageConfig), RuntimeError> {
+        Err(RuntimeError::Engine(format!("{reference}: no registry")))
     }
 
     async fn derived(&self, _installation: Uuid) -> Result<Vec<Image>, RuntimeError> {

@@ -27,8 +27,13 @@ pub const LABEL_INSTALLATION: &str = "berth.installation";
 pub const LABEL_PROJECT: &str = "berth.project";
 /// Label: its deployment.
 pub const LABEL_DEPLOYMENT: &str = "berth.deployment";
-/// Label: `instance`, `build` or `redis`.
+/// Label: `instance`, `build`, `step` or `redis`.
 pub const LABEL_ROLE: &str = "berth.role";
+
+/// `HOME` in the images of the platform.
+pub const HOME: &str = "/home/app";
+/// `HOME` in an image of a repository's Dockerfile, which may keep its server in any usual one.
+pub const OWN_IMAGE_HOME: &str = "/run/home";
 
 /// Why an engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +53,8 @@ pub enum Role {
     Instance,
     /// Installs dependencies, once, to completion.
     Build,
+    /// Does one step of a repository's Dockerfile, whose files are then kept as an image.
+    Step,
     /// A project's Redis: one for all its deployments, whose place the project's id takes.
     Redis,
 }
@@ -58,6 +65,7 @@ impl Role {
         match self {
             Self::Instance => "instance",
             Self::Build => "build",
+            Self::Step => "step",
             Self::Redis => "redis",
         }
     }
@@ -101,6 +109,8 @@ pub struct ContainerSpec {
     pub environment: BTreeMap<String, String>,
     /// Where the program starts.
     pub working_dir: String,
+    /// Where its `HOME` in memory is: a directory that the image keeps nothing in.
+    pub home: &'static str,
     /// Host directories inside.
     pub mounts: Vec<Mount>,
     /// The project's network, as [`Runtime::ensure_network`] named it.
@@ -201,6 +211,21 @@ pub struct Image {
     pub name: String,
     /// The digest of its content.
     pub id: String,
+}
+
+/// What an image that was pulled says of itself, as far as it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageConfig {
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    /// Where it starts; empty for the root.
+    pub working_dir: String,
+    /// What it starts.
+    pub entrypoint: Vec<String>,
+    /// With which arguments.
+    pub command: Vec<String>,
+    /// `port/protocol`.
+    pub ports: Vec<String>,
 }
 
 /// What an engine says of itself.
@@ -316,6 +341,30 @@ pub trait Runtime: Send + Sync + 'static {
         installation: Uuid,
     ) -> impl Future<Output = Result<Vec<Image>, RuntimeError>> + Send;
 
+    /// Makes an image of what a container that has ended left: its files, and nothing that its
+    /// environment held.
+    fn keep(
+        &self,
+        owner: &Owner,
+        container: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Image, RuntimeError>> + Send;
+
+    /// How many bytes a container has written to its own files so far.
+    fn written(&self, id: &str) -> impl Future<Output = Result<u64, RuntimeError>> + Send;
+
+    /// How many bytes an image has, those of its base included.
+    fn image_size(&self, name: &str) -> impl Future<Output = Result<u64, RuntimeError>> + Send;
+
+    /// Pulls an image without credentials and makes one of its files alone, so that none of its
+    /// volumes, health checks and the like is left; also tells what it says of itself.
+    fn pull(
+        &self,
+        owner: &Owner,
+        reference: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<(Image, ImageConfig), RuntimeError>> + Send;
+
     /// Removes such an image. One that is gone is no error; one in use is.
     fn remove_image(&self, name: &str) -> impl Future<Output = Result<(), RuntimeError>> + Send;
 
@@ -332,7 +381,12 @@ pub enum BuildEnd {
     TimedOut,
     /// It was killed because the work was called off.
     Canceled,
+    /// It was killed because it wrote more than it may.
+    WroteTooMuch,
 }
+
+/// How often what a container has written is looked at: an engine counts it file by file.
+const WRITTEN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs a one-off container to its end, giving every line of output to `on_line`, and removes it.
 pub async fn run_build<R: Runtime>(
@@ -340,8 +394,27 @@ pub async fn run_build<R: Runtime>(
     spec: &ContainerSpec,
     deadline: Instant,
     canceled: &CancellationToken,
-    mut on_line: impl FnMut(OutputLine) + Send,
+    on_line: impl FnMut(OutputLine) + Send,
 ) -> Result<BuildEnd, RuntimeError> {
+    let (id, end) = run_to_end(runtime, spec, deadline, canceled, u64::MAX, on_line).await?;
+    if matches!(end, BuildEnd::Exited(_)) {
+        runtime.discard(id);
+    } else {
+        runtime.remove(&id).await?;
+    }
+    Ok(end)
+}
+
+/// The same, and the container stays, to be kept or removed; unless the engine fails. It may write
+/// `most_bytes` to its own files, and a little more before that is seen.
+pub async fn run_to_end<R: Runtime>(
+    runtime: &R,
+    spec: &ContainerSpec,
+    deadline: Instant,
+    canceled: &CancellationToken,
+    most_bytes: u64,
+    mut on_line: impl FnMut(OutputLine) + Send,
+) -> Result<(String, BuildEnd), RuntimeError> {
     let id = runtime.start(spec).await?;
     let mut output = runtime.output(&id, None);
     let follow = async {
@@ -358,11 +431,34 @@ pub async fn run_build<R: Runtime>(
         exit = follow => exit.map(BuildEnd::Exited),
         () = tokio::time::sleep_until(deadline) => Ok(BuildEnd::TimedOut),
         () = canceled.cancelled() => Ok(BuildEnd::Canceled),
+        () = writes_more(runtime, &id, most_bytes) => Ok(BuildEnd::WroteTooMuch),
     };
-    if matches!(end, Ok(BuildEnd::Exited(_))) {
-        runtime.discard(id);
-    } else {
-        runtime.remove(&id).await?;
+    match end {
+        Ok(BuildEnd::Exited(_)) => {}
+        Ok(_) => {
+            // Nothing of it goes on while it is decided what to do with it.
+            runtime.stop(&id, Duration::ZERO).await?;
+        }
+        Err(error) => {
+            runtime.remove(&id).await?;
+            return Err(error);
+        }
     }
-    end
+    Ok((id, end?))
+}
+
+/// Resolves when a container has written more than so many bytes.
+async fn writes_more<R: Runtime>(runtime: &R, id: &str, most_bytes: u64) {
+    if most_bytes == u64::MAX {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        tokio::time::sleep(WRITTEN_INTERVAL).await;
+        match runtime.written(id).await {
+            Ok(written) if written > most_bytes => return,
+            Ok(_) => {}
+            // It may have ended just now; the other limits hold.
+            Err(error) => tracing::debug!(%error, "what a build writes could not be seen"),
+        }
+    }
 }

@@ -80,6 +80,7 @@ impl Source {
         &self,
         platform: &Platform,
         project: &str,
+        fixture: &Fixture,
         entrypoint: Option<&str>,
     ) -> Result<Value> {
         let place = match self {
@@ -93,6 +94,9 @@ impl Source {
         arguments.extend([place.as_str(), "--project", project, "--wait", "--json"]);
         if let Some(entrypoint) = entrypoint {
             arguments.extend(["--entrypoint", entrypoint]);
+        }
+        if let Some(file) = fixture.text("dockerfile") {
+            arguments.extend(["--dockerfile", file]);
         }
         let outcome = platform.berth(&arguments)?;
         outcome.json().with_context(|| outcome.text())
@@ -112,7 +116,7 @@ pub fn provoke(fixture: &Fixture) -> Result<()> {
     let project = project(&fixture.name);
     let mut files = fixture.broken()?;
     let source = Source::new(fixture, &files)?;
-    let done = source.deploy(&platform, &project, fixture.text("entrypoint"))?;
+    let done = source.deploy(&platform, &project, fixture, fixture.text("entrypoint"))?;
     let diagnosis = if fixture.is("live") {
         ensure!(
             done["state"] == "live",
@@ -137,7 +141,7 @@ pub fn provoke(fixture: &Fixture) -> Result<()> {
     let entrypoint = fixture
         .text("fixed_entrypoint")
         .or(fixture.text("entrypoint"));
-    let done = source.deploy(&platform, &project, entrypoint)?;
+    let done = source.deploy(&platform, &project, fixture, entrypoint)?;
     ensure!(
         done["state"] == "live",
         "with the fix “{}”: {done:#}",

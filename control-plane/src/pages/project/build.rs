@@ -64,6 +64,7 @@ impl Problems {
 pub struct Form {
     root_directory: String,
     dependency_file: String,
+    dockerfile: String,
     system_packages: String,
     build_command: String,
     start_command: String,
@@ -74,6 +75,7 @@ impl Form {
         Self {
             root_directory: settings.root_directory.clone().unwrap_or_default(),
             dependency_file: settings.dependency_file.clone().unwrap_or_default(),
+            dockerfile: settings.dockerfile.clone().unwrap_or_default(),
             system_packages: settings.system_packages.join(" "),
             build_command: shell_words::join(&settings.build_command),
             start_command: shell_words::join(&settings.start_command),
@@ -94,6 +96,7 @@ impl Form {
         build_settings::check(BuildSettings {
             root_directory: Some(self.root_directory.clone()),
             dependency_file: Some(self.dependency_file.clone()),
+            dockerfile: Some(self.dockerfile.clone()),
             system_packages: packages
                 .filter(|package| !package.is_empty())
                 .map(str::to_owned)

@@ -21,6 +21,7 @@ use crate::record::Start;
 pub use entry::{Entry, words};
 use installer::Installer;
 pub use manifest::Manifest;
+pub use start::expanded_words;
 
 /// The file that makes a source a Node project.
 pub const MANIFEST: &str = "package.json";

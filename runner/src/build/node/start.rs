@@ -46,7 +46,7 @@ pub fn entry(command: &[String]) -> Entry {
         words = rest;
     }
     Entry {
-        command: words.iter().map(|word| expanded(word)).collect(),
+        command: expanded_words(words, PORT),
         variables: std::collections::BTreeMap::new(),
         text: String::new(),
         reason: START_COMMAND.to_owned(),
@@ -54,13 +54,18 @@ pub fn entry(command: &[String]) -> Entry {
     }
 }
 
+/// A command with `$PORT` and `$HOST` replaced.
+pub fn expanded_words(words: &[String], port: u16) -> Vec<String> {
+    words.iter().map(|word| expanded(word, port)).collect()
+}
+
 /// A word with `$PORT`, `${PORT}`, `$HOST` and `${HOST}` replaced: there is no shell that would.
-fn expanded(word: &str) -> String {
+fn expanded(word: &str, port: u16) -> String {
     let mut text = String::new();
     let mut rest = word;
     while let Some((before, after)) = rest.split_once('$') {
         text.push_str(before);
-        let (value, left) = value(after).unwrap_or_else(|| ("$".to_owned(), after));
+        let (value, left) = value(after, port).unwrap_or_else(|| ("$".to_owned(), after));
         text.push_str(&value);
         rest = left;
     }
@@ -69,8 +74,8 @@ fn expanded(word: &str) -> String {
 }
 
 /// The value of the name that stands behind a dollar sign, and what follows it.
-fn value(text: &str) -> Option<(String, &str)> {
-    let values = [("PORT", PORT.to_string()), ("HOST", "0.0.0.0".to_owned())];
+fn value(text: &str, port: u16) -> Option<(String, &str)> {
+    let values = [("PORT", port.to_string()), ("HOST", "0.0.0.0".to_owned())];
     values.into_iter().find_map(|(name, value)| {
         let braced = text
             .strip_prefix('{')
@@ -113,10 +118,10 @@ mod tests {
 
     #[test]
     fn port_and_host_are_filled_in_and_nothing_else() {
-        assert_eq!(expanded("--port=$PORT"), "--port=8080");
-        assert_eq!(expanded("${HOST}:${PORT}/x"), "0.0.0.0:8080/x");
+        assert_eq!(expanded("--port=$PORT", 8080), "--port=8080");
+        assert_eq!(expanded("${HOST}:${PORT}/x", 8080), "0.0.0.0:8080/x");
         assert_eq!(
-            expanded("$PORTAL $ {PORT} $HOME $"),
+            expanded("$PORTAL $ {PORT} $HOME $", 8080),
             "$PORTAL $ {PORT} $HOME $"
         );
     }

@@ -120,6 +120,7 @@ pub async fn build<R: Runtime>(
         root: String::new(),
         start_command: Vec::new(),
         start: Some(plan.start),
+        own_image: None,
     };
     Ok((built, timings))
 }

@@ -186,6 +186,15 @@ pub const ENTRIES: &[Entry] = &[
         "Depend on fewer or smaller packages, or on releases that have a wheel; if that is not it, ask the operator to make room.",
     ),
     installed(
+        Code::DockerfileStepFailed,
+        "A step of the Dockerfile failed",
+        &[Match::Found(
+            "A command of RUN ended with another status than 0 or was not there, or COPY could not put a file where it says.",
+        )],
+        "The step {step} failed: {why}.",
+        "Correct what the last lines name; the whole output is in the build's log.",
+    ),
+    installed(
         Code::BuildScriptFailed,
         "The project's build script failed",
         &[Match::Found(

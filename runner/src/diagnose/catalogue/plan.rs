@@ -98,4 +98,40 @@ pub const ENTRIES: &[Entry] = &[
         "A file of dependencies that another file names is missing.",
         "Add it to the source, or remove the reference.",
     ),
+    planned(
+        Code::DockerfileInvalid,
+        "The Dockerfile holds what cannot be built here",
+        &[Match::Found(
+            "The Dockerfile is read before anything of it runs.",
+        )],
+        "The Dockerfile is not well-formed, or asks for what its builder would have to do with more rights than a build has here.",
+        "Do what the diagnosis of the line says; the usual instructions are all built here.",
+    ),
+    planned(
+        Code::BaseImageUnavailable,
+        "The Dockerfile's base image is not here",
+        &[Match::Found(
+            "FROM or COPY --from names no runtime of this platform and nothing that its operator allows to be pulled, or the engine cannot pull it.",
+        )],
+        "There is no such base image here.",
+        "Begin with an official Python or Node image in a version that is here; whatever else is for the operator to allow, by BERTH_PULL_IMAGES.",
+    ),
+    planned(
+        Code::CopySourceMissing,
+        "The Dockerfile copies a file that is not there",
+        &[Match::Found(
+            "A source of COPY, ADD or a bind mount is not in the root directory, is left out by .dockerignore, or is not in the image it is copied from.",
+        )],
+        "The Dockerfile copies what is not in the source.",
+        "Correct the path, which begins at the project's root directory, or take it out of .dockerignore.",
+    ),
+    planned(
+        Code::DockerfileNothingToStart,
+        "The Dockerfile says nothing of what to start",
+        &[Match::Found(
+            "Its last stage has neither CMD nor ENTRYPOINT, and no start command is set.",
+        )],
+        "The Dockerfile's last stage has no CMD and no ENTRYPOINT.",
+        "Add a CMD, or set a start command.",
+    ),
 ];

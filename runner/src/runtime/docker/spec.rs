@@ -60,7 +60,12 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
                 .collect(),
         ),
         working_dir: Some(spec.working_dir.clone()),
-        user: Some(format!("{CONTAINER_USER}:{CONTAINER_USER}")),
+        user: Some(match spec.role {
+            Role::Step => "0:0".to_owned(),
+            Role::Instance | Role::Build | Role::Redis => {
+                format!("{CONTAINER_USER}:{CONTAINER_USER}")
+            }
+        }),
         hostname: Some(spec.role.as_str().to_owned()),
         labels: Some(labels(&spec.owner, spec.role)),
         stop_signal: Some("SIGTERM".to_owned()),
@@ -99,6 +104,10 @@ pub fn bare_body(owner: &Owner, image: &str) -> ContainerCreateBody {
     }
 }
 
+/// What root in a step's container may do that any other user may not, and nothing else: package
+/// managers set owners and modes of files, write where only root may, and become users of their own.
+const STEP_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
+
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let bounds = &spec.bounds;
     let ulimit = |name: &str, value: i64| ResourcesUlimits {
@@ -106,42 +115,27 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         soft: Some(value),
         hard: Some(value),
     };
+    let is_step = spec.role == Role::Step;
+    let mut ulimits = vec![ulimit("nofile", limits::OPEN_FILES), ulimit("core", 0)];
+    if is_step {
+        // What it writes altogether is watched; a single file ends by itself.
+        ulimits.push(ulimit("fsize", limits::IMAGE_BYTES.cast_signed()));
+    }
     HostConfig {
         cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: is_step.then(|| STEP_CAPABILITIES.map(str::to_owned).to_vec()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        readonly_rootfs: Some(true),
+        // The files that a step leaves are what it is run for.
+        readonly_rootfs: Some(!is_step),
         privileged: Some(false),
-        tmpfs: Some(HashMap::from([
-            (
-                "/tmp".to_owned(),
-                format!(
-                    "rw,{},nosuid,nodev,size={},mode=1777",
-                    // Source distributions are built below it, some with programs of their own.
-                    match spec.role {
-                        Role::Build => "exec",
-                        Role::Instance | Role::Redis => "noexec",
-                    },
-                    bounds.tmp_bytes
-                ),
-            ),
-            (
-                "/home/app".to_owned(),
-                format!(
-                    "rw,noexec,nosuid,nodev,size={},mode=0700,uid={CONTAINER_USER},gid={CONTAINER_USER}",
-                    limits::HOME_BYTES
-                ),
-            ),
-        ])),
+        tmpfs: (!is_step).then(|| tmpfs(spec)),
         shm_size: Some(limits::SHM_BYTES),
         memory: Some(bounds.memory_bytes),
         // The same figure as memory: no swap.
         memory_swap: Some(bounds.memory_bytes),
         nano_cpus: Some(bounds.cpu_millis * 1_000_000),
         pids_limit: Some(bounds.pids),
-        ulimits: Some(vec![
-            ulimit("nofile", limits::OPEN_FILES),
-            ulimit("core", 0),
-        ]),
+        ulimits: Some(ulimits),
         // When memory of the whole host ends, a tenant ends before the platform.
         oom_score_adj: Some(500),
         // The guard must be the first process: from any other, its output could be reached.
@@ -178,6 +172,31 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     }
 }
 
+/// Where a container can write beside its volumes: in memory, and bounded.
+fn tmpfs(spec: &ContainerSpec) -> HashMap<String, String> {
+    // Source distributions are built below it, some with programs of their own.
+    let programs = match spec.role {
+        Role::Build => "exec",
+        Role::Instance | Role::Redis | Role::Step => "noexec",
+    };
+    HashMap::from([
+        (
+            "/tmp".to_owned(),
+            format!(
+                "rw,{programs},nosuid,nodev,size={},mode=1777",
+                spec.bounds.tmp_bytes
+            ),
+        ),
+        (
+            spec.home.to_owned(),
+            format!(
+                "rw,noexec,nosuid,nodev,size={},mode=0700,uid={CONTAINER_USER},gid={CONTAINER_USER}",
+                limits::HOME_BYTES
+            ),
+        ),
+    ])
+}
+
 /// The whole create request of a project's network.
 pub fn network_body(installation: Uuid, project: Uuid, subnet: Subnet) -> NetworkCreateRequest {
     NetworkCreateRequest {
@@ -212,7 +231,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{Bounds, MIB};
-    use crate::runtime::Mount;
+    use crate::runtime::{HOME, Mount, OWN_IMAGE_HOME};
 
     fn spec(role: Role) -> ContainerSpec {
         ContainerSpec {
@@ -226,6 +245,7 @@ mod tests {
             command: vec!["/env/bin/python".into(), "/berth/serve.py".into()],
             environment: BTreeMap::from([("PORT".into(), "8080".into())]),
             working_dir: "/app".into(),
+            home: HOME,
             mounts: vec![Mount {
                 source: PathBuf::from("/data/x"),
                 target: "/app".into(),
@@ -312,6 +332,57 @@ mod tests {
             body["Hostname"].take();
         }
         assert_eq!(build, instance);
+    }
+
+    /// Every word of this is a promise too.
+    #[test]
+    fn a_step_of_a_dockerfile_is_root_with_five_capabilities_in_files_of_its_own() {
+        let mut step = serde_json::to_value(create_body(&spec(Role::Step))).unwrap();
+        let mut build = serde_json::to_value(create_body(&spec(Role::Build))).unwrap();
+        assert_eq!(step["User"], "0:0");
+        let host = &step["HostConfig"];
+        assert_eq!(host["CapDrop"], json!(["ALL"]));
+        assert_eq!(
+            host["CapAdd"],
+            json!(["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"])
+        );
+        assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+        assert_eq!(host["ReadonlyRootfs"], false);
+        assert!(host["Tmpfs"].is_null());
+        assert_eq!(
+            host["Ulimits"],
+            json!([
+                {"Name": "nofile", "Soft": 4096, "Hard": 4096},
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "fsize", "Soft": 4_294_967_296_u64, "Hard": 4_294_967_296_u64},
+            ])
+        );
+        for body in [&mut step, &mut build] {
+            body["Labels"]["berth.role"].take();
+            for name in ["Hostname", "User"] {
+                body[name].take();
+            }
+            let host = body["HostConfig"].as_object_mut().unwrap();
+            for name in ["CapAdd", "ReadonlyRootfs", "Tmpfs", "Ulimits"] {
+                host.remove(name);
+            }
+        }
+        assert_eq!(step, build, "everything else is a build's");
+    }
+
+    #[test]
+    fn an_instance_of_an_own_image_differs_only_in_its_home() {
+        let own = ContainerSpec {
+            home: OWN_IMAGE_HOME,
+            ..spec(Role::Instance)
+        };
+        let mut own = serde_json::to_value(create_body(&own)).unwrap();
+        let mut instance = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
+        let tmpfs = own["HostConfig"]["Tmpfs"].as_object_mut().unwrap();
+        let home = tmpfs.remove(OWN_IMAGE_HOME).unwrap();
+        let tmpfs = instance["HostConfig"]["Tmpfs"].as_object_mut().unwrap();
+        assert_eq!(tmpfs.remove(HOME).unwrap(), home);
+        assert_eq!(own, instance);
     }
 
     #[test]
