@@ -35,7 +35,7 @@ mod lines;
 mod sockets;
 mod spec;
 
-pub use spec::CONTAINER_USER;
+pub use spec::{CONTAINER_USER, WHEELS_USER};
 
 use lines::Lines;
 use spec::{IMAGE_PREFIX, container_name, create_body, network_body};
@@ -269,6 +269,7 @@ impl Runtime for DockerRuntime {
                 let role = match labels?.get(LABEL_ROLE)?.as_str() {
                     "instance" => Role::Instance,
                     "build" => Role::Build,
+                    "wheels" => Role::Wheels,
                     "redis" => Role::Redis,
                     _ => return None,
                 };

@@ -27,7 +27,7 @@ pub const LABEL_INSTALLATION: &str = "berth.installation";
 pub const LABEL_PROJECT: &str = "berth.project";
 /// Label: its deployment.
 pub const LABEL_DEPLOYMENT: &str = "berth.deployment";
-/// Label: `instance`, `build` or `redis`.
+/// Label: `instance`, `build`, `wheels` or `redis`.
 pub const LABEL_ROLE: &str = "berth.role";
 
 /// Why an engine did not do what it was asked.
@@ -48,6 +48,9 @@ pub enum Role {
     Instance,
     /// Installs dependencies, once, to completion.
     Build,
+    /// Installs wheels that projects share, once, to completion. It runs nothing of a project, as a
+    /// user whom no other container has.
+    Wheels,
     /// A project's Redis: one for all its deployments, whose place the project's id takes.
     Redis,
 }
@@ -58,6 +61,7 @@ impl Role {
         match self {
             Self::Instance => "instance",
             Self::Build => "build",
+            Self::Wheels => "wheels",
             Self::Redis => "redis",
         }
     }
