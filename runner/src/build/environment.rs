@@ -219,7 +219,9 @@ impl Environments {
             None => {
                 let lock = fs::read_to_string(self.lock_path(inputs)).ok();
                 let known = self.known(site, request)?;
-                let heard = self.run(&work, json!({"lock": lock, "known": known})).await?;
+                let heard = self
+                    .run(&work, json!({"lock": lock, "known": known}))
+                    .await?;
                 Made {
                     is_reused: heard.is_reused,
                     timings: heard.timings,
@@ -261,7 +263,8 @@ impl Environments {
         let is_begun = match installed {
             Ok(heard) => {
                 add(&mut timings, heard.timings);
-                fs::remove_dir(work.place.join("env"))?;
+                // What resolving may have written there: a build backend is the project's.
+                store::remove_tree(&work.place.join("env"))?;
                 fs::rename(&environment, work.place.join("env"))?;
                 if heard.left == 0 {
                     return Ok(Made {
@@ -326,11 +329,7 @@ impl Environments {
     }
 
     /// Runs the build program with a plan.
-    async fn run<R: Runtime>(
-        &self,
-        work: &Work<'_, R>,
-        mut plan: Value,
-    ) -> Result<Heard, Failure> {
+    async fn run<R: Runtime>(&self, work: &Work<'_, R>, mut plan: Value) -> Result<Heard, Failure> {
         plan["python"] = work.request.version.into();
         plan["source"] = work.request.declared.clone();
         let path = work.place.join("plan.json");

@@ -199,7 +199,11 @@ fn archives(cache: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for bucket in fs::read_dir(cache)? {
         let bucket = bucket?;
-        if bucket.file_name().to_string_lossy().starts_with("archive-v") {
+        if bucket
+            .file_name()
+            .to_string_lossy()
+            .starts_with("archive-v")
+        {
             for archive in fs::read_dir(bucket.path())? {
                 found.push(archive?.path());
             }
@@ -273,9 +277,8 @@ mod tests {
 
     #[test]
     fn an_index_with_a_password_is_not_for_all() {
-        let machine = |address: &str| {
-            BTreeMap::from([("UV_DEFAULT_INDEX".to_owned(), address.to_owned())])
-        };
+        let machine =
+            |address: &str| BTreeMap::from([("UV_DEFAULT_INDEX".to_owned(), address.to_owned())]);
         assert!(may_be_shared(&BTreeMap::new()));
         assert!(may_be_shared(&machine("https://packages.example/simple")));
         assert!(!may_be_shared(&machine(
@@ -301,7 +304,11 @@ mod tests {
         fs::hard_link(used, directory.path().join("environment")).unwrap();
         let now = SystemTime::from(crate::clock::now());
         let clean = |oldest| clean(directory.path(), oldest).unwrap();
-        assert_eq!(clean(now - Duration::from_hours(1)), 0, "they have just come");
+        assert_eq!(
+            clean(now - Duration::from_hours(1)),
+            0,
+            "they have just come"
+        );
         assert_eq!(clean(now + Duration::from_hours(1)), 1);
         assert!(archives.join("used").exists() && !archives.join("unused").exists());
         fs::remove_file(directory.path().join("environment")).unwrap();
