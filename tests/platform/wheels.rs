@@ -27,14 +27,26 @@ pub const TESTS: &[Test] = &[
 
 const REQUIREMENTS: &str = "fastmcp==4.1.2\n";
 
+/// Resolving reads this and does not run `setup.py`, where there are no packages yet.
+const PACKAGE: &str = r#"
+[project]
+name = "hostile"
+version = "1.0"
+
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+"#;
+
 /// A package of the project itself, whose build tries whatever could reach shared files, and keeps
 /// what came of it.
 const SETUP: &str = r#"
-import glob, os, setuptools
+import glob, importlib.util, os, setuptools
 
-SITE = glob.glob("/env/lib/python3*/site-packages")[0]
+FOUND = glob.glob("/env/lib/python3*/site-packages")
+SITE = FOUND[0] if FOUND else ""
 SHARED = SITE + "/fastmcp/__init__.py"
-COMPILED = glob.glob(SITE + "/fastmcp/__pycache__/__init__.*.pyc")[0]
+COMPILED = importlib.util.cache_from_source(SHARED)
 
 def write(path, mode):
     with open(path, mode) as file:
@@ -67,26 +79,31 @@ ATTEMPTS = {
     "store": lambda: write("/wheels/cache/planted", "w"),
 }
 
-outcomes = {}
-for name, attempt in ATTEMPTS.items():
-    try:
-        attempt()
-        outcomes[name] = "done"
-    except OSError as error:
-        outcomes[name] = type(error).__name__
+def attack():
+    outcomes = {}
+    for name, attempt in ATTEMPTS.items():
+        try:
+            attempt()
+            outcomes[name] = "done"
+        except OSError as error:
+            outcomes[name] = type(error).__name__
 
-# What it may do: replace what its own environment has under that name.
-with open(SHARED) as file:
-    text = file.read()
-os.unlink(SHARED)
-os.unlink(COMPILED)
-with open(SHARED, "w") as file:
-    file.write(text + "\nPLANTED = True\n")
+    # What it may do: replace what its own environment has under that name.
+    with open(SHARED) as file:
+        text = file.read()
+    os.unlink(SHARED)
+    os.unlink(COMPILED)
+    with open(SHARED, "w") as file:
+        file.write(text + "\nPLANTED = True\n")
 
-os.makedirs("hostile", exist_ok=True)
-with open("hostile/__init__.py", "w") as file:
-    file.write(f"OUTCOMES = {outcomes!r}\n")
-setuptools.setup(name="hostile", version="1.0", packages=["hostile"])
+    os.makedirs("hostile", exist_ok=True)
+    with open("hostile/__init__.py", "w") as file:
+        file.write(f"OUTCOMES = {outcomes!r}\n")
+
+# Once: setup.py runs several times.
+if FOUND and not os.path.exists("hostile/__init__.py"):
+    attack()
+setuptools.setup(packages=["hostile"])
 "#;
 
 /// Tells what came of it.
@@ -123,6 +140,7 @@ fn organizations_share_what_no_build_can_change() -> Result<()> {
     let attack = Repository::new(&[
         ("main.py", TELLS),
         ("requirements.txt", &requirements),
+        ("package/pyproject.toml", PACKAGE),
         ("package/setup.py", SETUP),
     ])?;
     platform.deploy_live("hostile", &attack.url(), &[])?;
@@ -160,9 +178,11 @@ fn organizations_share_what_no_build_can_change() -> Result<()> {
         .find(|path| *path != ours && !path.join("lib/python3.11/site-packages/hostile").exists())
         .context("the second project's environment")?;
     let theirs = prints(theirs)?;
-    for (name, print) in &before {
-        let is_own = name.ends_with("RECORD") || name.starts_with("bin/");
-        ensure!(is_own || theirs.get(name) == Some(print), "{name} differs");
+    for (name, (bytes, mode, owner, _)) in &before {
+        let same = theirs
+            .get(name)
+            .is_some_and(|(b, m, o, _)| (b, m, o) == (bytes, mode, owner));
+        ensure!(same, "{name} differs");
     }
     let shared = |path: &Path| {
         fs::metadata(path.join("lib/python3.11/site-packages/fastmcp/server/__init__.py"))

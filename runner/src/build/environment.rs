@@ -214,18 +214,17 @@ impl Environments {
             request,
             place: &place.0,
         };
-        let made = match request.wheels_on.filter(|_| site.shares_wheels) {
-            Some(image) => self.make_of_wheels(&work, inputs, image).await?,
-            None => {
-                let lock = fs::read_to_string(self.lock_path(inputs)).ok();
-                let known = self.known(site, request)?;
-                let heard = self
-                    .run(&work, json!({"lock": lock, "known": known}))
-                    .await?;
-                Made {
-                    is_reused: heard.is_reused,
-                    timings: heard.timings,
-                }
+        let shared = request.wheels_on.filter(|_| site.shares_wheels);
+        let made = if let Some(image) = shared {
+            self.make_of_wheels(&work, inputs, image).await?
+        } else {
+            let lock = fs::read_to_string(self.lock_path(inputs)).ok();
+            let known = self.known(site, request)?;
+            let plan = json!({ "lock": lock, "known": known });
+            let heard = self.run(&work, plan).await?;
+            Made {
+                is_reused: heard.is_reused,
+                timings: heard.timings,
             }
         };
         let (path, lock) = self.keep(site, request, inputs, &place.0, made.is_reused)?;
