@@ -30,11 +30,11 @@ use crate::runtime::docker::{CONTAINER_USER, WHEELS_USER};
 use crate::runtime::{ContainerSpec, Role};
 use crate::store::remove_tree;
 
-/// What the shared wheels may take, bytes; with more they all go and are downloaded again. A wheel
-/// of a thousand common packages takes a few megabytes, one of a large framework two gigabytes.
+/// What the shared wheels may take, bytes; with more they all go and are downloaded again. A common
+/// package takes a few megabytes, a large framework five gigabytes.
 const MAX_BYTES: u64 = 40 << 30;
 
-/// How a lock's settings name an index with a password.
+/// What may name an index, and with it a password.
 const INDEX_VARIABLES: &[&str] = &[
     "UV_DEFAULT_INDEX",
     "UV_INDEX",
@@ -135,7 +135,10 @@ impl Job {
 
     /// Lets it install a lock.
     pub fn install(&mut self, lock: &str) -> io::Result<()> {
-        write(&self.place.join("lock.txt"), lock)?;
+        if let Err(error) = write(&self.place.join("lock.txt"), lock) {
+            self.call_off()?;
+            return Err(error);
+        }
         self.gate.write_all(b"go\n")
     }
 
@@ -180,10 +183,15 @@ pub fn clean(directory: &Path, oldest: SystemTime) -> io::Result<usize> {
         return Ok(0);
     }
     let mut removed = 0;
-    for archive in archives(&cache)? {
-        if fs::symlink_metadata(&archive)?.modified()? <= oldest && !is_in_use(&archive)? {
-            remove_tree(&archive)?;
+    for archive in below(&cache)?.iter().filter(|path| is_archive(path)) {
+        if fs::symlink_metadata(archive)?.modified()? <= oldest && !is_in_use(archive)? {
+            remove_tree(archive)?;
             removed += 1;
+        }
+    }
+    for requirement in below(&known)? {
+        if fs::symlink_metadata(&requirement)?.modified()? <= oldest {
+            fs::remove_file(requirement)?;
         }
     }
     if size(&wheels)? > MAX_BYTES {
@@ -194,22 +202,24 @@ pub fn clean(directory: &Path, oldest: SystemTime) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// The unpacked wheels in uv's cache.
-fn archives(cache: &Path) -> io::Result<Vec<PathBuf>> {
+/// What is in the directories of a directory.
+fn below(top: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for bucket in fs::read_dir(cache)? {
-        let bucket = bucket?;
-        if bucket
-            .file_name()
-            .to_string_lossy()
-            .starts_with("archive-v")
-        {
-            for archive in fs::read_dir(bucket.path())? {
-                found.push(archive?.path());
+    for directory in fs::read_dir(top)? {
+        let directory = directory?;
+        if directory.file_type()?.is_dir() {
+            for entry in fs::read_dir(directory.path())? {
+                found.push(entry?.path());
             }
         }
     }
     Ok(found)
+}
+
+/// Whether it is an unpacked wheel of uv's cache: `archive-v0/<id>`, or a later version's.
+fn is_archive(path: &Path) -> bool {
+    let bucket = path.parent().and_then(Path::file_name);
+    path.is_dir() && bucket.is_some_and(|name| name.to_string_lossy().starts_with("archive-v"))
 }
 
 /// Whether an environment has it: then its files have more names than the one in the store. Every
@@ -301,6 +311,9 @@ mod tests {
             info.join("METADATA")
         };
         let (used, _unused) = (make("used"), make("unused"));
+        let known = directory.path().join("wheels/known/a70d0d0a");
+        fs::create_dir_all(&known).unwrap();
+        fs::write(known.join("requirement"), "").unwrap();
         fs::hard_link(used, directory.path().join("environment")).unwrap();
         let now = SystemTime::from(crate::clock::now());
         let clean = |oldest| clean(directory.path(), oldest).unwrap();
@@ -311,6 +324,7 @@ mod tests {
         );
         assert_eq!(clean(now + Duration::from_hours(1)), 1);
         assert!(archives.join("used").exists() && !archives.join("unused").exists());
+        assert!(!known.join("requirement").exists());
         fs::remove_file(directory.path().join("environment")).unwrap();
         assert_eq!(clean(now + Duration::from_hours(1)), 1);
     }

@@ -17,8 +17,17 @@ from berth_launcher.report import Stopwatch, emit  # noqa: E402
 
 
 def main():
-    """One job. What goes wrong ends in a traceback and another status than 0: the project's build then does it all."""
+    """One job. Whatever goes wrong is no reason to fail: the project's own build then does it all."""
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        work()
+    except Exception as error:
+        print(f"Shared packages cannot be used: {type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+def work():
+    """Makes the environment, and installs the lock that comes."""
     # What others share must not depend on how the engine starts processes.
     os.umask(0o022)
     job = shared.Job.read(shared.Places.from_environment())
