@@ -216,7 +216,7 @@ fn unwanted(wanted: &BTreeSet<Uuid>, observed: &Observed) -> Vec<Action> {
         let work = work_on(container.deployment);
         match container.role {
             // A build's container belongs to the build in progress, or to one that was cut off.
-            Role::Build | Role::Step if work != Some(Work::Build) => {
+            Role::Build | Role::Step | Role::Wheels if work != Some(Work::Build) => {
                 actions.push(Action::RemoveContainer(container.id.clone()));
             }
             Role::Instance if !wanted.contains(&container.deployment) && work.is_none() => {

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+use crate::build::wheels;
 use crate::clock;
 
 /// What a removal in progress is called; one that was interrupted is finished by the next cleaning.
@@ -66,6 +67,8 @@ pub fn clean(directory: &Path, keep: &[PathBuf]) -> io::Result<usize> {
             removed += usize::from(say(&path, &remove(directory, &path)));
         }
     }
+    // Last, when the environments that went have given back their links.
+    removed += wheels::clean(directory, oldest)?;
     Ok(removed)
 }
 

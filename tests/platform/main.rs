@@ -22,6 +22,7 @@ mod servers;
 mod state;
 mod surface;
 mod variables;
+mod wheels;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -43,6 +44,7 @@ fn main() {
         bad_input::TESTS,
         redeploy::TESTS,
         variables::TESTS,
+        wheels::TESTS,
         state::TESTS,
         surface::TESTS,
         database_away::TESTS,

@@ -79,6 +79,7 @@ pub async fn build<R: Runtime>(
     let package = &plan.package;
     let request = Request {
         image: work.image,
+        wheels_on: (package.registry == Registry::Pypi).then_some(plan.plan.runtime.as_str()),
         program: plan.program,
         layout: Layout::Beside,
         version: &plan.version,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::wheels;
 use crate::config::Settings;
 use crate::launcher;
 use crate::launcher::bridge::{self, Bridge};
@@ -77,6 +78,8 @@ pub struct Site<'a> {
     pub variables_file: Option<&'a Path>,
     /// Tells one set of them from another, and nothing of their values.
     pub variables_mark: &'a [u8],
+    /// Whether all its packages come from where every project's come from.
+    pub shares_wheels: bool,
     /// When it must be done.
     pub deadline: Instant,
     /// Calls it off.
@@ -93,6 +96,11 @@ impl BuildHost {
             ca_bundle: settings.ca_bundle.clone(),
             dns: settings.dns.clone(),
         }
+    }
+
+    /// Whether projects may share wheels from this machine's index.
+    pub fn shares_wheels(&self) -> bool {
+        wheels::may_be_shared(&self.variables)
     }
 
     /// A container of `image` that runs one of our programs, with further mounts.
@@ -189,6 +197,8 @@ pub struct Heard {
     pub timings: Vec<(String, u64)>,
     /// What was to be made is there already.
     pub is_reused: bool,
+    /// Packages that were left to the project's own build.
+    pub left: u64,
     failure: Option<Value>,
     is_done: bool,
     tail: VecDeque<String>,
@@ -204,6 +214,7 @@ impl Heard {
             Some("done") => {
                 self.is_done = true;
                 self.is_reused = event["reused"].as_bool().unwrap_or_default();
+                self.left = event["left"].as_u64().unwrap_or_default();
             }
             Some("fail") if self.failure.is_none() => self.failure = Some(event),
             _ => {}

@@ -8,9 +8,10 @@
 //! cache/<project>/            uv's downloads and bytecode
 //! builds/<deployment>/        a build in progress
 //! ```
-//! A key is the hash of project, runtime image, platform and lock. Nothing is shared between
-//! projects: what a dependency's build step runs could plant something for the others there. A change of code alone
-//! finds its lock by its inputs and its environment by its lock, and runs nothing.
+//! A key is the hash of project, runtime image, platform and lock. No environment is shared between
+//! projects, nor is anything that a dependency's build step could have made: it could plant something
+//! for the others there. The files of wheels are, see [`super::wheels`]. A change of code alone finds
+//! its lock by its inputs and its environment by its lock, and runs nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
@@ -22,7 +23,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::container::{BuildHost, Failure, Site, mount, read_tenant_file, run, tenant_directory};
+use super::container::{
+    BuildHost, Failure, Heard, Site, mount, read_tenant_file, run, tenant_directory,
+};
+use super::wheels::{self, Job, Wheels};
 use crate::hash::{Hash, sha256};
 use crate::record;
 use crate::runtime::{ContainerSpec, Image, Runtime};
@@ -38,6 +42,8 @@ const LOCAL_NOTE: &str = "# berth:local ";
 pub struct Request<'a> {
     /// The runtime image, with the system packages in it.
     pub image: &'a Image,
+    /// The runtime image as it was made, where what is installed may be shared wheels.
+    pub wheels_on: Option<&'a str>,
     /// The program that builds it, in [`crate::launcher::MOUNTED_AT`].
     pub program: &'a str,
     /// What is made, and where it stands in the container.
@@ -83,6 +89,7 @@ impl Obtained {
 /// All environments of this machine.
 pub struct Environments {
     directory: PathBuf,
+    wheels: Wheels,
     /// One build for each set of inputs; who comes second finds what the first made.
     building: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -121,6 +128,7 @@ impl Environments {
         remove(&directory.join("builds"));
         Ok(Self {
             directory: directory.to_owned(),
+            wheels: Wheels::open(directory)?,
             building: Mutex::default(),
         })
     }
@@ -198,39 +206,146 @@ impl Environments {
         request: &Request<'_>,
         inputs: &str,
     ) -> Result<Obtained, Failure> {
-        let place = self.prepare(site, request, inputs)?;
-        let spec = self.container(host, site, request, &place.0);
-        let heard = run(runtime, site, &spec).await?;
-        let (path, lock) = self.keep(site, request, inputs, &place.0, heard.is_reused)?;
+        let place = self.prepare(site)?;
+        let work = Work {
+            runtime,
+            host,
+            site,
+            request,
+            place: &place.0,
+        };
+        let shared = request.wheels_on.filter(|_| site.shares_wheels);
+        let made = if let Some(image) = shared {
+            self.make_of_wheels(&work, inputs, image).await?
+        } else {
+            let lock = fs::read_to_string(self.lock_path(inputs)).ok();
+            let known = self.known(site, request)?;
+            let plan = json!({ "lock": lock, "known": known });
+            let heard = self.run(&work, plan).await?;
+            Made {
+                is_reused: heard.is_reused,
+                timings: heard.timings,
+            }
+        };
+        let (path, lock) = self.keep(site, request, inputs, &place.0, made.is_reused)?;
         Ok(Obtained {
             path,
             lock,
-            timings: heard.timings,
+            timings: made.timings,
         })
     }
 
-    /// Makes the directories of a build and writes its plan.
-    fn prepare(
+    /// Makes an environment of shared wheels, and what they leave by the project's own build. Both
+    /// containers start at once: the one for wheels is ready when the lock is known.
+    async fn make_of_wheels<R: Runtime>(
         &self,
-        site: &Site<'_>,
-        request: &Request<'_>,
+        work: &Work<'_, R>,
         inputs: &str,
-    ) -> io::Result<Workplace> {
+        image: &str,
+    ) -> Result<Made, Failure> {
+        let mut job = self.wheels.job(work.request.version)?;
+        let spec = job.container(work.host, work.site, image);
+        let environment = job.environment();
+        let (installed, resolved) = tokio::join!(
+            run(work.runtime, work.site, &spec),
+            self.resolve(work, inputs, &mut job)
+        );
+        let (lock, mut timings) = match resolved? {
+            Resolved::New(lock, timings) => (lock, timings),
+            Resolved::There(timings) => {
+                return Ok(Made {
+                    is_reused: true,
+                    timings,
+                });
+            }
+        };
+        let is_begun = match installed {
+            Ok(heard) => {
+                add(&mut timings, heard.timings);
+                // What resolving may have written there: a build backend is the project's.
+                store::remove_tree(&work.place.join("env"))?;
+                fs::rename(&environment, work.place.join("env"))?;
+                if heard.left == 0 {
+                    return Ok(Made {
+                        is_reused: false,
+                        timings,
+                    });
+                }
+                wheels::open_for_builds(&work.place.join("env"))?;
+                true
+            }
+            Err(stopped @ (Failure::TimedOut | Failure::Canceled)) => return Err(stopped),
+            // Sharing is for speed: the project's own build says what is wrong, if anything is.
+            Err(failure) => {
+                tracing::warn!(?failure, "shared wheels could not be installed");
+                false
+            }
+        };
+        let heard = self
+            .run(work, json!({"lock": lock, "begun": is_begun}))
+            .await?;
+        add(&mut timings, heard.timings);
+        Ok(Made {
+            is_reused: false,
+            timings,
+        })
+    }
+
+    /// Finds out the lock, and opens the job's gate: also when there is nothing for it to do.
+    async fn resolve<R: Runtime>(
+        &self,
+        work: &Work<'_, R>,
+        inputs: &str,
+        job: &mut Job,
+    ) -> Result<Resolved, Failure> {
+        let resolved = self.resolve_only(work, inputs).await;
+        match &resolved {
+            Ok(Resolved::New(lock, _)) => job.install(lock)?,
+            Ok(Resolved::There(_)) | Err(_) => job.call_off()?,
+        }
+        resolved
+    }
+
+    async fn resolve_only<R: Runtime>(
+        &self,
+        work: &Work<'_, R>,
+        inputs: &str,
+    ) -> Result<Resolved, Failure> {
+        let path = work.place.join("out/lock.txt");
+        if let Ok(lock) = fs::read_to_string(self.lock_path(inputs)) {
+            fs::write(&path, &lock)?;
+            return Ok(Resolved::New(lock, Vec::new()));
+        }
+        let heard = self.run(work, json!({"lock_only": true})).await?;
+        let lock = read_tenant_file(&path, MAX_LOCK_BYTES)?;
+        let there = self.environment_path(work.site, work.request, &sha256(&lock));
+        if there.is_dir() {
+            return Ok(Resolved::There(heard.timings));
+        }
+        let lock = String::from_utf8(lock)
+            .map_err(|_| io::Error::other("the build left a lock that is no text"))?;
+        Ok(Resolved::New(lock, heard.timings))
+    }
+
+    /// Runs the build program with a plan.
+    async fn run<R: Runtime>(&self, work: &Work<'_, R>, mut plan: Value) -> Result<Heard, Failure> {
+        plan["python"] = work.request.version.into();
+        plan["source"] = work.request.declared.clone();
+        let path = work.place.join("plan.json");
+        fs::write(&path, plan.to_string())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+        let spec = self.container(work.host, work.site, work.request, work.place);
+        run(work.runtime, work.site, &spec).await
+    }
+
+    /// Makes the directories of a build.
+    fn prepare(&self, site: &Site<'_>) -> io::Result<Workplace> {
         let place = Workplace::new(&self.directory, site)?;
         for name in ["env", "out"] {
             tenant_directory(&place.0.join(name))?;
         }
         tenant_directory(&self.cache(site))?;
         store::touch(&self.cache(site));
-        let plan = json!({
-            "python": request.version,
-            "source": request.declared,
-            "lock": fs::read_to_string(self.lock_path(inputs)).ok(),
-            "known": self.known(site, request)?,
-        });
-        let path = place.0.join("plan.json");
-        fs::write(&path, plan.to_string())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
         Ok(place)
     }
 
@@ -317,6 +432,39 @@ impl Environments {
             record::replace(&self.lock_path(inputs), &lock)?;
         }
         Ok((path, hash))
+    }
+}
+
+/// A build at work.
+struct Work<'a, R> {
+    runtime: &'a R,
+    host: &'a BuildHost,
+    site: &'a Site<'a>,
+    request: &'a Request<'a>,
+    place: &'a Path,
+}
+
+/// What a build came to.
+struct Made {
+    is_reused: bool,
+    timings: Vec<(String, u64)>,
+}
+
+/// What resolving came to, and how long it took.
+enum Resolved {
+    /// A lock that is to be installed.
+    New(String, Vec<(String, u64)>),
+    /// One whose environment is there.
+    There(Vec<(String, u64)>),
+}
+
+/// Adds up how long each stage took: two containers may have had a part in it.
+fn add(timings: &mut Vec<(String, u64)>, more: Vec<(String, u64)>) {
+    for (stage, ms) in more {
+        match timings.iter_mut().find(|(name, _)| *name == stage) {
+            Some((_, total)) => *total += ms,
+            None => timings.push((stage, ms)),
+        }
     }
 }
 

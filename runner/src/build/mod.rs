@@ -30,3 +30,4 @@ pub mod system;
 pub mod transport;
 pub(crate) mod tree;
 mod upload;
+pub mod wheels;

@@ -21,6 +21,7 @@ use super::node;
 use super::plan::{BuildPlan, FileTree};
 use super::source::{SourceTree, UploadSource};
 use super::system;
+use super::wheels;
 use crate::agent::Agent;
 use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
@@ -141,6 +142,8 @@ impl<R: Runtime> Begun<'_, R> {
             programs: &agent.programs,
             variables_file: file.as_deref(),
             variables_mark: &mark,
+            shares_wheels: agent.build_host.shares_wheels()
+                && !variables.keys().any(|name| wheels::is_own_index(name)),
             deadline: self.deadline,
             canceled: &both,
             log: self.log,
@@ -264,6 +267,7 @@ impl<R: Runtime> Begun<'_, R> {
         let (agent, host) = (self.agent, &self.agent.build_host);
         let request = Request {
             image,
+            wheels_on: Some(&plan.plan.runtime),
             program: "environment.py",
             layout: Layout::Beside,
             version: &plan.python,

@@ -1,13 +1,13 @@
 """Builds a project's environment inside the build container and reports each phase.
 
 Run as `/usr/bin/python3 /berth/environment.py`. Reads /run/berth/plan.json and the source at /app; writes the
-environment to /env, the lock to /out/lock.txt, and keeps downloads and bytecode in /cache. Ends with 0, or with 1 after
+environment to /env, the lock to /out/lock.txt, and keeps downloads and bytecode in /cache. A plan may ask for the lock
+alone, or for what is missing in an environment that the shared wheels stand in already. Ends with 0, or with 1 after
 a `fail` line. The output of the tools goes through to the build log as it is.
 """
 
 import hashlib
 import os
-import shutil
 import sys
 import traceback
 
@@ -21,7 +21,7 @@ if os.getpid() == 1:
     guard.start()
 
 from berth_build import bytecode, install, plan, resolve, variables  # noqa: E402
-from berth_build.tool import BuildFailure  # noqa: E402
+from berth_build.tool import BuildFailure, interpreter  # noqa: E402
 from berth_launcher.report import Stopwatch, emit, fail  # noqa: E402
 
 
@@ -51,25 +51,19 @@ def build(places, step):
     digest = hashlib.sha256(lock.encode()).hexdigest()
     (places.out / "lock.txt").write_text(lock, encoding="utf-8")
     emit("resolve", ms=clock.lap(), packages=resolve.pinned(lock), sha256=digest, skipped=wanted.lock is not None)
+    if wanted.is_lock_only:
+        emit("done", ms=total.lap(), sha256=digest, reused=False)
+        return
     if digest in wanted.known:
         emit("done", ms=total.lap(), sha256=digest, reused=True)
         return
     step[0] = "install"
-    install.install(lock, places, python)
+    install.install(lock, places, python, wanted.is_begun)
     emit("install", ms=clock.lap())
     step[0] = "compile"
     files, reused = bytecode.compile_all(places.environment, places.cache)
     emit("compile", ms=clock.lap(), files=files, reused=reused)
     emit("done", ms=total.lap(), sha256=digest, reused=False)
-
-
-def interpreter(version):
-    """The path of the image's Python of that version; bytecode is compiled by the one that runs here."""
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = shutil.which(f"python{version}", path="/usr/local/bin:/usr/bin")
-    if version != here or found is None:
-        raise BuildFailure("resolve", "python_version", f"Python {version} is not in this runtime, which has Python {here}.")
-    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 //! The programs that run inside containers: `serve.py` starts a project's server, `environment.py`
 //! installs its dependencies, `node.py` does that for Node, `package.py` runs an installed package's
-//! program, `system.py` and `loader.py` make an image with its system packages, `command.py` runs its
-//! build command; [`bridge`] is this binary itself. They are part of this binary, written once to the
+//! program, `system.py` and `loader.py` make an image with its system packages, `wheels.py` installs what
+//! projects share, `command.py` runs a build command; [`bridge`] is this binary itself. They are part of this binary, written once to the
 //! data directory
 //! and mounted read-only at `/berth`.
 
@@ -30,6 +30,7 @@ programs! {
     "berth_build/layer.py"
     "berth_build/plan.py"
     "berth_build/resolve.py"
+    "berth_build/shared.py"
     "berth_build/tool.py"
     "berth_build/variables.py"
     "berth_launcher/__init__.py"
@@ -54,6 +55,7 @@ programs! {
     "package.py"
     "serve.py"
     "system.py"
+    "wheels.py"
 }
 
 /// Where the programs are in a container.

@@ -35,7 +35,7 @@ mod lines;
 mod sockets;
 mod spec;
 
-pub use spec::CONTAINER_USER;
+pub use spec::{CONTAINER_USER, WHEELS_USER};
 
 use lines::Lines;
 use spec::{IMAGE_PREFIX, container_name, create_body, network_body};
@@ -274,6 +274,7 @@ impl Runtime for DockerRuntime {
                     "instance" => Role::Instance,
                     "build" => Role::Build,
                     "step" => Role::Step,
+                    "wheels" => Role::Wheels,
                     "redis" => Role::Redis,
                     _ => return None,
                 };

@@ -27,7 +27,7 @@ pub const LABEL_INSTALLATION: &str = "berth.installation";
 pub const LABEL_PROJECT: &str = "berth.project";
 /// Label: its deployment.
 pub const LABEL_DEPLOYMENT: &str = "berth.deployment";
-/// Label: `instance`, `build`, `step` or `redis`.
+/// Label: `instance`, `build`, `step`, `wheels` or `redis`.
 pub const LABEL_ROLE: &str = "berth.role";
 
 /// `HOME` in the images of the platform.
@@ -55,6 +55,9 @@ pub enum Role {
     Build,
     /// Does one step of a repository's Dockerfile, whose files are then kept as an image.
     Step,
+    /// Installs wheels that projects share, once, to completion. It runs nothing of a project, as a
+    /// user whom no other container has.
+    Wheels,
     /// A project's Redis: one for all its deployments, whose place the project's id takes.
     Redis,
 }
@@ -66,6 +69,7 @@ impl Role {
             Self::Instance => "instance",
             Self::Build => "build",
             Self::Step => "step",
+            Self::Wheels => "wheels",
             Self::Redis => "redis",
         }
     }

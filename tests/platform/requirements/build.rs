@@ -712,6 +712,11 @@ fn r46_a_private_index_is_read_by_builds_alone() -> Result<()> {
     let done = project.deploy(&[])?;
     let told = project.tells()?;
     ensure!(told["name"] == "from the private index", "{told}");
+    let stored = Command::new("grep")
+        .args(["--recursive", "--files-with-matches", "private.thing", "--"])
+        .arg(project.platform.data().join("runner/wheels"))
+        .output()?;
+    ensure!(stored.stdout.is_empty(), "shared with everyone: {stored:?}");
     // Neither the instance nor anything that is shown has it.
     let deployment = project.deployment(&done)?;
     let number = deployment["number"].to_string();

@@ -75,6 +75,7 @@ pub async fn build<R: Runtime>(
     let packages = &plan.packages;
     let request = |declared, inputs, layout| Request {
         image: work.image,
+        wheels_on: None,
         program: PROGRAM,
         layout,
         version: &plan.version,

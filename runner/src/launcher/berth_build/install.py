@@ -7,9 +7,12 @@ from . import resolve
 from .tool import uv
 
 
-def install(lock, places, python):
-    """Makes the environment and installs the lock; every hash that the lock holds is checked."""
-    uv("install", ["venv", "--quiet", "--no-project", "--python", python, "--", str(places.environment)], "/", places.cache)
+def install(lock, places, python, is_begun=False):
+    """Makes the environment, unless it is begun, and installs what is missing of the lock; every hash that the lock
+    holds is checked."""
+    if not is_begun:
+        make = ["venv", "--quiet", "--no-project", "--python", python, "--", str(places.environment)]
+        uv("install", make, "/", places.cache)
     interpreter = str(places.environment / "bin/python")
     with tempfile.TemporaryDirectory() as scratch:
         locked = Path(scratch, "lock.txt")
@@ -24,7 +27,7 @@ def install(lock, places, python):
         paths = [str(source / path) for path, _ in local]
         uv("install", ["pip", "install", "--no-deps", "--python", interpreter, "--", *paths], source, places.cache)
     for name, version in resolve.notes(lock, "project"):
-        _write_metadata(places.environment, name, version)
+        write_metadata(places.environment, name, version)
 
 
 def fully_hashed(lock):
@@ -39,7 +42,7 @@ def fully_hashed(lock):
     return not bare and current is not False
 
 
-def _write_metadata(environment, name, version):
+def write_metadata(environment, name, version):
     """Many packages ask `importlib.metadata` for their own version when imported; the project's code is not installed,
     so its name and version stand here."""
     [packages] = environment.glob("lib/python3*/site-packages")

@@ -44,6 +44,10 @@ class Plan:
     """The text of an earlier build's lock; nothing is resolved then."""
     known: frozenset[str]
     """SHA-256 of the locks whose environments exist already."""
+    is_lock_only: bool
+    """Whether nothing is installed."""
+    is_begun: bool
+    """Whether /env holds an environment with some of the lock's packages."""
 
 
 def read(path):
@@ -60,6 +64,8 @@ def read(path):
             packages=tuple(source.get("packages") or ()),
             lock=raw.get("lock"),
             known=frozenset(raw.get("known") or ()),
+            is_lock_only=raw.get("lock_only", False),
+            is_begun=raw.get("begun", False),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BuildFailure("resolve", "unknown", f"The platform wrote a build plan that cannot be read: {error}") from None

@@ -3,6 +3,7 @@
 import collections
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -92,6 +93,15 @@ def run(step, command, cwd, environment, cause, meaningful, lines=None):
         code, package = cause(kept)
         ended = f"{os.path.basename(command[0])} ended with {process.returncode}."
         raise BuildFailure(step, code, meaningful(kept) or ended, package)
+
+
+def interpreter(version):
+    """The path of the image's Python of that version; bytecode is compiled by the one that runs here."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = shutil.which(f"python{version}", path="/usr/local/bin:/usr/bin")
+    if version != here or found is None:
+        raise BuildFailure("resolve", "python_version", f"Python {version} is not in this runtime, which has Python {here}.")
+    return found
 
 
 def cause(lines):

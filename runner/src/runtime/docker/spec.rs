@@ -18,8 +18,12 @@ use crate::runtime::{
     ContainerSpec, LABEL_DEPLOYMENT, LABEL_INSTALLATION, LABEL_PROJECT, LABEL_ROLE, Owner, Role,
 };
 
-/// User and group of everything that runs in a container; the runtime images have it too.
+/// User and group of everything of a project that runs in a container; the runtime images have it too.
 pub const CONTAINER_USER: u32 = 10_001;
+
+/// User and group of what installs the wheels that projects share, and owner of those: nothing of a
+/// project may run as it.
+pub const WHEELS_USER: u32 = 10_002;
 
 /// The repository of the runtime images.
 pub const IMAGE_PREFIX: &str = "berth/";
@@ -60,12 +64,7 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
                 .collect(),
         ),
         working_dir: Some(spec.working_dir.clone()),
-        user: Some(match spec.role {
-            Role::Step => "0:0".to_owned(),
-            Role::Instance | Role::Build | Role::Redis => {
-                format!("{CONTAINER_USER}:{CONTAINER_USER}")
-            }
-        }),
+        user: Some(format!("{0}:{0}", user(spec.role))),
         hostname: Some(spec.role.as_str().to_owned()),
         labels: Some(labels(&spec.owner, spec.role)),
         stop_signal: Some("SIGTERM".to_owned()),
@@ -77,6 +76,15 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         host_config: Some(host_config(spec)),
         networking_config: found_by_name(spec),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// Who runs in a container.
+fn user(role: Role) -> u32 {
+    match role {
+        Role::Step => ROOT,
+        Role::Wheels => WHEELS_USER,
+        Role::Instance | Role::Build | Role::Redis => CONTAINER_USER,
     }
 }
 
@@ -103,6 +111,9 @@ pub fn bare_body(owner: &Owner, image: &str) -> ContainerCreateBody {
         ..ContainerCreateBody::default()
     }
 }
+
+/// The user of a step of a Dockerfile, inside its container.
+const ROOT: u32 = 0;
 
 /// What root in a step's container may do that any other user may not, and nothing else: package
 /// managers set owners and modes of files, write where only root may, and become users of their own.
@@ -177,7 +188,7 @@ fn tmpfs(spec: &ContainerSpec) -> HashMap<String, String> {
     // Source distributions are built below it, some with programs of their own.
     let programs = match spec.role {
         Role::Build => "exec",
-        Role::Instance | Role::Redis | Role::Step => "noexec",
+        Role::Instance | Role::Wheels | Role::Redis | Role::Step => "noexec",
     };
     HashMap::from([
         (
@@ -383,6 +394,19 @@ mod tests {
         let tmpfs = instance["HostConfig"]["Tmpfs"].as_object_mut().unwrap();
         assert_eq!(tmpfs.remove(HOME).unwrap(), home);
         assert_eq!(own, instance);
+    }
+
+    #[test]
+    fn what_installs_shared_wheels_differs_only_in_its_user() {
+        let mut wheels = serde_json::to_value(create_body(&spec(Role::Wheels))).unwrap();
+        let mut instance = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
+        assert_eq!(wheels["User"].take(), "10002:10002");
+        assert_eq!(instance["User"].take(), "10001:10001");
+        for body in [&mut wheels, &mut instance] {
+            body["Labels"]["berth.role"].take();
+            body["Hostname"].take();
+        }
+        assert_eq!(wheels, instance);
     }
 
     #[test]
