@@ -93,6 +93,12 @@ pub struct Settings {
           value_parser = clap::value_parser!(u32).range(1..=64))]
     pub build_slots: u32,
 
+    /// What one build may add to the disk, MiB: the largest sets of packages unpack to some 4 GiB, once
+    /// into the cache and once into the environment.
+    #[arg(long, env = "BERTH_BUILD_DISK_MIB", default_value_t = 8192, value_name = "MIB",
+          value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
+    pub build_disk_mib: u64,
+
     /// Let people deploy from `file://` repositories of this machine. Only for a machine whose
     /// files all who can deploy may read.
     #[arg(long, env = "BERTH_ALLOW_FILE_SOURCES")]

@@ -95,6 +95,7 @@ fn settings() -> Settings {
     Settings {
         docker_host: String::new(),
         runner_name: Some("test".into()),
+        build_disk_mib: 8192,
         build_slots: 1,
         allow_file_sources: false,
         build_allow: Vec::new(),

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::protocol::{VolumeKind, VolumeReport};
 use crate::runtime::docker::CONTAINER_USER;
-use crate::store::remove_tree;
+use crate::store::{remove_tree, tree_bytes};
 
 /// The smallest file system that is made: below it, the journal leaves no room.
 const MIN_BYTES: u64 = 16 << 20;
@@ -404,18 +404,6 @@ fn remove_at(image: &Path, at: &Path) -> anyhow::Result<()> {
 fn free_bytes(directory: &Path) -> io::Result<u64> {
     let space = rustix::fs::statvfs(directory)?;
     Ok(space.f_bavail * space.f_frsize)
-}
-
-/// What a tree takes on the disk. A tenant made it as deep as it likes, which `du` survives.
-fn tree_bytes(at: &Path) -> Option<u64> {
-    let output = Command::new("du")
-        .args(["--summarize", "--one-file-system", "--block-size=1", "--"])
-        .arg(at)
-        .output()
-        .ok()?;
-    // Files that go while it looks are no failure.
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.split_whitespace().next()?.parse().ok()
 }
 
 /// Runs a program of the system with fixed arguments and paths of ours; its complaint is the error.

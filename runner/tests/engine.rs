@@ -336,6 +336,15 @@ async fn count_comes_to(installation: Uuid, count: usize) -> Vec<Container> {
     counted.expect("containers that should be gone are left")
 }
 
+/// Waits until the engine says that a container is in this state: on a busy machine it hears of a
+/// freeze so late that it says `paused` for a moment after it has thawed the container.
+async fn state_comes_to(id: &str, state: State) {
+    let engine = engine().await;
+    let came = async { while engine.inspect(id).await.unwrap().unwrap().state != state {} };
+    let came = tokio::time::timeout(Duration::from_mins(1), came).await;
+    came.unwrap_or_else(|_| panic!("it never was {state:?}"));
+}
+
 #[tokio::test]
 async fn from_an_upload_to_a_live_server_and_back_to_nothing() {
     let images = engine().await.images().await.unwrap();
@@ -667,9 +676,8 @@ async fn what_runs_inside_is_confined_and_can_be_frozen() {
         .collect();
     assert_eq!(same.len(), 1);
     let id = same[0].id.clone();
-    let state = async || runtime.inspect(&id).await.unwrap().unwrap().state;
     runtime.freeze(&id).await.unwrap();
-    assert_eq!(state().await, State::Frozen);
+    state_comes_to(&id, State::Frozen).await;
     let listed = runtime.list(installation).await.unwrap();
     assert!(
         listed
@@ -677,7 +685,7 @@ async fn what_runs_inside_is_confined_and_can_be_frozen() {
             .any(|c| c.id == id && c.state == State::Frozen)
     );
     runtime.thaw(&id).await.unwrap();
-    assert_eq!(state().await, State::Running);
+    state_comes_to(&id, State::Running).await;
     // Not every host's engine has figures; the question is answered anyhow.
     runtime.stats(&id).await.unwrap();
     runtime.remove(&id).await.unwrap();

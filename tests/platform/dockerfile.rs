@@ -584,6 +584,9 @@ COPY server.py .
     ensure!(tells["cwd"] == "/base", "{tells:#}");
     ensure!(tells["uid"] == 10001, "{tells:#}");
     ensure!(tells["app_writable"] == false, "{tells:#}");
+    let pulled = format!("{place}/hostile:1");
+    let left = engine(&["images", "--quiet", &pulled])?;
+    ensure!(left.is_empty(), "{pulled} is left on the machine");
     let installation = platform.installation()?;
     let filter = format!("label=berth.installation={installation}");
     let images = engine(&["images", "--quiet", "--filter", &filter])?;

@@ -13,11 +13,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::disk;
 use super::wheels;
 use crate::config::Settings;
 use crate::launcher;
 use crate::launcher::bridge::{self, Bridge};
-use crate::limits::Bounds;
+use crate::limits::{self, Bounds};
 use crate::logs::LogWriter;
 use crate::runtime::docker::CONTAINER_USER;
 use crate::runtime::{
@@ -40,8 +41,8 @@ pub enum Failure {
     TimedOut,
     /// Nobody wants it any more.
     Canceled,
-    /// It wrote more than it may.
-    TooLarge,
+    /// It wrote more than so many bytes.
+    TooLarge(u64),
     /// The platform's own fault.
     Platform(anyhow::Error),
 }
@@ -60,6 +61,8 @@ impl From<RuntimeError> for Failure {
 
 /// What every build container of this machine has.
 pub struct BuildHost {
+    /// Bytes that a build may add to the disk.
+    pub disk_bytes: u64,
     variables: BTreeMap<String, String>,
     ca_bundle: PathBuf,
     dns: Vec<IpAddr>,
@@ -82,6 +85,8 @@ pub struct Site<'a> {
     pub shares_wheels: bool,
     /// When it must be done.
     pub deadline: Instant,
+    /// Bytes that each of its containers may add to the disk.
+    pub disk_bytes: u64,
     /// Calls it off.
     pub canceled: &'a CancellationToken,
     /// Where its output goes.
@@ -92,6 +97,7 @@ impl BuildHost {
     /// Reads what the settings say.
     pub fn new(settings: &Settings) -> Self {
         Self {
+            disk_bytes: settings.build_disk_mib << 20,
             variables: settings.build_variables(),
             ca_bundle: settings.ca_bundle.clone(),
             dns: settings.dns.clone(),
@@ -249,8 +255,8 @@ pub async fn run_kept<R: Runtime>(
     most_bytes: u64,
 ) -> Result<(String, Heard), Failure> {
     let mut heard = Heard::default();
-    let (deadline, canceled) = (site.deadline, site.canceled);
-    let run = runtime::run_to_end(runtime, spec, deadline, canceled, most_bytes, |line| {
+    let over = site.canceled.child_token();
+    let run = runtime::run_to_end(runtime, spec, site.deadline, &over, most_bytes, |line| {
         let (text, event) = launcher::split_line(&line.bytes);
         if let Some(text) = text {
             heard.line(text);
@@ -261,7 +267,20 @@ pub async fn run_kept<R: Runtime>(
             heard.event(event);
         }
     });
-    let (container, end) = run.await?;
+    let watch = async {
+        disk::outgrown(spec, site.disk_bytes).await;
+        over.cancel();
+        std::future::pending::<()>().await;
+    };
+    let (container, end) = tokio::select! {
+        ended = run => ended?,
+        () = watch => unreachable!("it waits for the run to end"),
+    };
+    let end = match end {
+        // Nobody else called it off.
+        BuildEnd::Canceled if !site.canceled.is_cancelled() => BuildEnd::WroteTooMuch,
+        end => end,
+    };
     match judge(site, spec.role, heard, end) {
         Ok(heard) => Ok((container, heard)),
         Err(failure) => {
@@ -277,7 +296,10 @@ fn judge(site: &Site<'_>, role: Role, mut heard: Heard, end: BuildEnd) -> Result
     let exit = match end {
         BuildEnd::TimedOut => return Err(Failure::TimedOut),
         BuildEnd::Canceled => return Err(Failure::Canceled),
-        BuildEnd::WroteTooMuch => return Err(Failure::TooLarge),
+        BuildEnd::WroteTooMuch if role == Role::Step => {
+            return Err(Failure::TooLarge(limits::IMAGE_BYTES));
+        }
+        BuildEnd::WroteTooMuch => return Err(Failure::TooLarge(site.disk_bytes)),
         BuildEnd::Exited(exit) => exit,
     };
     let tail: Vec<String> = heard.tail.iter().map(|line| site.log.mask(line)).collect();

@@ -8,6 +8,7 @@ mod configuration;
 pub mod container;
 mod debian;
 mod dependencies;
+mod disk;
 pub mod dockerfile;
 mod entrypoint;
 pub mod environment;

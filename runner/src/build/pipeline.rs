@@ -25,7 +25,6 @@ use super::wheels;
 use crate::agent::Agent;
 use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
-use crate::limits;
 use crate::logs::LogWriter;
 use crate::protocol::{self, DeploymentSpec, Diagnosis, LogStream, Phase, Source};
 use crate::record::Built;
@@ -145,6 +144,7 @@ impl<R: Runtime> Begun<'_, R> {
             shares_wheels: agent.build_host.shares_wheels()
                 && !variables.keys().any(|name| wheels::is_own_index(name)),
             deadline: self.deadline,
+            disk_bytes: agent.build_host.disk_bytes,
             canceled: &both,
             log: self.log,
         };
@@ -443,7 +443,7 @@ pub fn stop(
     Stop::Failed(match failure {
         Failure::Canceled => return Stop::Canceled,
         Failure::TimedOut => diagnose::build_timeout(seconds),
-        Failure::TooLarge => diagnose::image_too_large(limits::IMAGE_BYTES),
+        Failure::TooLarge(limit) => diagnose::build_too_large(limit),
         Failure::Said(account) => diagnose(Ok(account)),
         Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
         Failure::Platform(error) => return platform(&error),

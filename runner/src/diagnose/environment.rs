@@ -59,15 +59,15 @@ pub fn build_out_of_memory(limit: i64) -> Diagnosis {
     found(Code::BuildOutOfMemory, &[("limit", in_mib(limit))])
 }
 
-/// A Dockerfile's steps wrote more than an image may have, in bytes.
-pub fn image_too_large(limit: u64) -> Diagnosis {
+/// A build wrote more than it may, in bytes.
+pub fn build_too_large(limit: u64) -> Diagnosis {
     super::diagnosis(
         Code::BuildDiskFull,
         format!(
-            "The image of the Dockerfile grew by more than {} GiB and its build was ended.",
-            limit >> 30
+            "The build wrote more than {} MiB and was ended.",
+            limit >> 20
         ),
-        "Install fewer or smaller packages, and remove what a step only needs itself within that step.",
+        "Install fewer or smaller packages and have commands write less; in a Dockerfile, remove what a step only needs itself within that step.",
     )
 }
 

@@ -29,8 +29,8 @@ mod text;
 
 pub use code::Code;
 pub use environment::{
-    EnvironmentFailure, build_out_of_memory, build_timeout, from_environment_failure,
-    image_too_large,
+    EnvironmentFailure, build_out_of_memory, build_timeout, build_too_large,
+    from_environment_failure,
 };
 pub use evidence::Evidence;
 pub use excluded::excluded;

@@ -157,7 +157,7 @@ async fn what_grows_too_large_is_ended() {
     runner.want(&[by_dockerfile(A, source)]);
     let found = runner.reaches(A, Phase::Failed).await.diagnosis.unwrap();
     assert_eq!(found.code, "build_disk_full");
-    assert!(found.cause.contains("4 GiB"), "{}", found.cause);
+    assert!(found.cause.contains("4096 MiB"), "{}", found.cause);
     assert!(
         bench.runtime.images_made().is_empty(),
         "nothing of it is kept"

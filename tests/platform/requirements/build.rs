@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tests::platform::{self, Platform};
+use tests::platform::{self, Options, Platform};
 use tests::repository::Repository;
 
 use crate::Test;
@@ -45,6 +45,10 @@ pub const TESTS: &[Test] = &[
     (
         "r46_a_build_command_makes_what_is_served",
         r46_a_build_command_makes_what_is_served,
+    ),
+    (
+        "r46_a_build_that_writes_too_much_is_ended",
+        r46_a_build_that_writes_too_much_is_ended,
     ),
     (
         "r46_a_private_index_is_read_by_builds_alone",
@@ -640,6 +644,33 @@ fn r46_a_build_command_makes_what_is_served() -> Result<()> {
     );
     let cause = failed["diagnosis"]["cause"].as_str().unwrap_or_default();
     ensure!(cause.contains("it ended with status 3"), "{cause}");
+    Ok(())
+}
+
+fn r46_a_build_that_writes_too_much_is_ended() -> Result<()> {
+    let platform = Platform::start(Options {
+        settings: vec![("BERTH_BUILD_DISK_MIB".into(), "512".into())],
+    })?;
+    let fill = "import time\n\
+        for n in range(8):\n    with open(f'part{n}', 'wb') as part:\n        part.write(bytes(100 << 20))\n\
+        print('written', flush=True)\ntime.sleep(600)\n";
+    let repository = Repository::new(&[
+        ("main.py", ABOUT),
+        ("requirements.txt", REQUIREMENTS),
+        ("fill.py", fill),
+    ])?;
+    let command = ["--build-command", "python fill.py"];
+    let failed = platform.deploy("large", &repository.url(), &command)?;
+    let diagnosis = &failed["diagnosis"];
+    ensure!(diagnosis["code"] == "build_disk_full", "{failed}");
+    let cause = diagnosis["cause"].as_str().unwrap_or_default();
+    ensure!(cause.contains("more than 512 MiB"), "{cause}");
+    // What it wrote is gone, and a build that writes less is none the worse.
+    platform.deploy_live(
+        "large",
+        &repository.url(),
+        &["--build-command", "python -c 1"],
+    )?;
     Ok(())
 }
 

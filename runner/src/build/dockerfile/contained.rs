@@ -230,7 +230,7 @@ impl<R: Runtime> Making<'_, R> {
         let (container, _) = run_kept(runtime, self.work.site, &spec, left).await?;
         // It may have ended before it was looked at.
         let kept = match runtime.written(&container).await {
-            Ok(written) if written > left => Err(Failure::TooLarge),
+            Ok(written) if written > left => Err(Failure::TooLarge(limits::IMAGE_BYTES)),
             _ => runtime
                 .keep(&self.work.site.owner, &container, &format!("{PREFIX}{key}"))
                 .await

@@ -45,7 +45,7 @@ fn said(account: &Value, step: &Step) -> Diagnosis {
     let message = account["message"].as_str().unwrap_or_default();
     match account["code"].as_str() {
         Some("killed") => diagnose::build_out_of_memory(limits::BUILD_MEMORY_BYTES),
-        Some("disk") => diagnose::image_too_large(limits::IMAGE_BYTES),
+        Some("disk") => diagnose::build_too_large(limits::IMAGE_BYTES),
         Some("not_found") => diagnosis(
             Code::CopySourceMissing,
             format!(
@@ -140,7 +140,7 @@ mod tests {
             out_of_memory,
         };
         for (failure, code) in [
-            (Failure::TooLarge, "build_disk_full"),
+            (Failure::TooLarge(1 << 30), "build_disk_full"),
             (Failure::TimedOut, "build_timeout"),
             (
                 Failure::Said(json!({"code": "killed"})),

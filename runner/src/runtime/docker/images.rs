@@ -149,6 +149,7 @@ impl DockerRuntime {
         reference: &str,
         name: &str,
     ) -> Result<(Image, ImageConfig), RuntimeError> {
+        let was_here = self.docker.inspect_image(reference).await.is_ok();
         let options = CreateImageOptionsBuilder::new()
             .from_image(reference)
             .build();
@@ -158,6 +159,13 @@ impl DockerRuntime {
         let found = self.docker.inspect_image(reference).await.map_err(engine)?;
         let config = found.config.unwrap_or_default();
         let image = self.flatten(owner, reference, name).await?;
+        // Its files are in ours now. One that the operator had stays, and so does one that another
+        // project's build is copying at this moment.
+        let options = RemoveImageOptionsBuilder::new().build();
+        let remove = self.docker.remove_image(reference, Some(options), None);
+        if !was_here && let Err(error) = remove.await {
+            tracing::debug!(%error, reference, "a base image stays");
+        }
         Ok((
             image,
             ImageConfig {
