@@ -28,6 +28,8 @@ use crate::verdict;
 
 /// How long the last output of an ended instance may take to arrive.
 const DRAIN: Duration = Duration::from_secs(2);
+/// Without a line, a server has said what it had to say of the last request.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How long an engine may take to tell where a container's processes listen.
 const LISTENING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to take over an instance that was healthy and is slow to answer.
@@ -309,10 +311,16 @@ async fn diagnose_start<R: Runtime>(
     running: &mut Running,
     unwell: Unwell,
 ) -> Diagnosis {
-    if matches!(unwell, Unwell::Ended(_)) {
-        // What it said last says most.
-        let drained = running.said.wait_for(|said| said.ended);
-        let _ = timeout(DRAIN, drained).await;
+    // What it said last says most.
+    match unwell {
+        Unwell::Ended(_) => {
+            let drained = running.said.wait_for(|said| said.ended);
+            let _ = timeout(DRAIN, drained).await;
+        }
+        Unwell::Probe(_) => {
+            let _ = timeout(DRAIN, falls_silent(&running.said)).await;
+        }
+        Unwell::Said | Unwell::Late | Unwell::NoAddress => {}
     }
     let said = running.said.borrow().clone();
     // Before it is cut to a sentence: half a secret is still a secret.
@@ -368,6 +376,21 @@ async fn diagnose_start<R: Runtime>(
             tracing::error!(deployment.id = %spec.deployment, container = %running.id, "an instance has no address");
             diagnose::platform_failure("The container engine gave the instance no address.")
         }
+    }
+}
+
+/// Resolves when nothing was written for a while: what a server has to say of a request, like the
+/// traceback of an error, it writes after it has answered.
+async fn falls_silent(said: &watch::Receiver<Said>) {
+    let lines = || said.borrow().lines;
+    let mut before = lines();
+    loop {
+        sleep(SILENCE).await;
+        let now = lines();
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 

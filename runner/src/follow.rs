@@ -31,6 +31,8 @@ pub struct Said {
     pub packages: Value,
     /// The launcher's account of a failure.
     pub failure: Option<Value>,
+    /// How many lines its log has.
+    pub lines: u64,
     /// The last lines of its log.
     pub tail: VecDeque<String>,
     /// Those of them since it serves. What was logged before has not kept it from serving.
@@ -66,6 +68,7 @@ impl Said {
 
     fn line(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line).into_owned();
+        self.lines += 1;
         if self.serving {
             push(&mut self.tail_serving, line.clone());
         }

@@ -96,15 +96,6 @@ fn server(more: &str) -> String {
     SERVES_ITSELF.replace("MORE", more)
 }
 
-fn show(platform: &Platform, project: &str) -> Result<Value> {
-    let list = platform
-        .berth(&["deployments", project, "--json"])?
-        .success()?
-        .json()?;
-    let list = list.get("deployments").cloned().unwrap_or(list);
-    list.get(0).cloned().context("no deployment")
-}
-
 fn build_log(platform: &Platform, project: &str) -> Result<String> {
     let log = platform.berth(&["logs", project, "--build"])?;
     Ok(log.success()?.stdout)
@@ -158,7 +149,7 @@ CMD [\"python\", \"server.py\"]
         ("server.py", &server("")),
     ])?;
     platform.deploy_live("docker-beside", &repository.url(), &[])?;
-    let usual = show(&platform, "docker-beside")?;
+    let usual = platform.newest("docker-beside")?;
     ensure!(
         usual["plan"]["dependencies"] == "requirements.txt",
         "{usual}"
@@ -166,7 +157,7 @@ CMD [\"python\", \"server.py\"]
     deploy(&platform, "docker-pip", &repository)?;
     let answer = list_and_call(&platform, "docker-pip", "add", r#"{"a":20,"b":22}"#)?;
     ensure!(answer["text"] == json!(["42"]), "{answer}");
-    let found = show(&platform, "docker-pip")?;
+    let found = platform.newest("docker-pip")?;
     ensure!(found["plan"]["dependencies"] == "Dockerfile", "{found}");
     let reasons = found["plan"]["reasons"].to_string();
     for part in [
@@ -195,12 +186,12 @@ fn a_node_server() -> Result<()> {
     let platform = platform::shared()?;
     let manifest = r#"{"name": "own-node", "type": "module", "dependencies": {"@modelcontextprotocol/sdk": "1.30.0", "zod": "^3.25.0"}}"#;
     let dockerfile = "FROM node:22-slim AS build
-WORKDIR /work
+WORKDIR /made
 COPY lib/package.json ./
 RUN npm install --no-audit --no-fund
 FROM node:22-slim
 WORKDIR /home/app/server
-COPY --from=build /work/node_modules ./node_modules
+COPY --from=build /made/node_modules ./node_modules
 COPY --chown=node:node --chmod=640 lib .
 USER node
 RUN id -un | grep -x node && test \"$HOME\" = /home/node
@@ -216,7 +207,7 @@ CMD [\"server.mjs\"]
         ),
     ])?;
     platform.deploy_live("docker-node", &repository.url(), &[])?;
-    let found = show(&platform, "docker-node")?;
+    let found = platform.newest("docker-node")?;
     ensure!(found["plan"]["runtime"] == "node:22", "{found}");
     let reasons = found["plan"]["reasons"].to_string();
     ensure!(

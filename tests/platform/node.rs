@@ -51,15 +51,6 @@ const STDIO: &str = r#"{
   "dependencies": { "@modelcontextprotocol/sdk": "1.30.0", "zod": "^3.25.0" }
 }"#;
 
-fn show(platform: &Platform, project: &str) -> Result<Value> {
-    let list = platform
-        .berth(&["deployments", project, "--json"])?
-        .success()?
-        .json()?;
-    let list = list.get("deployments").cloned().unwrap_or(list);
-    list.get(0).cloned().context("no deployment")
-}
-
 fn stages(deployment: &Value) -> Vec<String> {
     let timings = deployment["timings"].as_array().into_iter().flatten();
     timings
@@ -78,7 +69,7 @@ fn typescript_over_http() -> Result<()> {
     platform.deploy_live("typescript", &repository.url(), &[])?;
     let answer = list_and_call(&platform, "typescript", "add", r#"{"a":20,"b":22}"#)?;
     ensure!(answer["text"] == json!(["42"]), "{answer}");
-    let first = show(&platform, "typescript")?;
+    let first = platform.newest("typescript")?;
     let reasons = first["plan"]["reasons"].to_string();
     ensure!(first["plan"]["runtime"] == "node:22", "{first}");
     ensure!(reasons.contains("a start script"), "{reasons}");
@@ -93,7 +84,7 @@ fn typescript_over_http() -> Result<()> {
     platform.deploy_live("typescript", &repository.url(), &[])?;
     let answer = list_and_call(&platform, "typescript", "add", r#"{"a":6,"b":7}"#)?;
     ensure!(answer["text"] == json!(["42"]), "{answer}");
-    let second = show(&platform, "typescript")?;
+    let second = platform.newest("typescript")?;
     let stages = stages(&second);
     ensure!(stages.contains(&"compile".to_owned()), "{second}");
     ensure!(!stages.contains(&"install".to_owned()), "{second}");

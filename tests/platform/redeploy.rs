@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::load;
-use tests::mcp::Caller;
+use tests::mcp::{Caller, served_commit};
 use tests::platform::{Options, Platform};
 use tests::repository::Repository;
 use tests::wait;
@@ -25,12 +25,7 @@ const PACE: Duration = Duration::from_millis(50);
 /// Adds, and gives the commit that did.
 fn add(caller: &Caller, number: usize) -> Result<String> {
     let answer = caller.call("add", &json!({ "a": number, "b": 1 }))?;
-    let commit = answer
-        .headers()
-        .get("berth-commit")
-        .context("no Berth-Commit")?
-        .to_str()?
-        .to_owned();
+    let commit = served_commit(&answer)?;
     let (status, text) = (answer.status(), answer.text()?);
     ensure!(
         status == 200 && text.contains(&format!("\"{}\"", number + 1)),

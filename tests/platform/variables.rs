@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tests::load;
-use tests::mcp::Caller;
+use tests::mcp::{Caller, served_commit};
 use tests::platform::{Options, Platform};
 use tests::repository::Repository;
 use tests::wait;
@@ -48,12 +48,7 @@ const PACE: Duration = Duration::from_millis(20);
 /// The greeting of this moment, and the commit that gave it.
 fn greeting(caller: &Caller) -> Result<(String, String)> {
     let answer = caller.call("greet", &json!({}))?;
-    let commit = answer
-        .headers()
-        .get("berth-commit")
-        .context("no Berth-Commit")?
-        .to_str()?
-        .to_owned();
+    let commit = served_commit(&answer)?;
     let (status, text) = (answer.status(), answer.text()?);
     ensure!(status == 200, "{status}: {text}");
     let greeting = text

@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 
 use crate::platform::Platform;
 
+/// The commit that an answer came from.
+pub fn served_commit(answer: &Response) -> Result<String> {
+    let commit = answer.headers().get("berth-commit");
+    Ok(commit.context("no Berth-Commit")?.to_str()?.to_owned())
+}
+
 /// A caller of one project's URL with a token of the owner's.
 pub struct Caller {
     http: Client,

@@ -257,6 +257,13 @@ impl Platform {
         Ok(self.token.get_or_init(|| token.to_owned()))
     }
 
+    /// A project's newest deployment.
+    pub fn newest(&self, project: &str) -> Result<serde_json::Value> {
+        let listed = self.berth(&["deployments", project, "--json"])?;
+        let listed = listed.success()?.json()?;
+        listed.get(0).cloned().context("no deployment")
+    }
+
     /// A page of the dashboard as the owner gets it.
     pub fn page(&self, path: &str) -> Result<String> {
         let http = self.http().build()?;

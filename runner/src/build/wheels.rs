@@ -87,22 +87,22 @@ impl Wheels {
         owned_directory(&place.join("env"))?;
         let plan = json!({ "python": python, "environment": format!("jobs/{id}/env") });
         write(&place.join("plan.json"), &plan.to_string())?;
-        let path = place.join("gate");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            FileType::Fifo,
-            Mode::from_raw_mode(0o644),
-            0,
-        )?;
-        fs::set_permissions(&path, Permissions::from_mode(0o644))?;
         Ok(Job {
-            // Open at both ends, so that it waits for nobody and keeps what is written.
-            gate: OpenOptions::new().read(true).write(true).open(path)?,
+            gate: make_gate(&place)?,
             wheels: self.directory.clone(),
             place,
         })
     }
+}
+
+/// The pipe at which a job's container waits, open at both ends here, so that it waits for nobody and
+/// keeps what is written.
+fn make_gate(place: &Path) -> io::Result<File> {
+    let path = place.join("gate");
+    let mode = Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// A job; its directory goes with it.
@@ -334,28 +334,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("job");
         fs::create_dir(&place).unwrap();
-        let path = place.join("gate");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &path,
-            FileType::Fifo,
-            Mode::from_raw_mode(0o644),
-            0,
-        )
-        .unwrap();
         let mut job = Job {
-            gate: OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .unwrap(),
+            gate: make_gate(&place).unwrap(),
             wheels: directory.path().to_owned(),
             place: place.clone(),
         };
         job.install("a==1").unwrap();
         let mut heard = String::new();
         io::BufRead::read_line(
-            &mut io::BufReader::new(File::open(&path).unwrap()),
+            &mut io::BufReader::new(File::open(place.join("gate")).unwrap()),
             &mut heard,
         )
         .unwrap();

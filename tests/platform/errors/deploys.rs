@@ -154,7 +154,7 @@ pub fn provoke(fixture: &Fixture) -> Result<()> {
 /// Waits until a live deployment is diagnosed with this code.
 fn falls(platform: &Platform, project: &str, code: &str) -> Result<Value> {
     wait::until(&format!("{project} to fall"), FALL, || {
-        let newest = newest(platform, project)?;
+        let newest = platform.newest(project)?;
         ensure!(newest["state"] == "live", "a live one stays live: {newest}");
         let diagnosis = newest["diagnosis"].clone();
         if diagnosis["code"] != code {
@@ -222,19 +222,6 @@ pub fn project(fixture: &str) -> String {
     let mut name = fixture.replace(['_', '.'], "-");
     name.truncate(40);
     name.trim_end_matches('-').to_owned()
-}
-
-/// The newest deployment of a project, as the API shows it.
-fn newest(platform: &Platform, project: &str) -> Result<Value> {
-    let list: Value = reqwest::blocking::Client::new()
-        .get(format!(
-            "{}/api/v1/projects/{project}/deployments",
-            platform.url()
-        ))
-        .bearer_auth(platform.token()?)
-        .send()?
-        .json()?;
-    Ok(list["deployments"][0].clone())
 }
 
 /// Ends a project, so that a hundred of them do not run at once.
