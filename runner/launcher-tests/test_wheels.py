@@ -1,5 +1,6 @@
 """The program that installs shared wheels, with the real uv and the real package index, outside a container."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 from pathlib import Path
 
 from support import LAUNCHER, uv
@@ -23,6 +25,30 @@ SIX = "six==1.16.0 --hash=sha256:8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111
 WRONG = SIX.replace("8abb", "0000")
 # Has no wheel.
 SDIST = "docopt==0.6.2 --hash=sha256:49b3a825280bd66b3aa83585ef59c4a8c82f2c8a522dbe754a8bc8d08c85c491\n"
+
+
+HOSTILE = "hostile==1.0"
+
+
+def hostile_wheel(directory, marker):
+    """A wheel that runs code wherever a Python with it starts; returns its line in a lock."""
+    leave = f"open({str(marker)!r}, 'a').write('ran')"
+    info = "hostile-1.0.dist-info"
+    files = {
+        "hostile.pth": f"import hostile; {leave}\n",
+        "hostile.py": "",
+        "sitecustomize.py": f"{leave}\n",
+        "hostile-1.0.data/data/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = true\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: hostile\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD"
+    files[record] = "".join(f"{name},,\n" for name in [*files, record])
+    wheel = directory / "hostile-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return f"{HOSTILE} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
 class Locks(unittest.TestCase):
@@ -64,7 +90,7 @@ class Jobs(unittest.TestCase):
             [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True
         ).strip()
 
-    def run_job(self, name, lock, word="go\n"):
+    def run_job(self, name, lock, word="go\n", **more):
         """One job; returns its lines and its environment."""
         job = self.store / "jobs" / name
         environment = job / "env"
@@ -76,7 +102,7 @@ class Jobs(unittest.TestCase):
         variables = {f"BERTH_{place}_DIR": str(path) for place, path in places.items()}
         done = subprocess.run(
             [PYTHON, LAUNCHER / "wheels.py"],
-            env={**os.environ, **variables, "BERTH_UV": uv()},
+            env={**os.environ, **variables, "BERTH_UV": uv(), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -122,6 +148,29 @@ class Jobs(unittest.TestCase):
             shutil.rmtree(bucket)
         lines, environment = self.run_job("after", SIX)
         self.assertEqual((lines[-1]["left"], (self.site(environment) / "six.py").exists()), (0, True), self.log)
+
+    def test_no_code_of_a_wheel_is_run(self):
+        published, marker = self.store / "published", self.store / "marker"
+        published.mkdir()
+        hostile = hostile_wheel(published, marker)
+        # Every environment is at one path. So where jobs run at once, uv knows nothing of this one's Python from its
+        # last call.
+        forgetful = self.store / "uv"
+        forgetful.write_text(f'#!/bin/sh\nrm -rf "$UV_CACHE_DIR"/interpreter-v*\nexec {uv()} "$@"\n')
+        forgetful.chmod(0o755)
+        variables = {"BERTH_UV": str(forgetful), "UV_FIND_LINKS": str(published)}
+        self.run_job("before", IDNA)
+        # The wheel is fetched, and uv goes on with what was here: first as it is new, then as it is known.
+        for name, lock in [("new", hostile + IDNA + WRONG), ("known", hostile + IDNA + SIX)]:
+            lines, environment = self.run_job(name, lock, **variables)
+            self.assertTrue((self.site(environment) / "hostile.pth").exists(), self.log)
+            self.assertTrue((self.site(environment) / "idna").exists(), self.log)
+            self.assertFalse(marker.exists(), f"{name}: code of a wheel ran in the job\n{self.log}")
+            self.assertEqual(list(environment.glob(".wheels")), [])
+        # In its own environment it does run, and what it has replaced what was there.
+        subprocess.run([environment / "bin/python", "-c", "pass"])
+        self.assertIn("ran", marker.read_text())
+        self.assertIn("system-site-packages = true", (environment / "pyvenv.cfg").read_text())
 
     def test_called_off(self):
         [done], environment = self.run_job("called-off", "", word="no\n")

@@ -4,6 +4,9 @@ compiled once, and linked into each environment.
 uv does the work, with its cache as the store; this module decides what may go that way. It runs no code of a wheel and
 no build backend, sees no variable of a project, and takes nothing from a lock but names, versions, markers and hashes:
 so whatever a project's build made of its lock, all that can come in are files of the index with the bytes of a hash.
+
+uv starts the environment's Python each time to ask it about itself, and a Python runs the `.pth` files that it finds.
+So wheels are installed beside the environment, and become part of it when no Python of it is started any more.
 """
 
 import hashlib
@@ -12,6 +15,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -53,6 +57,9 @@ MOST_FILE_BYTES = 4 << 30
 MOST_JOB_BYTES = 16 << 30
 FREE_BYTES = 2 << 30
 FREE_FILES = 50_000
+
+# The directory of an environment that holds its wheels while Python is not to see them.
+BESIDE = ".wheels"
 
 # How often the disk is looked at while uv works.
 LOOK_SECONDS = 0.5
@@ -122,6 +129,11 @@ class Job:
     target: Path
     """The environment's directory by its path in the store: hard links do not cross mounts."""
 
+    @property
+    def beside(self):
+        """Where wheels are installed before they are part of the environment."""
+        return self.target / BESIDE
+
     @classmethod
     def read(cls, places):
         """Reads the plan that the runner wrote."""
@@ -159,6 +171,7 @@ class Job:
             new += self._fetch(here, done)
             self._compile(done)
             here = []
+        move_into(self.beside, self.target)
         for name, version in projects(lock):
             write_metadata(self.target, name, version)
         secure(self.target)
@@ -188,7 +201,7 @@ class Job:
         arguments = ["pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
         arguments += ["--link-mode", "hardlink", "--python", os.fspath(self.places.environment / "bin/python")]
         # The interpreter's own path stands in scripts; the files go there by the store's path, to be links.
-        arguments += ["--prefix", os.fspath(self.target), *more]
+        arguments += ["--prefix", os.fspath(self.beside), *more]
         with tempfile.TemporaryDirectory() as scratch:
             locked = Path(scratch, "lock.txt")
             locked.write_text("".join(requirement.line + "\n" for requirement in requirements), encoding="utf-8")
@@ -222,7 +235,7 @@ class Job:
 
     def _compile(self, done):
         clock = Stopwatch()
-        done.compiled += bytecode.compile_shared(self.target, self.places.store / "cache")
+        done.compiled += bytecode.compile_shared(self.beside, self.places.store / "cache")
         done.compile_ms += clock.lap()
 
     def _known(self):
@@ -294,6 +307,23 @@ def named(output):
     text = " ".join(output.split())
     found = next(filter(None, (pattern.search(text) for pattern in NAMED)), None)
     return normal(found["package"]) if found else None
+
+
+def move_into(beside, environment):
+    """Makes the wheels part of the environment. What they have under a name of it replaces it, as when they are
+    installed into it."""
+    if not beside.exists():
+        return
+    left = [(beside, environment)]
+    while left:
+        directory, target = left.pop()
+        for entry in os.scandir(directory):
+            place = target / entry.name
+            if entry.is_dir(follow_symlinks=False) and place.is_dir() and not place.is_symlink():
+                left.append((Path(entry.path), place))
+            else:
+                os.rename(entry.path, place)
+    shutil.rmtree(beside)
 
 
 def secure(environment):
