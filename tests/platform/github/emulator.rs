@@ -1117,8 +1117,30 @@ fn held() -> Result<()> {
         .get(format!("{}/meta", github.api_url()))
         .send()?;
     found("/meta")?;
-    let ended = setting.get("/invented", &token).map(|_| ());
-    ended?;
+    let answer = |change: fn(&mut Value)| -> Result<Vec<String>> {
+        let mut body = setting.read("/repos/ada/tools", &token)?;
+        change(&mut body);
+        Ok(github.check_answer("GET", "/repos/{owner}/{repo}", 200, &body))
+    };
+    let right = answer(|_| {})?;
+    ensure!(right.is_empty(), "{right:?}");
+    let changes: [fn(&mut Value); 4] = [
+        |body| body["id"] = "1".into(),
+        |body| body["owner"]["login"] = Value::Null,
+        |body| body["invented"] = 1.into(),
+        |body| {
+            drop(
+                body.as_object_mut()
+                    .and_then(|members| members.remove("default_branch")),
+            )
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        ensure!(answer(change)?.len() == 1, "change {number} was not found");
+    }
+    let status = github.check_answer("GET", "/repos/{owner}/{repo}", 418, &json!({}));
+    ensure!(status.len() == 1, "{status:?}");
+    setting.get("/invented", &token)?;
     let failed = setting.github.finish();
     ensure!(failed.is_err(), "a mismatch is no failure");
     Ok(())

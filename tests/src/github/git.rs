@@ -51,17 +51,13 @@ impl Shared {
 
     /// A copy of another's.
     pub(super) fn git_fork(&self, from: u64, id: u64) -> Result<()> {
-        let mut builder = git2::build::RepoBuilder::new();
+        self.git_init(id)?;
         let source = self.git_path(from);
         let source = source.to_str().context("a path that is text")?;
-        let git = builder
-            .bare(true)
-            .remote_create(|git, name, url| {
-                git.remote_with_fetch(name, url, "+refs/heads/*:refs/heads/*")
-            })
-            .clone(source, &self.git_path(id))?;
-        git.remote_delete("origin")?;
-        configure(&git)
+        let branches = ["+refs/heads/*:refs/heads/*"];
+        let git = self.git(id)?;
+        git.remote_anonymous(source)?.fetch(&branches, None, None)?;
+        Ok(())
     }
 
     /// Copies the objects of a commit and names it.

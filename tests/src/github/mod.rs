@@ -34,6 +34,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State as Extract;
 use axum::http::Response;
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub use accounts::AppKeys;
@@ -196,6 +197,18 @@ impl Github {
     /// The same, and forgets it: for tests that provoke a mismatch.
     pub fn take_mismatches(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.mismatches))
+    }
+
+    /// What is wrong with an answer, by GitHub's description.
+    pub fn check_answer(
+        &self,
+        method: &str,
+        route: &str,
+        status: u16,
+        body: &Value,
+    ) -> Vec<String> {
+        let description = self.shared.description;
+        description.check_answer(method, route, status, Some(body))
     }
 
     /// Ends it, and fails with everything that did not fit GitHub's description.

@@ -33,10 +33,10 @@ const OPEN: &str = "~open";
 /// A schema with everything that it refers to, in one document.
 ///
 /// The description says nothing about members that it does not name. Here an object has those that it
-/// names and no others, so that neither side invents any.
-pub fn bundle(components: &Value, schema: &Value) -> Result<Value> {
+/// names and no others, so that neither side invents any, unless it may be `open`.
+pub fn bundle(components: &Value, schema: &Value, open: bool) -> Result<Value> {
     let mut wanted = BTreeSet::new();
-    let mut document = translate(schema, false, &mut wanted);
+    let mut document = translate(schema, open, &mut wanted);
     let mut definitions = Map::new();
     while let Some(name) = wanted.pop_first() {
         if definitions.contains_key(&name) {
