@@ -27,19 +27,20 @@ pub struct AppKeys {
 }
 
 /// Permissions that an event needs, where there is one to choose.
-const EVENTS: &[(&str, &[&str])] = &[
-    ("push", &["contents"]),
-    ("create", &["contents"]),
-    ("delete", &["contents"]),
-    ("pull_request", &["pull_requests"]),
-    ("pull_request_review", &["pull_requests"]),
-    ("issue_comment", &["issues", "pull_requests"]),
-    ("check_run", &["checks"]),
-    ("check_suite", &["checks"]),
-    ("deployment", &["deployments"]),
-    ("deployment_status", &["deployments"]),
-    ("status", &["statuses"]),
-    ("repository", &["metadata"]),
+const EVENTS: &[(&str, &str)] = &[
+    ("push", "contents"),
+    ("create", "contents"),
+    ("delete", "contents"),
+    ("pull_request", "pull_requests"),
+    ("pull_request_review", "pull_requests"),
+    // For pull requests alone, too.
+    ("issue_comment", "issues"),
+    ("check_run", "checks"),
+    ("check_suite", "checks"),
+    ("deployment", "deployments"),
+    ("deployment_status", "deployments"),
+    ("status", "statuses"),
+    ("repository", "metadata"),
 ];
 
 impl State {
@@ -208,6 +209,8 @@ impl Shared {
             "Name has already been taken"
         );
         let slug = slug(&name);
+        let taken = state.account(&slug).is_some_and(|one| one.id != owner);
+        ensure!(!taken, "Name is already taken by another account");
         let bot = state.add_account(&format!("{slug}[bot]"), AccountKind::Bot, BTreeSet::new());
         let id = state.id();
         let hook = &manifest["hook_attributes"];
@@ -337,9 +340,10 @@ fn events(asked: &Value, permissions: &BTreeMap<String, String>) -> Result<Vec<S
     let all = list(asked);
     for event in &all {
         let known = EVENTS.iter().find(|(name, _)| name == event);
-        let (_, any) = known.with_context(|| format!("Default events unsupported: {event}"))?;
+        // `installation` and `installation_repositories` reach every App, and nobody may ask for them.
+        let (_, needed) = known.with_context(|| format!("Default events unsupported: {event}"))?;
         ensure!(
-            any.iter().any(|one| permissions.contains_key(*one)),
+            permissions.contains_key(*needed),
             "Default events are not supported by permissions: {event}"
         );
     }

@@ -11,11 +11,13 @@
 
 mod accounts;
 mod api;
+mod auth;
 mod call;
 mod events;
 mod faults;
 mod git;
 mod installations;
+mod model;
 mod openapi;
 mod pages;
 mod pulls;
@@ -24,6 +26,7 @@ mod schema;
 mod smart_http;
 mod state;
 mod views;
+pub mod walk;
 mod web;
 mod webhooks;
 
@@ -197,6 +200,17 @@ impl Github {
     /// The same, and forgets it: for tests that provoke a mismatch.
     pub fn take_mismatches(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared.mismatches))
+    }
+
+    /// Every route of the API that there is here, by method and path.
+    pub fn routes() -> Vec<(&'static str, &'static str)> {
+        let all = api::routes();
+        all.map(|(method, route, _)| (*method, *route)).collect()
+    }
+
+    /// Whether GitHub's description knows a route.
+    pub fn is_described(&self, method: &str, route: &str) -> bool {
+        self.shared.description.knows(method, route)
     }
 
     /// What is wrong with an answer, by GitHub's description.

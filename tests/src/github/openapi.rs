@@ -110,15 +110,18 @@ impl Description {
         }
     }
 
+    /// Whether a route is described, or known to be left out.
+    pub fn knows(&self, method: &str, route: &str) -> bool {
+        let left_out = |one: &(&str, &str, &str)| (one.0, one.1) == (method, route);
+        self.operation(method, route).is_some() || UNDESCRIBED.iter().any(left_out)
+    }
+
     /// What is wrong with a request.
     pub fn check_request(&self, asked: &Asked<'_>) -> Vec<String> {
         let Some(operation) = self.operation(asked.method, asked.route) else {
-            let known = |&&(method, route, _): &&(&str, &str, &str)| {
-                method == asked.method && route == asked.route
-            };
-            return match UNDESCRIBED.iter().find(known) {
-                Some(_) => Vec::new(),
-                None => vec!["the route is not described".to_owned()],
+            return match self.knows(asked.method, asked.route) {
+                true => Vec::new(),
+                false => vec!["the route is not described".to_owned()],
             };
         };
         let mut wrong = self.check_parameters(operation, asked);

@@ -2,6 +2,7 @@
 
 mod apps;
 mod checks;
+mod comments;
 mod contents;
 mod feedback;
 mod pulls;
@@ -16,27 +17,33 @@ use axum::http::{HeaderMap, Response};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::call::{self, Call, Handler, Reply, Stop, Who};
+use super::auth;
+use super::call::{Call, Handler, Reply, Stop, Who};
 use super::faults::Fault;
 use super::openapi::Asked;
 use super::{Request, Shared, state};
 
 pub(super) use checks::show as show_check;
-pub(super) use feedback::show_comment;
+pub(super) use comments::show as show_comment;
 pub(super) use pulls::review;
 
 /// Requests in an hour for one token, and for one address without (GitHub's documentation, "Rate limits
 /// for the REST API").
 const LIMITS: (u64, u64) = (5000, 60);
 
+/// How long requests are counted together, in seconds.
+const WINDOW: i64 = 3600;
+
 /// The placeholders that hold slashes.
 const GREEDY: &[&str] = &["{ref}", "{branch}", "{path}", "{basehead}", "{tree_sha}"];
 
-fn routes() -> impl Iterator<Item = &'static (&'static str, &'static str, Handler)> {
+/// Every route.
+pub(super) fn routes() -> impl Iterator<Item = &'static (&'static str, &'static str, Handler)> {
     [
         apps::ROUTES,
         users::ROUTES,
         checks::ROUTES,
+        comments::ROUTES,
         contents::ROUTES,
         feedback::ROUTES,
         pulls::ROUTES,
@@ -197,7 +204,7 @@ fn handle(
     (path, query, body): (Vec<(String, String)>, Vec<(String, String)>, Option<Value>),
     headers: &HeaderMap,
 ) -> Reply {
-    let who = call::authenticate(&shared.state(), headers);
+    let who = auth::authenticate(&shared.state(), headers);
     let limit = shared.count(who.as_ref().unwrap_or(&Who::Nobody));
     let answered = who.and_then(|who| {
         handler(&Call {
@@ -252,12 +259,18 @@ impl Shared {
     fn count(&self, who: &Who) -> Vec<(&'static str, String)> {
         let (key, limit) = match who {
             Who::Nobody => ("nobody".to_owned(), LIMITS.1),
-            other => (format!("{other:?}").chars().take(40).collect(), LIMITS.0),
+            Who::App(id) | Who::Client(id) => (format!("app {id}"), LIMITS.0),
+            Who::Installation { id, .. } => (format!("installation {id}"), LIMITS.0),
+            Who::User { user, .. } => (format!("user {user}"), LIMITS.0),
         };
         let mut state = self.state();
-        let used = state.used.entry(key).or_default();
+        let now = state::now().unix_timestamp();
+        let (reset, used) = state.used.entry(key).or_insert((now + WINDOW, 0));
+        if *reset <= now {
+            (*reset, *used) = (now + WINDOW, 0);
+        }
         *used += 1;
-        limits(limit, *used, state::now().unix_timestamp() + 3600)
+        limits(limit, *used, *reset)
     }
 
     /// The answer of a fault, if there is one for this request.
