@@ -95,7 +95,7 @@ impl Github {
         let mut state = self.shared.state();
         let id = state.account(login).context("no such person")?.id;
         let account = state.accounts.get_mut(&id).context("it was just found")?;
-        account.login = to.to_owned();
+        to.clone_into(&mut account.login);
         Ok(())
     }
 
@@ -294,7 +294,7 @@ impl Shared {
     /// Tells installations on all repositories of an account about a new one.
     pub(super) fn announce(&self, state: &mut State, repository: u64) {
         let one = &state.repositories[&repository];
-        let sender = self.writer(state, one);
+        let sender = Self::writer(state, one);
         let everywhere: Vec<u64> = state
             .watching(one)
             .into_iter()

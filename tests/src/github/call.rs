@@ -196,7 +196,7 @@ impl Call<'_> {
                 repositories,
             } => {
                 let installation = state.installations.get(id)?;
-                let reached = state.reaches(installation, repository)
+                let reached = State::reaches(installation, repository)
                     && repositories
                         .as_ref()
                         .is_none_or(|some| some.contains(&repository.id));
@@ -206,7 +206,7 @@ impl Call<'_> {
                 let installation = state
                     .installations
                     .values()
-                    .find(|one| one.app == *app && state.reaches(one, repository))?;
+                    .find(|one| one.app == *app && State::reaches(one, repository))?;
                 if installation.suspended.is_some() || !state.reads(*user, repository) {
                     return None;
                 }
@@ -310,9 +310,10 @@ impl Call<'_> {
         if page > 1 {
             links.push(link(1, "first"));
         }
-        let headers = match links.is_empty() {
-            true => Vec::new(),
-            false => vec![("link", links.join(", "))],
+        let headers = if links.is_empty() {
+            Vec::new()
+        } else {
+            vec![("link", links.join(", "))]
         };
         let shown = all.into_iter().skip((page - 1) * size).take(size);
         (shown.collect(), headers)

@@ -173,7 +173,7 @@ impl Shared {
             payload["repositories"] = state
                 .repositories
                 .values()
-                .filter(|one| state.reaches(installation, one))
+                .filter(|one| State::reaches(installation, one))
                 .map(|one| Self::short_repository(state, one))
                 .collect();
         }
@@ -196,10 +196,11 @@ impl Shared {
         let mut commits = Vec::new();
         let mut head = Value::Null;
         if !deleted {
-            let known = match created {
-                true => super::git::branch(git, &repository.default_branch)
-                    .filter(|_| repository.default_branch != moved.branch),
-                false => Some(moved.before.to_owned()),
+            let known = if created {
+                super::git::branch(git, &repository.default_branch)
+                    .filter(|_| repository.default_branch != moved.branch)
+            } else {
+                Some(moved.before.to_owned())
             };
             for sha in super::git::between(git, known.as_deref(), moved.after)? {
                 commits.push(pushed_commit(state, git, &places.page, &sha)?);

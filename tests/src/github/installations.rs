@@ -108,7 +108,7 @@ impl State {
     pub fn reached(&self, installation: u64) -> BTreeSet<u64> {
         let installation = &self.installations[&installation];
         let all = self.repositories.values();
-        all.filter(|one| self.reaches(installation, one))
+        all.filter(|one| Self::reaches(installation, one))
             .map(|one| one.id)
             .collect()
     }

@@ -119,10 +119,10 @@ impl Description {
     /// What is wrong with a request.
     pub fn check_request(&self, asked: &Asked<'_>) -> Vec<String> {
         let Some(operation) = self.operation(asked.method, asked.route) else {
-            return match self.knows(asked.method, asked.route) {
-                true => Vec::new(),
-                false => vec!["the route is not described".to_owned()],
-            };
+            if self.knows(asked.method, asked.route) {
+                return Vec::new();
+            }
+            return vec!["the route is not described".to_owned()];
         };
         let mut wrong = self.check_parameters(operation, asked);
         let described = &operation["requestBody"];
@@ -197,9 +197,10 @@ impl Description {
             (None, _) => return vec![format!("the status {status} is not described")],
         };
         // Where the description says nothing of an error's body, GitHub sends the usual one.
-        let schema = match schema.is_null() && status >= 400 {
-            true => named("basic-error"),
-            false => schema,
+        let schema = if schema.is_null() && status >= 400 {
+            named("basic-error")
+        } else {
+            schema
         };
         match body {
             None if schema.is_null() || matches!(status, 204 | 302 | 304) => Vec::new(),

@@ -96,7 +96,7 @@ pub struct Choice<'a> {
 
 /// Which repositories an App gets.
 pub fn repositories(choice: &Choice<'_>) -> String {
-    let boxes: String = choice
+    let boxes: Vec<String> = choice
         .repositories
         .iter()
         .map(|(id, name, chosen)| {
@@ -119,18 +119,19 @@ pub fn repositories(choice: &Choice<'_>) -> String {
             "<form method=post action=\"{}\">{}\
              <label><input type=radio name=install_target value=all{all}> All repositories</label>\
              <label><input type=radio name=install_target value=selected{some}> Only select repositories</label>\
-             <p>{boxes}</p><button name=install value=1>{verb}</button></form>",
+             <p>{}</p><button name=install value=1>{verb}</button></form>",
             escape(choice.action),
             hidden(&[("state", choice.state), ("account", choice.account)]),
+            boxes.concat(),
         ),
     )
 }
 
 /// Where an App may be installed: the person's own account and their organizations.
 pub fn accounts(app: &str, links: &[(String, String)]) -> String {
-    let links: String = links
+    let links: Vec<String> = links
         .iter()
         .map(|(login, url)| format!("<p><a href=\"{}\">{}</a></p>", escape(url), escape(login)))
         .collect();
-    page(&format!("Install {app}"), &links)
+    page(&format!("Install {app}"), &links.concat())
 }

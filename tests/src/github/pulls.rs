@@ -21,7 +21,7 @@ impl Repo {
     pub fn open_pull_from(&self, fork: &Self, head: &str, base: &str, title: &str) -> Result<u64> {
         let (head_sha, base_sha) = (fork.head(head)?, self.head(base)?);
         let mut state = self.shared.state();
-        let author = self.shared.writer(&state, &state.repositories[&fork.id()]);
+        let author = Shared::writer(&state, &state.repositories[&fork.id()]);
         let one = &state.repositories[&self.id()];
         let number = one.pulls.keys().last().copied().unwrap_or_default() + 1;
         let now = state::now();
@@ -58,7 +58,7 @@ impl Repo {
     /// Closes a pull request without merging it.
     pub fn close_pull(&self, number: u64) -> Result<()> {
         let mut state = self.shared.state();
-        let sender = self.shared.writer(&state, &state.repositories[&self.id()]);
+        let sender = Shared::writer(&state, &state.repositories[&self.id()]);
         self.shared
             .close_pull(&mut state, self.id(), number, sender, None)
     }
@@ -66,7 +66,7 @@ impl Repo {
     /// Opens a closed pull request again.
     pub fn reopen_pull(&self, number: u64) -> Result<()> {
         let mut state = self.shared.state();
-        let sender = self.shared.writer(&state, &state.repositories[&self.id()]);
+        let sender = Shared::writer(&state, &state.repositories[&self.id()]);
         let pull = state.pull(self.id(), number)?;
         ensure!(!pull.open && pull.merged.is_none(), "it cannot be reopened");
         pull.open = true;
@@ -80,7 +80,7 @@ impl Repo {
     /// Merges a pull request with a merge commit, and gives that.
     pub fn merge_pull(&self, number: u64) -> Result<String> {
         let mut state = self.shared.state();
-        let by = self.shared.writer(&state, &state.repositories[&self.id()]);
+        let by = Shared::writer(&state, &state.repositories[&self.id()]);
         let login = state.accounts[&by].login.clone();
         let pull = state.pull(self.id(), number)?.clone();
         ensure!(pull.open, "it is closed");
@@ -182,7 +182,7 @@ impl Github {
             .context("no such check")?
             .clone();
         let repository = &state.repositories[&check.repository];
-        let sender = self.shared.writer(&state, repository);
+        let sender = Shared::writer(&state, repository);
         let watching = state.watching(repository);
         let own = watching
             .into_iter()
@@ -221,7 +221,7 @@ impl Github {
     pub fn rerequest_suite(&self, repo: &Repo, branch: &str) -> Result<()> {
         let head = repo.head(branch)?;
         let mut state = self.shared.state();
-        let by = self.shared.writer(&state, &state.repositories[&repo.id()]);
+        let by = Shared::writer(&state, &state.repositories[&repo.id()]);
         let moved = Moved {
             branch,
             before: &head,

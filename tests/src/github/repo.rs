@@ -121,7 +121,7 @@ impl Repo {
         let git = self.shared.git(self.id)?;
         let login = {
             let state = self.shared.state();
-            let by = self.shared.writer(&state, &state.repositories[&self.id]);
+            let by = Shared::writer(&state, &state.repositories[&self.id]);
             state.accounts[&by].login.clone()
         };
         let parents: Vec<&str> = parent.into_iter().collect();
@@ -136,7 +136,7 @@ impl Repo {
         forced: bool,
     ) -> Result<()> {
         let mut state = self.shared.state();
-        let by = self.shared.writer(&state, &state.repositories[&self.id]);
+        let by = Shared::writer(&state, &state.repositories[&self.id]);
         let moved = Moved {
             branch,
             before: before.unwrap_or(NO_COMMIT),
@@ -196,7 +196,7 @@ impl Repo {
             .get(&self.id)
             .context("it is deleted")?
             .clone();
-        let sender = self.shared.writer(&state, &one);
+        let sender = Shared::writer(&state, &one);
         let former = state.full_name(&one).to_lowercase();
         state.moved.insert(former, self.id);
         if let Some(kept) = state.repositories.get_mut(&self.id) {
@@ -221,7 +221,7 @@ impl Repo {
             .get(&self.id)
             .context("it is deleted")?
             .clone();
-        let sender = self.shared.writer(&state, &one);
+        let sender = Shared::writer(&state, &one);
         let former = state.full_name(&one).to_lowercase();
         let losing = state.watching(&one);
         for id in losing {
@@ -251,7 +251,7 @@ impl Repo {
             .get(&self.id)
             .context("it is deleted")?
             .clone();
-        let sender = self.shared.writer(&state, &one);
+        let sender = Shared::writer(&state, &one);
         let losing = state.watching(&one);
         let payload = json!({ "action": "deleted" });
         self.shared
@@ -338,7 +338,7 @@ impl State {
 
 impl Shared {
     /// Who writes to a repository in tests: its owner, or the first member of that.
-    pub(super) fn writer(&self, state: &State, repository: &state::Repository) -> u64 {
+    pub(super) fn writer(state: &State, repository: &state::Repository) -> u64 {
         state.person_of(repository.owner)
     }
 
@@ -401,7 +401,7 @@ impl Shared {
             }
             git2::TreeWalkResult::Ok
         })?;
-        let by = self.writer(&state, &state.repositories[&to]);
+        let by = Self::writer(&state, &state.repositories[&to]);
         let changes: Vec<Change<'_>> = files
             .iter()
             .map(|(path, content)| Change::Write(path, content))

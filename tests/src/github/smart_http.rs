@@ -98,7 +98,7 @@ fn access(state: &State, owner: &str, name: &str, headers: &HeaderMap) -> Access
     let installation = state.installations.get(&token.installation);
     let reached = installation.is_some_and(|one| {
         one.suspended.is_none()
-            && state.reaches(one, found)
+            && State::reaches(one, found)
             && token
                 .repositories
                 .as_ref()

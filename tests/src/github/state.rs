@@ -114,7 +114,7 @@ impl State {
     }
 
     /// Whether an installation reaches a repository.
-    pub fn reaches(&self, installation: &Installation, repository: &Repository) -> bool {
+    pub fn reaches(installation: &Installation, repository: &Repository) -> bool {
         repository.owner == installation.account
             && match &installation.repositories {
                 Repositories::All => true,
@@ -126,7 +126,7 @@ impl State {
     pub fn watching(&self, repository: &Repository) -> Vec<u64> {
         self.installations
             .values()
-            .filter(|one| one.suspended.is_none() && self.reaches(one, repository))
+            .filter(|one| one.suspended.is_none() && Self::reaches(one, repository))
             .map(|one| one.id)
             .collect()
     }
@@ -159,6 +159,10 @@ pub fn random(prefix: &str) -> String {
     format!("{prefix}{}", uuid::Uuid::new_v4().simple())
 }
 
+/// What precedes the PKCS#1 key in one of this size (RFC 5208): SEQUENCE { version, algorithm, OCTET
+/// STRING }.
+const BEFORE_KEY: usize = 26;
+
 /// A key for an App: the private half as GitHub writes it (PKCS#1 in PEM), the public half as DER.
 pub fn key() -> anyhow::Result<(String, Vec<u8>)> {
     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
@@ -169,10 +173,7 @@ pub fn key() -> anyhow::Result<(String, Vec<u8>)> {
         .map_err(|_| anyhow::anyhow!("no RSA key could be made"))?;
     let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair)
         .map_err(|_| anyhow::anyhow!("the RSA key could not be written"))?;
-    // RFC 5208: SEQUENCE { version, algorithm, OCTET STRING }; what precedes the last one's contents
-    // has the same length for every key of this size.
-    const BEFORE: usize = 26;
-    let encoded = BASE64_STANDARD.encode(&pkcs8.as_ref()[BEFORE..]);
+    let encoded = BASE64_STANDARD.encode(&pkcs8.as_ref()[BEFORE_KEY..]);
     let mut pem = String::from("-----BEGIN RSA PRIVATE KEY-----\n");
     for line in encoded.as_bytes().chunks(64) {
         pem.push_str(std::str::from_utf8(line)?);

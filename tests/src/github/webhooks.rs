@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 use reqwest::blocking::Client;
 use time::OffsetDateTime;
 
-use super::{Github, state};
+use super::{Github, hex, state};
 
 /// How long GitHub waits for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -67,11 +67,7 @@ impl Delivery {
 
 fn signature(name: &str, algorithm: hmac::Algorithm, secret: &str, payload: &[u8]) -> String {
     let key = hmac::Key::new(algorithm, secret.as_bytes());
-    let mut text = format!("{name}=");
-    for byte in hmac::sign(&key, payload).as_ref() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("{name}={}", hex(hmac::sign(&key, payload).as_ref()))
 }
 
 /// `X-Hub-Signature-256` of a payload that a test makes itself.
@@ -109,7 +105,7 @@ impl Hooks {
         if queue.to_lose > 0 {
             queue.to_lose -= 1;
             let lost = queue.all.last_mut().expect("it was just added");
-            lost.status = "failed to connect to host".to_owned();
+            "failed to connect to host".clone_into(&mut lost.status);
             lost.delivered_at = Some(state::now());
             return;
         }

@@ -85,10 +85,10 @@ pub fn held() -> Result<()> {
         |body| body["owner"]["login"] = Value::Null,
         |body| body["invented"] = 1.into(),
         |body| {
-            drop(
-                body.as_object_mut()
-                    .and_then(|members| members.remove("default_branch")),
-            )
+            let members = body
+                .as_object_mut()
+                .map(|members| members.remove("default_branch"));
+            drop(members);
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {

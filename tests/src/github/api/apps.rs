@@ -109,7 +109,7 @@ fn of_repository(call: &Call<'_>) -> Result<Reply, Stop> {
     let found = state
         .installations
         .values()
-        .find(|one| one.app == app && state.reaches(one, repository))
+        .find(|one| one.app == app && State::reaches(one, repository))
         .ok_or_else(not_found)?;
     Ok(Reply::json(200, call.shared.installation(&state, found)))
 }
@@ -202,7 +202,7 @@ fn narrowed(
         .map(|name| state.repository(account, name.as_str().unwrap_or_default()));
     let mut all = BTreeSet::new();
     for found in by_id.chain(by_name) {
-        let Some(found) = found.filter(|one| state.reaches(installation, one)) else {
+        let Some(found) = found.filter(|one| State::reaches(installation, one)) else {
             let message = "There is at least one repository that does not exist or is not accessible to the parent installation.";
             return Err(refused(422, message));
         };
@@ -228,7 +228,7 @@ fn repositories(call: &Call<'_>) -> Result<Reply, Stop> {
     let state = call.shared.state();
     let installation = state.installations.get(id).ok_or_else(not_found)?;
     let reached = |one: &&Repository| {
-        state.reaches(installation, one)
+        State::reaches(installation, one)
             && repositories
                 .as_ref()
                 .is_none_or(|some| some.contains(&one.id))

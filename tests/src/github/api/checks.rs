@@ -124,7 +124,7 @@ fn change(call: &Call<'_>, check: &mut Check) -> Result<(), Stop> {
     }
     if let Some(conclusion) = call.text("conclusion") {
         // It completes the run by itself.
-        check.status = "completed".to_owned();
+        "completed".clone_into(&mut check.status);
         check.conclusion = Some(conclusion);
         check.completed_at = Some(now());
     }

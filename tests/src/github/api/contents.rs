@@ -84,9 +84,10 @@ fn contents(call: &Call<'_>) -> Result<Reply, Stop> {
         blob.size(),
         &blob.id().to_string(),
     );
-    let (encoding, content) = match blob.size() > IN_JSON {
-        true => ("none", String::new()),
-        false => ("base64", wrapped(blob.content())),
+    let (encoding, content) = if blob.size() > IN_JSON {
+        ("none", String::new())
+    } else {
+        ("base64", wrapped(blob.content()))
     };
     shown["encoding"] = encoding.into();
     shown["content"] = content.into();

@@ -18,10 +18,10 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::auth;
-use super::call::{Call, Handler, Reply, Stop, Who};
+use super::call::{Call, Handler, Reply, Stop, Who, refused};
 use super::faults::Fault;
 use super::openapi::Asked;
-use super::{Request, Shared, state};
+use super::{Request, Shared, hex, state};
 
 pub(super) use checks::show as show_check;
 pub(super) use comments::show as show_comment;
@@ -107,30 +107,29 @@ pub async fn answer(
     });
     let route = found.as_ref().map_or(&*path, |found| found.0).to_owned();
     let struck = shared.strike(&method, &route).await;
-    let reply = match struck {
-        Some(reply) => reply,
-        None => {
-            let shared = shared.clone();
-            let (method, route) = (method.clone(), route.clone());
-            let work = move || match found {
-                Some((_, handler, params)) => checked(
-                    &shared,
-                    &method,
-                    &route,
-                    handler,
-                    (&path, params, &query),
-                    &headers,
-                    &body,
-                ),
-                None => {
-                    shared.mismatch(format!("{method} {path}: the emulator has no such route"));
-                    Reply::error(404, "Not Found")
-                }
+    let reply = if let Some(reply) = struck {
+        reply
+    } else {
+        let shared = shared.clone();
+        let (method, route) = (method.clone(), route.clone());
+        let work = move || {
+            let Some((_, handler, params)) = found else {
+                shared.mismatch(format!("{method} {path}: the emulator has no such route"));
+                return Reply::error(404, "Not Found");
             };
-            tokio::task::spawn_blocking(work)
-                .await
-                .unwrap_or_else(|error| Reply::error(500, &error.to_string()))
-        }
+            let target = Target {
+                method: &method,
+                route: &route,
+                handler,
+                address: &path,
+                path: params,
+                query: parse(query.as_bytes()),
+            };
+            checked(&shared, target, &headers, &body)
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Reply::error(500, &error.to_string()))
     };
     shared.log(Request {
         method,
@@ -140,22 +139,26 @@ pub async fn answer(
     respond(reply)
 }
 
-/// Answers, and compares both sides with the description.
-fn checked(
-    shared: &Shared,
-    method: &str,
-    route: &str,
+/// What a request asks for.
+struct Target<'a> {
+    method: &'a str,
+    route: &'a str,
     handler: Handler,
-    (address, path, query): (&str, Vec<(String, String)>, &str),
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Reply {
-    let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .collect();
-    let parsed: Result<Option<Value>, _> = match body.is_empty() {
-        true => Ok(None),
-        false => serde_json::from_slice(body).map(Some),
+    address: &'a str,
+    path: Vec<(String, String)>,
+    query: Vec<(String, String)>,
+}
+
+fn parse(query: &[u8]) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(query).into_owned().collect()
+}
+
+/// Answers, and compares both sides with the description.
+fn checked(shared: &Shared, target: Target<'_>, headers: &HeaderMap, body: &[u8]) -> Reply {
+    let (method, route) = (target.method, target.route);
+    let parsed: Result<Option<Value>, _> = match body {
+        [] => Ok(None),
+        body => serde_json::from_slice(body).map(Some),
     };
     let Ok(body) = parsed else {
         shared.mismatch(format!("{method} {route}: the body is no JSON"));
@@ -164,8 +167,8 @@ fn checked(
     let asked = Asked {
         method,
         route,
-        path: &path,
-        query: &query,
+        path: &target.path,
+        query: &target.query,
         body: body.as_ref(),
     };
     let mut wrong = shared.description.check_request(&asked);
@@ -173,14 +176,7 @@ fn checked(
         // GitHub's documentation, "Getting started with the REST API": such requests are refused.
         wrong.push("the request has no User-Agent".to_owned());
     }
-    let mut reply = handle(
-        shared,
-        method,
-        handler,
-        address,
-        (path, query, body),
-        headers,
-    );
+    let mut reply = handle(shared, target, headers, body);
     if reply.raw.is_none() {
         let body = reply.body.as_ref();
         wrong.extend(
@@ -196,23 +192,17 @@ fn checked(
     reply
 }
 
-fn handle(
-    shared: &Shared,
-    method: &str,
-    handler: Handler,
-    address: &str,
-    (path, query, body): (Vec<(String, String)>, Vec<(String, String)>, Option<Value>),
-    headers: &HeaderMap,
-) -> Reply {
+fn handle(shared: &Shared, target: Target<'_>, headers: &HeaderMap, body: Option<Value>) -> Reply {
+    let (method, address) = (target.method, target.address);
     let who = auth::authenticate(&shared.state(), headers);
-    let limit = shared.count(who.as_ref().unwrap_or(&Who::Nobody));
-    let answered = who.and_then(|who| {
-        handler(&Call {
+    let (limit, count) = shared.count(who.as_ref().unwrap_or(&Who::Nobody));
+    let answered = limit.and(who).and_then(|who| {
+        (target.handler)(&Call {
             shared,
             method,
             address,
-            path,
-            query,
+            path: target.path,
+            query: target.query,
             headers,
             body,
             who,
@@ -226,7 +216,7 @@ fn handle(
             Reply::error(500, "Server Error")
         }
     };
-    reply.headers.extend(limit);
+    reply.headers.extend(count);
     reply
 }
 
@@ -238,12 +228,7 @@ fn conditional(method: &str, headers: &HeaderMap, reply: &mut Reply) {
     }
     let Some(body) = &reply.body else { return };
     let digest = digest::digest(&digest::SHA256, body.to_string().as_bytes());
-    let hex: String = digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let tag = format!("\"{hex}\"");
+    let tag = format!("\"{}\"", hex(digest.as_ref()));
     let known = headers
         .get("if-none-match")
         .and_then(|value| value.to_str().ok());
@@ -255,8 +240,8 @@ fn conditional(method: &str, headers: &HeaderMap, reply: &mut Reply) {
 }
 
 impl Shared {
-    /// Counts a request and says what is left.
-    fn count(&self, who: &Who) -> Vec<(&'static str, String)> {
+    /// Counts a request and says what is left; more than the limit is refused.
+    fn count(&self, who: &Who) -> (Result<(), Stop>, Vec<(&'static str, String)>) {
         let (key, limit) = match who {
             Who::Nobody => ("nobody".to_owned(), LIMITS.1),
             Who::App(id) | Who::Client(id) => (format!("app {id}"), LIMITS.0),
@@ -265,12 +250,17 @@ impl Shared {
         };
         let mut state = self.state();
         let now = state::now().unix_timestamp();
-        let (reset, used) = state.used.entry(key).or_insert((now + WINDOW, 0));
+        let (reset, used) = state.used.entry(key.clone()).or_insert((now + WINDOW, 0));
         if *reset <= now {
             (*reset, *used) = (now + WINDOW, 0);
         }
         *used += 1;
-        limits(limit, *used, *reset)
+        let within = if *used <= limit {
+            Ok(())
+        } else {
+            Err(refused(403, &format!("API rate limit exceeded for {key}.")))
+        };
+        (within, limits(limit, *used, *reset))
     }
 
     /// The answer of a fault, if there is one for this request.

@@ -109,7 +109,7 @@ impl Visit<'_> {
             .values()
             .filter(|known| known.owner == one.account);
         let listed: Vec<_> = own
-            .map(|known| (known.id, state.full_name(known), state.reaches(one, known)))
+            .map(|known| (known.id, state.full_name(known), State::reaches(one, known)))
             .collect();
         html(
             200,
@@ -151,22 +151,19 @@ impl Visit<'_> {
             .values()
             .find(|one| one.app == app.id && one.account == account)
             .map(|one| one.id);
-        let (id, action) = match known {
-            Some(id) => {
-                self.shared
-                    .replace_repositories(&mut state, id, repositories, person.id);
-                (id, "update")
-            }
-            None => {
-                let made = self.shared.new_installation(
-                    &mut state,
-                    app.id,
-                    account,
-                    repositories,
-                    person.id,
-                )?;
-                (made, "install")
-            }
+        let (id, action) = if let Some(id) = known {
+            self.shared
+                .replace_repositories(&mut state, id, repositories, person.id);
+            (id, "update")
+        } else {
+            let made = self.shared.new_installation(
+                &mut state,
+                app.id,
+                account,
+                repositories,
+                person.id,
+            )?;
+            (made, "install")
         };
         drop(state);
         let id_text = id.to_string();

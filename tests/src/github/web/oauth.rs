@@ -46,8 +46,8 @@ impl Visit<'_> {
             };
             (app.clone(), person)
         };
-        if let Err(answer) = callback(&app, &self.query) {
-            return answer;
+        if let Err(why) = callback(&app, &self.query) {
+            return refuse(400, why);
         }
         let method = field(&self.query, "code_challenge_method");
         if field(&self.query, "code_challenge").is_some() && method != Some("S256") {
@@ -76,7 +76,7 @@ impl Visit<'_> {
         if field(&self.form, "authorize") != Some("1") {
             let to = match callback(&app, &asked) {
                 Ok(to) => to,
-                Err(answer) => return answer,
+                Err(why) => return refuse(400, why),
             };
             let parameters = [
                 ("error", Some("access_denied")),
@@ -101,14 +101,15 @@ impl Visit<'_> {
     pub(super) fn send_code(&self, app: &App, user: u64, asked: &Fields) -> Result<Response<Body>> {
         let to = match callback(app, asked) {
             Ok(to) => to,
-            Err(answer) => return answer,
+            Err(why) => return refuse(400, why),
         };
         let code = self.shared.new_code(app.id, user, asked);
         let parameters = [("code", Some(&*code)), ("state", field(asked, "state"))];
         redirect(&with(&to, &parameters)?)
     }
 
-    /// A code for a token; GitHub answers errors with 200, too.
+    /// A code for a token; GitHub answers errors with 200, too. The App's secret stands in the body:
+    /// Enterprise Servers take it nowhere else.
     pub(super) fn access_token(&self) -> Result<Response<Body>> {
         let answer = match self.exchange() {
             Ok(token) => json!({
@@ -127,12 +128,13 @@ impl Visit<'_> {
         };
         let accepted = self.parts.headers.get(header::ACCEPT);
         let json = accepted.and_then(|value| value.to_str().ok());
-        let (kind, body) = match json.is_some_and(|accepted| accepted.contains("json")) {
-            true => ("application/json; charset=utf-8", answer.to_string()),
-            false => (
+        let (kind, body) = if json.is_some_and(|accepted| accepted.contains("json")) {
+            ("application/json; charset=utf-8", answer.to_string())
+        } else {
+            (
                 "application/x-www-form-urlencoded; charset=utf-8",
                 form(&answer),
-            ),
+            )
         };
         Ok(Response::builder()
             .status(200)
@@ -181,18 +183,15 @@ impl Visit<'_> {
 }
 
 /// Where the code goes: the asked-for address if the App has one like it, or its first.
-fn callback(app: &App, asked: &Fields) -> Result<String, Result<Response<Body>>> {
+fn callback(app: &App, asked: &Fields) -> Result<String, &'static str> {
     let first = app.callback_urls.first().cloned();
     let Some(first) = first else {
-        return Err(refuse(400, "The App has no callback URL."));
+        return Err("The App has no callback URL.");
     };
     match field(asked, "redirect_uri") {
         None => Ok(first),
         Some(to) if app.callback_urls.iter().any(|one| allowed(one, to)) => Ok(to.to_owned()),
-        Some(_) => Err(refuse(
-            400,
-            "The redirect_uri is not associated with this application.",
-        )),
+        Some(_) => Err("The redirect_uri is not associated with this application."),
     }
 }
 
