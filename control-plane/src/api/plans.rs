@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
-use crate::github::links;
+use crate::github::choices;
 use crate::projects::Settings;
 use crate::{build_settings, plans, runners};
 
@@ -50,7 +50,7 @@ pub async fn create(
 ) -> ApiResult<(StatusCode, Json<Value>)> {
     let choice = match new.github_repository {
         Some(id) => {
-            Some(links::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
         }
         None => None,
     };

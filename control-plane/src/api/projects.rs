@@ -11,7 +11,7 @@ use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::error::invalid;
-use crate::github::links;
+use crate::github::{choices, links};
 use crate::projects::{self, Project, Settings};
 use crate::variables::Standing;
 use crate::{access, deployments, volumes};
@@ -83,7 +83,7 @@ pub async fn create(
     let choice = match (new.github_repository, &new.source_url) {
         (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
         (Some(id), None) => {
-            Some(links::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
         }
         (None, _) => None,
     };

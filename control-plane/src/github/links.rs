@@ -1,7 +1,6 @@
 //! Projects whose source is a repository of an installation, and bringing the head of their
 //! production branch live.
 
-use runner::protocol::Source;
 use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -9,11 +8,11 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::installations::{self, Readable};
-use super::rest::{self, Branch};
+use super::rest;
 use crate::app::App;
 use crate::audit::{self, Actor};
 use crate::deployments::{self, Request};
-use crate::error::{Error, Result, invalid};
+use crate::error::{Error, Result};
 use crate::projects::{self, Project};
 
 /// A project's repository.
@@ -178,103 +177,10 @@ pub fn production_branch(project: &Project, repository: &Readable) -> Option<Str
         .or_else(|| repository.default_branch.clone())
 }
 
-/// A repository and a branch of it that a person chose for a project, and what is there.
-#[derive(Debug, Clone)]
-pub struct Choice {
-    /// The repository.
-    pub repository: Readable,
-    /// The organization that the project is to belong to.
-    pub organization: Uuid,
-    /// The branch.
-    pub branch: String,
-    /// Its head.
-    pub head: String,
-}
-
-impl Choice {
-    /// The source that a plan is made of.
-    pub fn source(&self, app: &App) -> Source {
-        Source::Git {
-            url: app.config.clone_url(&self.repository.full_name),
-            reference: Some(self.branch.clone()),
-            commit: Some(self.head.clone()),
-            repository: Some(self.repository.id),
-        }
-    }
-
-    /// What its first deployment is asked for.
-    pub fn request(&self) -> Request {
-        Request {
-            branch: Some(self.branch.clone()),
-            commit: Some(self.head.clone()),
-            ..Request::default()
-        }
-    }
-}
-
-/// What a person chose by a repository's number and perhaps a branch, if they may.
-pub async fn choose(
-    app: &App,
-    user: Uuid,
-    repository: i64,
-    branch: Option<&str>,
-) -> Result<Choice> {
-    let mut db = app.db.acquire().await?;
-    let repository = installations::get_readable(&mut db, user, repository).await?;
-    let organization = installations::find_home(&mut db, user, repository.id)
-        .await?
-        .ok_or_else(|| {
-            Error::Forbidden(
-                "You may look at this repository's organization but not create projects in it; ask one of its admins.".into(),
-            )
-        })?;
-    drop(db);
-    let branch = branch
-        .map(str::trim)
-        .filter(|branch| !branch.is_empty())
-        .or(repository.default_branch.as_deref())
-        .ok_or_else(|| {
-            invalid(
-                "source_branch",
-                "The repository has no default branch; name one.",
-            )
-        })?
-        .to_owned();
-    let found = head_of(app, &repository, &branch).await?;
-    Ok(Choice {
-        head: found.commit.sha,
-        repository,
-        organization,
-        branch,
-    })
-}
-
-/// The head of a branch that a person chose.
-pub async fn head_of(app: &App, repository: &Readable, branch: &str) -> Result<Branch> {
-    projects::check_branch(branch).map_err(|why| invalid("source_branch", why))?;
-    let found = rest::find_branch(
-        app,
-        repository.installation_id,
-        &repository.full_name,
-        branch,
-    )
-    .await?
-    .filter(|found| is_commit(&found.commit.sha));
-    found.ok_or_else(|| {
-        invalid(
-            "source_branch",
-            format!(
-                "{} has no branch of this name; choose one that is there.",
-                repository.full_name
-            ),
-        )
-    })
-}
-
 /// Asks GitHub for the head of a project's production branch, and queues its deployment if it is
 /// news. What a delivery said does not matter: deliveries come late, twice and out of order.
-/// `db` is a transaction; the project's link stays locked until its end. `None` when there is no
-/// link, or somebody else is looking this moment.
+/// `db` is a transaction; the project's link stays locked until its end, so that two never look at
+/// once. `None` when there is no link.
 pub async fn look(
     app: &App,
     db: &mut PgConnection,
@@ -459,19 +365,20 @@ async fn readable(
 }
 
 /// 40 hexadecimal digits: what GitHub gives, and what a deployment takes.
-fn is_commit(text: &str) -> bool {
+pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The installation by which a runner may read a repository now: for a deployment that is being
-/// built, or a plan that is being made.
+/// The installation by which a runner may read a repository now: for a deployment that has not
+/// ended, since a runner that lost its sources builds anew what is live, or a plan that is being
+/// made.
 pub async fn find_for_fetch(db: &mut PgConnection, repository: i64) -> sqlx::Result<Option<i64>> {
     sqlx::query_scalar!(
         r#"select r.installation_id as "installation_id!"
          from github_readable r join github_installations i on i.id = r.installation_id and i.state = 'active'
          where r.repository_id = $1 and r.state = 'active' and (
              exists (select from deployments d join projects p on p.id = d.project_id
-                 where p.organization_id = r.organization_id and d.state in ('queued', 'building')
+                 where p.organization_id = r.organization_id and d.state not in ('stopped', 'failed', 'canceled')
                    and d.source->>'repository' = $1::bigint::text)
              or exists (select from plans q join members m on m.user_id = q.user_id
                  where m.organization_id = r.organization_id and q.answered_at is null

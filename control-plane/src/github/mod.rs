@@ -8,6 +8,7 @@
 pub mod attempts;
 pub mod authorize;
 pub mod checks;
+pub mod choices;
 pub mod client;
 pub mod deliveries;
 pub mod events;

@@ -38,6 +38,9 @@ const LONGEST_WAIT: f64 = 4.0 * 3_600.0;
 /// Branches that one round compares at the most; the others are first in the next.
 const ROUND: i64 = 100;
 
+/// So many failures of GitHub in one round mean that it is away, and not one repository of it.
+const AWAY: u32 = 3;
+
 /// Processes deliveries until shut down.
 pub async fn run(app: App, shutdown: CancellationToken) {
     let mut waiter = app.changes.subscribe();
@@ -174,13 +177,20 @@ pub async fn compare(app: &App) -> Result<()> {
         // In time means within the interval, so it begins before.
         links::list_due(&mut db, app.clock.now() - interval * 3 / 5, ROUND).await?
     };
+    let mut failures = 0;
     for project in due {
         let mut tx = app.db.begin().await?;
         match links::look(app, &mut tx, project).await {
             Ok(_) => tx.commit().await?,
-            Err(failure @ (Failure::Limited { .. } | Failure::Unavailable(_))) => {
-                tracing::debug!(why = %failure, "the comparison with GitHub goes on later");
-                return Ok(());
+            // Others have limits of their own, and this one is asked nothing before its time.
+            Err(Failure::Limited { .. }) => tx.rollback().await?,
+            Err(failure @ Failure::Unavailable(_)) => {
+                tx.rollback().await?;
+                failures += 1;
+                if failures >= AWAY {
+                    tracing::warn!(why = %failure, "the comparison with GitHub goes on later");
+                    return Ok(());
+                }
             }
             Err(failure) => {
                 tx.rollback().await?;

@@ -40,7 +40,10 @@ fn server(tool: &str) -> String {
 }
 
 fn files(server: &str) -> [(&str, &str); 2] {
-    [("server.py", server), ("requirements.txt", "fastmcp==4.1.2\n")]
+    [
+        ("server.py", server),
+        ("requirements.txt", "fastmcp==4.1.2\n"),
+    ]
 }
 
 /// A GitHub with a person and a private repository, and a platform that knows where it is.
@@ -107,11 +110,17 @@ impl Setting {
         let fields = [("name", "demo"), ("source_branch", "main")];
         // The button of the plan sends the same form elsewhere.
         let (mut planned, url) = (form, format!("{}/new/plan", self.platform.url()));
-        planned.body = planned.body.replace("action=\"/new\"", &format!("action=\"{url}\""));
+        planned.body = planned
+            .body
+            .replace("action=\"/new\"", &format!("action=\"{url}\""));
         let plan = self.ada.submit(&planned, "/new/plan", &fields)?.ok()?;
         ensure!(plan.body.contains("What would be built"), "{}", plan.body);
         let made = self.ada.submit(&plan, "/new", &fields)?.ok()?;
-        ensure!(made.url.path() == "/projects/demo/deployments/1", "{}", made.url);
+        ensure!(
+            made.url.path() == "/projects/demo/deployments/1",
+            "{}",
+            made.url
+        );
         self.wait_live(&self.repo.head("main")?)
     }
 
@@ -119,7 +128,10 @@ impl Setting {
     fn agree(&mut self, page: Page) -> Result<Page> {
         if page.url.path() == "/login/oauth/authorize" {
             let fields = [("authorize", "1")];
-            return self.ada.submit(&page, "/login/oauth/authorize", &fields)?.ok();
+            return self
+                .ada
+                .submit(&page, "/login/oauth/authorize", &fields)?
+                .ok();
         }
         page.ok()
     }
@@ -194,7 +206,10 @@ fn connected() -> Result<()> {
         .repo
         .push("main", &files(&server("second")), "Second")?;
     setting.wait_live(&second)?;
-    ensure!(says(&setting.platform, "second")? == second, "another commit");
+    ensure!(
+        says(&setting.platform, "second")? == second,
+        "another commit"
+    );
     believed(&setting)?;
     out_of_order(&setting)?;
 
@@ -216,7 +231,9 @@ fn sign_in(setting: &mut Setting) -> Result<()> {
     let mut fresh = Person::new()?;
     let page = fresh.open(&setting.platform.url())?;
     let asked = fresh.submit(&page, "/signin/github", &[])?.ok()?;
-    let home = fresh.submit(&asked, "/session", &[("login", "ada")])?.ok()?;
+    let home = fresh
+        .submit(&asked, "/session", &[("login", "ada")])?
+        .ok()?;
     ensure!(home.body.contains(OWNER_EMAIL), "{}", home.body);
     setting.github.user("eve");
     let mut eve = Person::new()?;
@@ -243,7 +260,10 @@ fn believed(setting: &Setting) -> Result<()> {
     ] {
         let headers: Vec<_> = named.into_iter().chain(signature).collect();
         let (status, answer) = setting.post(&headers, body)?;
-        ensure!(status == 401 && answer["error"] == "bad_signature", "{status} {answer}");
+        ensure!(
+            status == 401 && answer["error"] == "bad_signature",
+            "{status} {answer}"
+        );
     }
     let headers: Vec<_> = named
         .into_iter()
@@ -271,8 +291,12 @@ fn out_of_order(setting: &Setting) -> Result<()> {
     setting.wait_worked()?;
     ensure!(setting.deployments()? == before, "a replay deployed");
     github.hold();
-    let older = setting.repo.push("main", &files(&server("third")), "Third")?;
-    let newer = setting.repo.push("main", &files(&server("fourth")), "Fourth")?;
+    let older = setting
+        .repo
+        .push("main", &files(&server("third")), "Third")?;
+    let newer = setting
+        .repo
+        .push("main", &files(&server("fourth")), "Fourth")?;
     let mut held: Vec<u64> = github.held().iter().map(|one| one.id).collect();
     held.reverse();
     github.deliver(&held)?;
@@ -304,7 +328,13 @@ fn no_secret_is_told(setting: &Setting) -> Result<()> {
         key,
     ] {
         ensure!(!log.contains(secret), "the log holds {secret}");
-        for table in ["github_app", "github_tokens", "deployments", "github_deliveries", "sessions"] {
+        for table in [
+            "github_app",
+            "github_tokens",
+            "deployments",
+            "github_deliveries",
+            "sessions",
+        ] {
             let found = setting.platform.sql(&format!(
                 "select count(*) from {table} t where strpos(t::text, '{secret}') > 0"
             ))?;

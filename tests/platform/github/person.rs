@@ -51,7 +51,11 @@ impl Person {
     /// Fills in and sends the form whose action holds this, as it stands on a page.
     pub fn submit(&mut self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Result<Page> {
         let (to, mut all) = page.form(action)?;
-        all.extend(fields.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        all.extend(
+            fields
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        );
         let origin = page.url.origin().ascii_serialization();
         let request = self
             .http
@@ -99,7 +103,13 @@ impl Person {
 impl Page {
     /// The same, if it came as it should.
     pub fn ok(self) -> Result<Self> {
-        ensure!(self.status < 400, "{} {}: {}", self.status, self.url, self.body);
+        ensure!(
+            self.status < 400,
+            "{} {}: {}",
+            self.status,
+            self.url,
+            self.body
+        );
         Ok(self)
     }
 

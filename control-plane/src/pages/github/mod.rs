@@ -1,6 +1,7 @@
 //! The pages about GitHub: the operator's, and everybody's repositories.
 
 pub mod deliveries;
+mod existing;
 pub mod repositories;
 pub mod settings;
 

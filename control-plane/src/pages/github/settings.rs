@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
 
+use super::existing::Existing;
 use super::operator_only;
 use crate::app::App;
-use crate::config::Secret;
 use crate::error::{Error, Result, invalid};
 use crate::github::attempts::{self, Purpose};
 use crate::github::identities::{self, Allowed};
@@ -19,9 +19,6 @@ use crate::pages::error::{PageResult, page};
 use crate::pages::tokens::Nothing;
 use crate::pages::view::{Done, Moment, Shell, toward};
 use crate::signin::{CsrfForm, SignedIn};
-
-/// Longest value of a form: a private key of 4096 bits takes 3.3 KB.
-const MAX_VALUE: usize = 16 * 1024;
 
 #[derive(Template)]
 #[template(path = "github/settings.html")]
@@ -224,17 +221,6 @@ async fn keep(app: &App, person: &SignedIn, new: &NewRegistration) -> Result<()>
     Ok(())
 }
 
-/// An App that is there already. Secrets do not come back into the form.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub struct Existing {
-    id: String,
-    client_id: String,
-    client_secret: String,
-    private_key: String,
-    webhook_secret: String,
-}
-
 /// `POST /settings/github/existing`: taken when GitHub knows the App by its key.
 pub async fn take_existing(
     State(app): State<App>,
@@ -243,59 +229,13 @@ pub async fn take_existing(
 ) -> PageResult {
     operator_only(&app, &person).await?;
     let taken = async {
-        let new = existing(&app, &form).await?;
+        let new = form.check(&app).await?;
         keep(&app, &person, &new).await
     };
     match taken.await {
         Ok(()) => Ok(Redirect::to("/settings/github?done=saved").into_response()),
         Err(error) => again(&app, &person, error, form).await,
     }
-}
-
-async fn existing(app: &App, form: &Existing) -> Result<NewRegistration> {
-    let needed = |name: &'static str, value: &str, what: &str| {
-        let value = value.trim();
-        if value.is_empty() || value.len() > MAX_VALUE {
-            Err(invalid(name, format!("Give the App's {what}.")))
-        } else {
-            Ok(value.to_owned())
-        }
-    };
-    let id: i64 = form
-        .id
-        .trim()
-        .parse()
-        .map_err(|_| invalid("id", "The App ID is a number; it stands on the App's page."))?;
-    let client_id = needed("client_id", &form.client_id, "client ID")?;
-    let client_secret = needed("client_secret", &form.client_secret, "client secret")?;
-    let webhook_secret = needed("webhook_secret", &form.webhook_secret, "webhook secret")?;
-    let private_key = Secret::new(needed("private_key", &form.private_key, "private key")?);
-    let assertion = registration::assertion(id, &private_key, app.clock.now())?;
-    let known = rest::app_itself(app, &assertion).await.map_err(|failure| {
-        match failure {
-            crate::github::Failure::Unauthorized(_) | crate::github::Failure::NotFound => invalid(
-                "private_key",
-                "GitHub does not know this App ID with this private key; check both, and that the clock of this machine is right.",
-            ),
-            other => other.into(),
-        }
-    })?;
-    if known.id != id || known.client_id.is_some_and(|known| known != client_id) {
-        return Err(invalid(
-            "client_id",
-            "The client ID is another App's; it stands on the App's page.",
-        ));
-    }
-    Ok(NewRegistration {
-        id,
-        slug: known.slug,
-        name: known.name,
-        page: known.html_url,
-        client_id,
-        client_secret: Secret::new(client_secret),
-        private_key,
-        webhook_secret: Secret::new(webhook_secret),
-    })
 }
 
 /// `POST /settings/github/secret`: a new webhook secret, given to GitHub if it takes it.
