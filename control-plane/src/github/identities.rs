@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::audit::{self, Actor};
 use crate::config::Secret;
 use crate::error::{Error, Result, invalid, violates};
+use crate::ids;
 use crate::organizations::{self, Role};
 use crate::users::{self, User};
 
@@ -162,11 +163,16 @@ pub async fn sign_up(
     now: OffsetDateTime,
 ) -> Result<User> {
     let login = login_of(account);
-    // A placeholder that nobody receives mail at, and by which nobody is found.
-    let user = users::create(db, &format!("{login}.{}@github.invalid", account.id), now).await?;
+    // A placeholder that nobody receives mail at, and by which nobody is found. Who untied the
+    // account after they signed up still has the first.
+    let mut email = format!("{login}.{}@github.invalid", account.id);
+    if users::find_by_email(db, &email).await?.is_some() {
+        email = format!("{login}.{}@github.invalid", ids::new_id());
+    }
+    let user = users::create(db, &email, now).await?;
     let mut name = login.to_owned();
     if organizations::is_taken(db, &name).await? {
-        name = format!("{login}-{}", account.id);
+        name = format!("{login}-{}", ids::new_id());
     }
     let organization = organizations::create(db, &name, now).await?;
     organizations::add_member(db, organization, user.id, Role::Owner).await?;

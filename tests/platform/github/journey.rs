@@ -216,7 +216,18 @@ fn connected() -> Result<()> {
     let installation = setting.github.installations()[0].id;
     let minted = setting.github.tokens_minted(installation);
     ensure!(minted == 1, "{minted} tokens");
-    let doctor = setting.platform.berth(&["doctor"])?.text();
+    let data = setting.platform.data().to_string_lossy().into_owned();
+    let (url, api_url) = (setting.github.url(), setting.github.api_url());
+    let arguments = [
+        "doctor",
+        "--data",
+        &data,
+        "--github-url",
+        url,
+        "--github-api-url",
+        api_url,
+    ];
+    let doctor = setting.platform.berth(&arguments)?.text();
     ensure!(doctor.contains("knows the App"), "{doctor}");
     no_secret_is_told(&setting)?;
     setting.github.finish()
@@ -358,9 +369,16 @@ fn healed() -> Result<()> {
         .fail("GET /repos/{owner}/{repo}", Fault::BadGateway, None);
     let kept = setting.repo.push("main", &files(&server("kept")), "Kept")?;
     setting.github.settle()?;
-    let waiting = "select count(*) from github_deliveries where state = 'waiting'";
     wait::until("the delivery to be put off", SOON, || {
-        Ok((setting.platform.sql(waiting)?.trim() == "1").then_some(()))
+        let inbox = setting.platform.sql(
+            "select string_agg(concat_ws(' ', event, state, attempts, outcome), E'\\n' order by number)
+             from github_deliveries",
+        )?;
+        ensure!(
+            inbox.contains("push waiting 1 GitHub answered 502."),
+            "{inbox}"
+        );
+        Ok(Some(()))
     })?;
     setting.platform.kill()?;
     setting.github.lift(fault);
