@@ -136,6 +136,7 @@ impl<'a> Call<'a> {
     }
 
     /// With a query.
+    #[must_use]
     pub fn query(mut self, query: &'a [(&'a str, String)]) -> Self {
         self.query = query;
         self

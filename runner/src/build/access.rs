@@ -20,7 +20,7 @@ pub(super) fn checked_url(text: &str, origin: &str) -> Result<Url, Diagnosis> {
     let invalid = || {
         diagnosis(
             Code::SourceUrlInvalid,
-            "The repository's address is not one of the platform's GitHub.".to_owned(),
+            "The repository's address is not one of the platform's GitHub.",
             "Choose the repository anew in the project's settings.",
         )
     };
@@ -77,7 +77,7 @@ pub(super) fn header(access: &RepositoryAccess) -> anyhow::Result<HeaderValue> {
 pub(super) fn refused() -> Diagnosis {
     diagnosis(
         Code::RepositoryNotFound,
-        "The platform's GitHub App may not read this repository now.".to_owned(),
+        "The platform's GitHub App may not read this repository now.",
         "Add the repository to the App's installation at GitHub, see what the project's page says, and deploy again.",
     )
 }

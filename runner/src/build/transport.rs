@@ -73,6 +73,7 @@ pub struct Session {
 
 impl Session {
     /// Shows a credential with every request. They all go to one origin: see [`Self::redirected`].
+    #[must_use]
     pub fn with_credential(mut self, credential: HeaderValue) -> Self {
         self.credential = Some(credential);
         self

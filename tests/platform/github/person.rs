@@ -35,7 +35,7 @@ impl Person {
         Ok(Self {
             http: Client::builder()
                 .redirect(Policy::none())
-                .timeout(Duration::from_secs(60))
+                .timeout(Duration::from_mins(1))
                 .build()?,
             cookies: BTreeMap::new(),
         })

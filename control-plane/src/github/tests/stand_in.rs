@@ -47,15 +47,21 @@ pub static KEY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// A repository's name, and its branches with their heads.
+type Kept = (String, BTreeMap<String, String>);
+
+/// A status and headers.
+type Trouble = (u16, Vec<(&'static str, String)>);
+
 /// What the stand-in knows, and what it was asked.
 #[derive(Debug, Default)]
 pub struct World {
     /// The person's name.
     pub login: Mutex<String>,
     /// Repositories by number: name, and branches with their heads.
-    pub repositories: Mutex<BTreeMap<i64, (String, BTreeMap<String, String>)>>,
+    pub repositories: Mutex<BTreeMap<i64, Kept>>,
     /// Answered in place of everything.
-    pub trouble: Mutex<Option<(u16, Vec<(&'static str, String)>)>>,
+    pub trouble: Mutex<Option<Trouble>>,
     /// Tokens minted.
     pub minted: AtomicU32,
     /// Everything asked of the API, by path.
@@ -157,8 +163,7 @@ async fn api(
             )
                 .into_response()
         }
-        ["user"] => Json(account(&world)).into_response(),
-        ["users", "octocat"] => Json(account(&world)).into_response(),
+        ["user"] | ["users", "octocat"] => Json(account(&world)).into_response(),
         ["users", "acme"] => {
             Json(json!({ "id": 9_000, "login": "acme", "type": "Organization" })).into_response()
         }

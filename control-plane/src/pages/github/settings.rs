@@ -122,7 +122,7 @@ pub struct New {
 
 #[derive(Template)]
 #[template(path = "github/manifest.html")]
-struct Manifest {
+struct Onward {
     shell: Shell,
     github: String,
     action: String,
@@ -158,7 +158,7 @@ pub async fn send_manifest(
         members: new.members.is_some(),
         public: new.public.is_some(),
     };
-    let template = Manifest {
+    let template = Onward {
         shell: Shell::new(&person, "settings"),
         github: app.config.github().to_owned(),
         action: manifest::action(&app.config, organization, &state),
