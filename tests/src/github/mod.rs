@@ -12,6 +12,7 @@
 mod accounts;
 mod api;
 mod auth;
+mod branches;
 mod call;
 mod events;
 mod faults;
@@ -20,6 +21,7 @@ mod installations;
 mod model;
 mod openapi;
 mod pages;
+mod pull_views;
 mod pulls;
 mod repo;
 mod schema;
