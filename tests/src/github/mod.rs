@@ -174,6 +174,15 @@ impl Github {
         &self.shared.api_url
     }
 
+    /// What a platform must be told to use it.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let url = |name: &str, url: &str| (name.to_owned(), url.to_owned());
+        vec![
+            url("BERTH_GITHUB_URL", self.url()),
+            url("BERTH_GITHUB_API_URL", self.api_url()),
+        ]
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.requests).clone()
