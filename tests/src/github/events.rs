@@ -5,7 +5,7 @@ use git2::Repository as Git;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::state::{self, AccountKind, App, Installation, Pull, Repository, State};
+use super::state::{self, AccountKind, App, Installation, Repository, State};
 use super::views::{self, extend};
 use super::webhooks::Delivery;
 
@@ -225,49 +225,6 @@ impl Shared {
         }))
     }
 
-    /// A pull request with what only its own page and webhooks show (`pull-request`).
-    pub(super) fn full_pull(&self, state: &State, base: &Repository, pull: &Pull) -> Result<Value> {
-        let mut shown = self.pull(state, base, pull);
-        let git = self.git(base.id)?;
-        let places = self.places(&state.full_name(base));
-        let mergeable = !pull.open
-            || git
-                .refname_to_id(&format!("refs/pull/{}/merge", pull.number))
-                .is_ok();
-        let fork = git.merge_base(pull.base_sha.parse()?, pull.head_sha.parse()?)?;
-        let files = super::git::files(&git, Some(&fork.to_string()), &pull.head_sha, &places)?;
-        let sum = |name: &str| {
-            files
-                .iter()
-                .filter_map(|file| file[name].as_u64())
-                .sum::<u64>()
-        };
-        let comments = state
-            .comments
-            .values()
-            .filter(|one| (one.repository, one.number) == (base.id, pull.number))
-            .count();
-        extend(
-            &mut shown,
-            json!({
-                "merged": pull.merged.is_some(),
-                "mergeable": pull.open.then_some(mergeable),
-                "rebaseable": pull.open.then_some(mergeable),
-                "mergeable_state": if !pull.open { "unknown" } else if mergeable { "clean" } else { "dirty" },
-                "merged_by": pull.merged.as_ref().map(|one| self.user(&state.accounts[&one.by])),
-                "comments": comments,
-                "review_comments": 0,
-                "maintainer_can_modify": false,
-                "commits":
-                    super::git::between(&git, Some(&pull.base_sha), &pull.head_sha)?.len(),
-                "additions": sum("additions"),
-                "deletions": sum("deletions"),
-                "changed_files": files.len(),
-            }),
-        );
-        Ok(shown)
-    }
-
     /// `pull_request` with an action.
     pub(super) fn tell_pull(
         &self,
@@ -323,7 +280,7 @@ impl Shared {
                     "before": moved.before,
                     "after": moved.after,
                     "pull_requests": [],
-                    "app": self.hook_app(state, app),
+                    "app": self.app(state, app),
                     "created_at": now,
                     "updated_at": now,
                     "latest_check_runs_count": 0,
@@ -341,11 +298,6 @@ impl Shared {
             self.tell_these(state, &[id], repository, moved.by, "check_suite", &payload);
         }
         Ok(())
-    }
-
-    /// An App inside a webhook.
-    pub(super) fn hook_app(&self, state: &State, app: &App) -> Value {
-        self.app(state, app)
     }
 }
 

@@ -12,6 +12,7 @@
 mod accounts;
 mod api;
 mod auth;
+mod branches;
 mod call;
 mod events;
 mod faults;
@@ -20,6 +21,7 @@ mod installations;
 mod model;
 mod openapi;
 mod pages;
+mod pull_views;
 mod pulls;
 mod repo;
 mod schema;
@@ -170,6 +172,15 @@ impl Github {
     /// Where programs ask: what `BERTH_GITHUB_API_URL` names.
     pub fn api_url(&self) -> &str {
         &self.shared.api_url
+    }
+
+    /// What a platform must be told to use it.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let url = |name: &str, url: &str| (name.to_owned(), url.to_owned());
+        vec![
+            url("BERTH_GITHUB_URL", self.url()),
+            url("BERTH_GITHUB_API_URL", self.api_url()),
+        ]
     }
 
     /// Every request so far.

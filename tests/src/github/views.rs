@@ -5,9 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Shared;
-use super::state::{
-    Account, AccountKind, App, Installation, Pull, Repositories, Repository, State,
-};
+use super::state::{Account, AccountKind, App, Installation, Repositories, Repository, State};
 
 /// A time as GitHub writes it.
 pub fn time(at: OffsetDateTime) -> String {
@@ -301,90 +299,6 @@ impl Shared {
                 one.suspended.map(|(by, _)| self.user(&state.accounts[&by])),
             "suspended_at": one.suspended.map(|(_, at)| time(at)),
         })
-    }
-
-    /// A pull request in a list (`pull-request-simple`).
-    pub(super) fn pull(&self, state: &State, base: &Repository, pull: &Pull) -> Value {
-        let full_name = state.full_name(base);
-        let url = format!("{}/pulls/{}", self.repository_url(&full_name), pull.number);
-        let issue = format!("{}/issues/{}", self.repository_url(&full_name), pull.number);
-        let page = format!("{}/{full_name}/pull/{}", self.url, pull.number);
-        let statuses = format!(
-            "{}/statuses/{}",
-            self.repository_url(&full_name),
-            pull.head_sha
-        );
-        let side = |repository: Option<&Repository>, branch: &str, sha: &str| {
-            let owner = repository.map_or(pull.author, |one| one.owner);
-            let owner = &state.accounts[&owner];
-            json!({
-                "label": format!("{}:{branch}", owner.login),
-                "ref": branch,
-                "sha": sha,
-                "user": self.user(owner),
-                "repo": repository.map(|one| self.repository(state, one)),
-            })
-        };
-        let link = |href: &str| json!({ "href": href });
-        let mut shown = json!({
-            "url": url,
-            "id": pull.id,
-            "node_id": node_id("PullRequest", pull.id),
-            "html_url": page,
-            "diff_url": format!("{page}.diff"),
-            "patch_url": format!("{page}.patch"),
-            "issue_url": issue,
-            "number": pull.number,
-            "state": if pull.open { "open" } else { "closed" },
-            "locked": false,
-            "title": pull.title,
-            "user": self.user(&state.accounts[&pull.author]),
-            "body": null,
-            "created_at": time(pull.created_at),
-            "updated_at": time(pull.updated_at),
-            "closed_at": pull.closed_at.map(time),
-            "merged_at": pull.merged.as_ref().map(|merged| time(merged.at)),
-            "merge_commit_sha": pull.merged.as_ref().map(|merged| &merged.sha),
-        });
-        extend(
-            &mut shown,
-            json!({
-            "assignee": null,
-            "assignees": [],
-            "requested_reviewers": [],
-            "requested_teams": [],
-            "labels": [],
-            "milestone": null,
-            "draft": pull.draft,
-            "commits_url": format!("{url}/commits"),
-            "review_comments_url": format!("{url}/comments"),
-            "review_comment_url":
-                format!("{}/pulls/comments{{/number}}", self.repository_url(&full_name)),
-            "comments_url": format!("{issue}/comments"),
-            "statuses_url": statuses,
-            "head": side(
-                state.repositories.get(&pull.head_repository),
-                &pull.head_branch,
-                &pull.head_sha,
-            ),
-            "base": side(Some(base), &pull.base_branch, &pull.base_sha),
-            "_links": {
-                "self": link(&url),
-                "html": link(&page),
-                "issue": link(&issue),
-                "comments": link(&format!("{issue}/comments")),
-                "review_comments": link(&format!("{url}/comments")),
-                "review_comment":
-                    link(&format!("{}/pulls/comments{{/number}}", self.repository_url(&full_name))),
-                "commits": link(&format!("{url}/commits")),
-                "statuses": link(&statuses),
-            },
-            "author_association": association(state, base, pull.author),
-            "auto_merge": null,
-            "active_lock_reason": null,
-            }),
-        );
-        shown
     }
 }
 

@@ -142,8 +142,11 @@ impl Hooks {
         }
     }
 
-    fn sent(&self, delivery: Delivery) {
+    fn sent(&self, delivery: Delivery, by_thread: bool) {
         let mut queue = self.queue();
+        if by_thread {
+            queue.is_busy = false;
+        }
         if let Some(kept) = queue.all.iter_mut().find(|one| one.id == delivery.id) {
             *kept = delivery;
         }
@@ -157,9 +160,7 @@ impl Hooks {
         let thread = std::thread::Builder::new().name("webhooks".to_owned());
         Ok(thread.spawn(move || {
             while let Some(delivery) = hooks.next() {
-                let sent = send(&http, delivery);
-                hooks.queue().is_busy = false;
-                hooks.sent(sent);
+                hooks.sent(send(&http, delivery), true);
             }
         })?)
     }
@@ -238,7 +239,7 @@ impl Github {
             let delivery = hooks.find(id).context("no such delivery")?;
             hooks.queue().waiting.retain(|waiting| *waiting != id);
             let sent = send(&http, delivery);
-            hooks.sent(sent.clone());
+            hooks.sent(sent.clone(), false);
             answered.push(sent);
         }
         Ok(answered)

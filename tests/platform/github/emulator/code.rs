@@ -173,6 +173,11 @@ pub fn repositories() -> Result<()> {
     );
     let patch = compared["files"][0]["patch"].as_str().context("no patch")?;
     ensure!(patch == "@@ -1 +1 @@\n-a\n+3", "{patch}");
+    setting.github.user("eve");
+    let fork = repo.fork("eve")?;
+    fork.push("patch", &[("a", "a")], "Patch")?;
+    let compared = setting.read("/repos/ada/tools/compare/main...eve:patch", &token)?;
+    ensure!(compared["files"][0]["filename"] == "a", "{compared}");
     let file = setting.read("/repos/ada/tools/contents/lib/a.py?ref=feature/3", &token)?;
     ensure!(file["content"] == "Mwo=\n", "{file}");
     let listed = setting.read("/repos/ada/tools/contents/", &token)?;

@@ -66,6 +66,18 @@ pub fn held() -> Result<()> {
     found("fine")?;
     setting.post(&path, &token, &json!({ "state": "success", "invented": 1 }))?;
     found("invented")?;
+    let versioned = |version: &str| {
+        let url = format!("{}/app", github.api_url());
+        let request = setting.http.get(url).bearer_auth(setting.jwt()?);
+        anyhow::Ok(
+            request
+                .header("x-github-api-version", version)
+                .send()?
+                .status(),
+        )
+    };
+    ensure!(versioned("2022-11-28")? == 200 && versioned("2021-01-01")? == 400);
+    found("2021-01-01")?;
     setting.get("/no/such/route", &token)?;
     found("no such route")?;
     setting

@@ -101,7 +101,12 @@ fn update(call: &Call<'_>) -> Result<Reply, Stop> {
     let found = found.filter(|one| one.repository == repository.id);
     let mut check = found.ok_or_else(not_found)?;
     if check.app != app {
-        return Err(refused(403, "Invalid app_id `".to_owned().as_str()));
+        return Err(refused(
+            403,
+            &format!(
+                "Invalid app_id `{app}` - check run can only be modified by the GitHub App that created it."
+            ),
+        ));
     }
     if let Some(name) = call.text("name") {
         check.name = name;

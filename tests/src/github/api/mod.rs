@@ -31,6 +31,9 @@ pub(super) use pulls::review;
 /// for the REST API").
 const LIMITS: (u64, u64) = (5000, 60);
 
+/// Versions that a request may name (GitHub's documentation, "API versions").
+const VERSIONS: &[&str] = &["2022-11-28", "2026-03-10"];
+
 /// How long requests are counted together, in seconds.
 const WINDOW: i64 = 3600;
 
@@ -175,6 +178,14 @@ fn checked(shared: &Shared, target: Target<'_>, headers: &HeaderMap, body: &[u8]
     if headers.get("user-agent").is_none() {
         // GitHub's documentation, "Getting started with the REST API": such requests are refused.
         wrong.push("the request has no User-Agent".to_owned());
+    }
+    let version = headers.get("x-github-api-version");
+    let version = version.and_then(|value| value.to_str().ok());
+    if let Some(version) = version.filter(|version| !VERSIONS.contains(version)) {
+        shared.mismatch(format!(
+            "{method} {route}: there is no version {version} of the API"
+        ));
+        return Reply::error(400, "This version of the API is not supported.");
     }
     let mut reply = handle(shared, target, headers, body);
     if reply.raw.is_none() {

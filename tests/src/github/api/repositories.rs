@@ -231,10 +231,21 @@ fn compare(call: &Call<'_>) -> Result<Reply, Stop> {
     let git = call.shared.git(repository.id)?;
     let basehead = call.param("basehead");
     let (base, head) = basehead.split_once("...").ok_or_else(not_found)?;
-    let own = format!("{}:", state.accounts[&repository.owner].login);
-    let side = |name: &str| {
-        let name = name.strip_prefix(&own).unwrap_or(name);
-        git::resolve(&git, name).ok_or_else(not_found)
+    let side = |name: &str| -> Result<git2::Commit<'_>, Stop> {
+        let Some((login, branch)) = name.split_once(':') else {
+            return git::resolve(&git, name).ok_or_else(not_found);
+        };
+        let owner = state.account(login).ok_or_else(not_found)?.id;
+        let mut all = state.repositories.values();
+        let fork = all.find(|one| {
+            one.owner == owner && (one.id == repository.id || one.parent == Some(repository.id))
+        });
+        let fork = fork.ok_or_else(not_found)?.id;
+        let sha = git::branch(&call.shared.git(fork)?, branch).ok_or_else(not_found)?;
+        // A repository and its forks share their objects on GitHub.
+        let kept = format!("refs/network/{fork}");
+        call.shared.git_import(fork, repository.id, &sha, &kept)?;
+        Ok(git.find_commit(sha.parse()?)?)
     };
     let (base, head) = (side(base)?, side(head)?);
     let merge_base = git.merge_base(base.id(), head.id());
