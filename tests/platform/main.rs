@@ -12,6 +12,7 @@ mod errors;
 mod fastmcp;
 mod features;
 mod fixtures;
+mod github;
 mod kill;
 mod login;
 mod node;
@@ -54,6 +55,7 @@ fn main() {
         login::TESTS,
         node::TESTS,
         dockerfile::TESTS,
+        github::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod cli;
 pub mod client;
 pub mod documents;
+pub mod github;
 pub mod identity_provider;
 pub mod load;
 pub mod mcp;
