@@ -9,10 +9,11 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, kill_process, set_dumpable_behavior,
     wait,
@@ -39,6 +40,10 @@ const TELL: Duration = Duration::from_secs(1);
 const LAST_BYTES: usize = 1024 * 1024;
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
+/// A link whose text jemalloc, which allocates for this program, takes for settings: an image could
+/// have it print its figures without end, past every limit here. Nothing turns that off.
+const ALLOCATOR_SETTINGS: &str = "/etc/_rjem_malloc.conf";
+
 /// `berth guard -- PROGRAM [ARGUMENT…]`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
@@ -55,6 +60,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // From now on another process of the same user, root included, finds no way to this one's
     // descriptors: it could write past every limit otherwise.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("hiding the guard")?;
+    refuse_settings(Path::new(ALLOCATOR_SETTINGS))?;
     let mut ended = signal(SignalKind::child())?;
     let mut stops = [
         signal(SignalKind::terminate())?,
@@ -78,6 +84,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             _ = told.tick() => guard.tell(Instant::now()),
         }
     }
+}
+
+/// An image that sets how this program allocates is not run.
+fn refuse_settings(link: &Path) -> anyhow::Result<()> {
+    if link.is_symlink() {
+        bail!(
+            "the image has {}, which would change how the platform's own program allocates memory: remove it, and set _RJEM_MALLOC_CONF for your program instead",
+            link.display()
+        );
+    }
+    Ok(())
 }
 
 fn start(command: &[std::ffi::OsString]) -> anyhow::Result<(Pid, [Stream; 2])> {
@@ -373,6 +390,16 @@ mod tests {
         assert!(passed.ends_with(LINE_CUT));
         assert!(guard.pass(&mut stream, b"aaa").is_empty());
         assert_eq!(guard.pass(&mut stream, b"a\nnext\n"), b"next\n");
+    }
+
+    #[test]
+    fn an_image_does_not_set_how_the_guard_allocates() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("malloc.conf");
+        refuse_settings(&link).unwrap();
+        std::os::unix::fs::symlink("stats_print:true,stats_interval:1", &link).unwrap();
+        let error = refuse_settings(&link).unwrap_err().to_string();
+        assert!(error.contains("remove it"), "{error}");
     }
 
     #[tokio::test]

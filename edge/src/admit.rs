@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use uuid::Uuid;
 
 use crate::access::{Access, Passing, Rules, is_mcp_path, may_mean_mcp_path};
@@ -13,7 +13,6 @@ use crate::caller::{API_TOKEN_PREFIX, Caller, Credential};
 use crate::client::Client;
 use crate::cors;
 use crate::error::Refusal;
-use crate::headers;
 use crate::protocol::EdgeStep;
 use crate::session::{self, OpenStream, Owner, Principal};
 use crate::site::{Door, Site};
@@ -48,14 +47,13 @@ impl Call {
             }
             _ => None,
         };
-        if caller.is_some() && !names_one_session(parts) {
+        let named = named_session(parts);
+        if caller.is_some() && named.is_ambiguous {
             return Err(ambiguous_session());
         }
         let principal = caller.as_ref().map(|caller| Arc::clone(&caller.principal));
         // What a server hands out on an open path is no MCP session.
-        let session = (passing != Passing::PublicPath)
-            .then(|| session_id(parts))
-            .flatten();
+        let session = named.id.filter(|_| passing != Passing::PublicPath);
         let owner = session.map_or(Owner::Unknown, |id| {
             site.project.sessions.find(id, &principal)
         });
@@ -113,9 +111,9 @@ impl Call {
         }
     }
 
-    /// The MCP session in which an answer streams events, if it does and there is one.
+    /// The MCP session in which an answer streams events, if there is one.
     pub(crate) fn stream(&self, site: &Site, answer: &HeaderMap) -> Option<OpenStream> {
-        if self.passing == Passing::PublicPath || !headers::is_event_stream(answer) {
+        if self.passing == Passing::PublicPath {
             return None;
         }
         let issued = answer.get(MCP_SESSION_ID).and_then(|id| id.to_str().ok());
@@ -124,32 +122,41 @@ impl Call {
     }
 }
 
+/// The MCP session that a request names.
+struct NamedSession<'a> {
+    id: Option<&'a str>,
+    /// Whether a server may read another one in the request than the edge does, which would lead a
+    /// caller into somebody else's.
+    is_ambiguous: bool,
+}
+
 /// The MCP session a request belongs to: in HTTP+SSE the query names it.
 pub(crate) fn session_id(parts: &Parts) -> Option<&str> {
-    if is_post_of_sse(parts) {
-        return session::id_in_query(parts.uri.query()?);
+    named_session(parts).id
+}
+
+fn named_session(parts: &Parts) -> NamedSession<'_> {
+    let mut ids = parts.headers.get_all(MCP_SESSION_ID).iter();
+    let header = ids.next();
+    let text = header.and_then(|id| id.to_str().ok());
+    let is_odd = header.is_some() && (text.is_none() || ids.next().is_some());
+    let mut names = parts.headers.keys().map(HeaderName::as_str);
+    let is_ambiguous = is_odd || names.any(is_underscored_session_id);
+    if !is_post_of_sse(parts) {
+        return NamedSession {
+            id: text,
+            is_ambiguous,
+        };
     }
-    parts.headers.get(MCP_SESSION_ID)?.to_str().ok()
+    let query = parts.uri.query();
+    NamedSession {
+        id: query.and_then(session::id_in_query),
+        is_ambiguous: is_ambiguous || header.is_some() || !query.is_none_or(session::is_named_once),
+    }
 }
 
 fn is_post_of_sse(parts: &Parts) -> bool {
     matches!(parts.uri.path(), "/messages" | "/messages/")
-}
-
-/// Whether a server cannot read another MCP session in the request than the edge does, which would
-/// lead a caller into somebody else's.
-fn names_one_session(parts: &Parts) -> bool {
-    let mut ids = parts.headers.get_all(MCP_SESSION_ID).iter();
-    let id = ids.next();
-    let is_alone = ids.next().is_none()
-        && !parts
-            .headers
-            .keys()
-            .any(|name| is_underscored_session_id(name.as_str()));
-    if !is_alone || id.is_some_and(|id| id.to_str().is_err()) {
-        return false;
-    }
-    !is_post_of_sse(parts) || (id.is_none() && parts.uri.query().is_none_or(session::is_named_once))
 }
 
 /// Whether servers that, CGI-like, cannot tell an underscore from a dash take a header for the one
@@ -182,20 +189,32 @@ fn identify(
     parts: &Parts,
 ) -> Result<Arc<Caller>, Refusal> {
     let refuse = |denied| challenge(site, parts.uri.path(), denied);
-    let bearer = auth::bearer_token(&parts.headers).map_err(refuse)?;
-    let directory = &site.directory;
-    let caller = if bearer.starts_with(API_TOKEN_PREFIX) {
-        directory.api_token(bearer)
-    } else if site.door == Door::Keys {
-        None
-    } else {
-        client.shown.verify(&directory.verifier, bearer)
-    };
-    let caller = caller.ok_or_else(|| refuse(Denied::Invalid))?;
+    let credentials = auth::credentials(&parts.headers).map_err(refuse)?;
+    let caller = holder(site, client, credentials).map_err(refuse)?;
     match judge(&caller, site, rules) {
         Ok(()) => Ok(caller),
         Err(denied) => Err(refuse(denied).caller(Some(caller))),
     }
+}
+
+/// Who holds the token in `credentials`.
+fn holder(site: &Site, client: &Client, credentials: &HeaderValue) -> Result<Arc<Caller>, Denied> {
+    let directory = &site.directory;
+    let takes_access_tokens = site.door == Door::Main;
+    if takes_access_tokens && let Some(caller) = client.shown.find(&directory.verifier, credentials)
+    {
+        return Ok(caller);
+    }
+    let bearer = auth::bearer_token(credentials)?;
+    if bearer.starts_with(API_TOKEN_PREFIX) {
+        return directory.api_token(bearer).ok_or(Denied::Invalid);
+    }
+    if !takes_access_tokens {
+        return Err(Denied::Invalid);
+    }
+    let caller = directory.verifier.verify(bearer).ok_or(Denied::Invalid)?;
+    client.shown.keep(&directory.verifier, credentials, &caller);
+    Ok(caller)
 }
 
 /// Whether the holder of a genuine token may call now.

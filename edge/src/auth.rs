@@ -162,51 +162,69 @@ impl Verifier {
     }
 }
 
-/// The good token that a connection showed last, with the verdict on it: most connections show the
-/// same one with every call, and comparing costs less than finding it among all.
+/// The good credentials that a connection showed last, with the verdict on them: most connections
+/// show the same with every call, and comparing costs less than reading and finding them.
 #[derive(Debug, Default)]
 pub(crate) struct Shown(Mutex<Option<LastShown>>);
 
 #[derive(Debug)]
 struct LastShown {
-    token: Box<[u8]>,
+    credentials: Box<[u8]>,
     caller: Arc<Caller>,
     /// Whose verdict it is. Weak: an idle connection must not keep all that an old one remembers.
     verifier: Weak<Verifier>,
 }
 
 impl Shown {
-    /// [`Verifier::verify`], without a search where `bearer` is what came last.
-    pub(crate) fn verify(&self, verifier: &Arc<Verifier>, bearer: &str) -> Option<Arc<Caller>> {
-        // No code panics while it holds the lock.
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The holder of the access token in `credentials`, if they came last and `verifier` found them
+    /// good.
+    pub(crate) fn find(
+        &self,
+        verifier: &Arc<Verifier>,
+        credentials: &HeaderValue,
+    ) -> Option<Arc<Caller>> {
+        let last = self.lock();
         let same = last.as_ref().filter(|last| {
             std::ptr::eq(last.verifier.as_ptr(), Arc::as_ptr(verifier))
                 // In constant time: behind a proxy, others may use the connection too.
-                && verify_slices_are_equal(&last.token, bearer.as_bytes()).is_ok()
-        });
-        if let Some(last) = same {
-            return Some(Arc::clone(&last.caller));
-        }
-        let caller = verifier.verify(bearer)?;
-        *last = Some(LastShown {
-            token: bearer.as_bytes().into(),
-            caller: Arc::clone(&caller),
+                && verify_slices_are_equal(&last.credentials, credentials.as_bytes()).is_ok()
+        })?;
+        Some(Arc::clone(&same.caller))
+    }
+
+    /// Keeps `credentials` that `verifier` has found good.
+    pub(crate) fn keep(
+        &self,
+        verifier: &Arc<Verifier>,
+        credentials: &HeaderValue,
+        caller: &Arc<Caller>,
+    ) {
+        *self.lock() = Some(LastShown {
+            credentials: credentials.as_bytes().into(),
+            caller: Arc::clone(caller),
             verifier: Arc::downgrade(verifier),
         });
-        Some(caller)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<LastShown>> {
+        // No code panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The token of the one `Authorization: Bearer` header (RFC 6750 section 2.1). Another scheme is
-/// no token; two headers are a malformed one.
-pub(crate) fn bearer_token(headers: &HeaderMap) -> Result<&str, Denied> {
+/// The one `Authorization` header; two are a malformed one.
+pub(crate) fn credentials(headers: &HeaderMap) -> Result<&HeaderValue, Denied> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Denied::Missing)?;
     if values.next().is_some() {
         return Err(Denied::Invalid);
     }
-    let value = value.to_str().map_err(|_| Denied::Invalid)?;
+    Ok(value)
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 section 2.1). Another scheme is no token.
+pub(crate) fn bearer_token(credentials: &HeaderValue) -> Result<&str, Denied> {
+    let value = credentials.to_str().map_err(|_| Denied::Invalid)?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Denied::Missing);

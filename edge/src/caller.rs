@@ -193,5 +193,5 @@ fn visit(visits: &mut Vec<Visit>, project: Uuid) -> &mut Visit {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
-    u64::try_from(clock::millis() / 1000).unwrap_or_default()
+    clock::roughly().as_secs()
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::alarm::Alarm;
 use crate::auth::Shown;
-use crate::headers::{Origin, X_FORWARDED_FOR, X_FORWARDED_PROTO, is_event_stream};
+use crate::headers::{Origin, X_FORWARDED_FOR, X_FORWARDED_PROTO};
 use crate::limit::Kind;
 
 /// The other end of a connection.
@@ -41,7 +41,7 @@ impl Client {
     /// Where a request with `headers` came from; `scheme` is that of the public URL. What a proxy
     /// says comes last in its headers: what stands before it was the client's own claim.
     pub(crate) fn origin(&self, headers: &HeaderMap, scheme: &'static str) -> Origin {
-        let stated = |name| last(headers, name).filter(|_| self.is_proxy);
+        let stated = |name| self.is_proxy.then(|| last(headers, name)).flatten();
         Origin {
             address: stated(X_FORWARDED_FOR)
                 .and_then(address)
@@ -61,8 +61,8 @@ impl Client {
 
     /// Notes the kind of response that begins now. A stream of events that nobody waits for the end
     /// of need not be waited for when the edge stops either: its client comes back.
-    pub(crate) fn note_stream(&self, kind: Kind, headers: &HeaderMap) {
-        let listens = kind == Kind::Stream && is_event_stream(headers);
+    pub(crate) fn note_stream(&self, kind: Kind, has_events: bool) {
+        let listens = kind == Kind::Stream && has_events;
         self.listens.store(listens, Ordering::Relaxed);
     }
 

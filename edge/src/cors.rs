@@ -3,7 +3,7 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, Entry, ORIGIN, OccupiedEntry, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use url::{Host, Url};
@@ -82,8 +82,12 @@ fn allowed_headers(request: &HeaderMap) -> HeaderValue {
 /// Lets the page that asked, if one did, read the response; what the server said of it is replaced.
 pub(crate) fn expose(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     // Also where no page asked: a cache must not give this answer to one.
-    if !varies_by_origin(headers) {
-        headers.append(VARY, HeaderValue::from_static("Origin"));
+    match headers.entry(VARY) {
+        Entry::Vacant(vary) => {
+            vary.insert(HeaderValue::from_static("Origin"));
+        }
+        Entry::Occupied(vary) if varies_by_origin(&vary) => {}
+        Entry::Occupied(mut vary) => vary.append(HeaderValue::from_static("Origin")),
     }
     let Some(origin) = origin else { return };
     headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
@@ -94,10 +98,8 @@ pub(crate) fn expose(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     );
 }
 
-fn varies_by_origin(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(VARY)
-        .iter()
+fn varies_by_origin(vary: &OccupiedEntry<'_, HeaderValue>) -> bool {
+    vary.iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|name| matches!(name.trim(), "*") || name.trim().eq_ignore_ascii_case("origin"))

@@ -75,7 +75,7 @@ pub(crate) async fn answer(
     match answer {
         Ok(mut response) => {
             headers::strip_hop_by_hop(response.headers_mut());
-            client.note_stream(kind, response.headers());
+            client.note_stream(kind, headers::is_event_stream(response.headers()));
             response.map(|body| ResponseBody::Upstream(Box::new(body)))
         }
         Err(error) => {

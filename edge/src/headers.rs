@@ -35,14 +35,13 @@ pub(crate) fn forward_request(
 ) {
     // Kept: a request may name it in Connection.
     let host = headers.get(HOST).cloned();
-    remove_named_by_connection(headers);
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || name == "expect" || is_set_by_proxies(name) || withheld(name)
+    let named_any = strip(headers, |name| {
+        name == "expect" || is_set_by_proxies(name) || withheld(name)
     });
     headers.insert(X_FORWARDED_FOR, origin.address);
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     if let Some(host) = host {
-        if !headers.contains_key(HOST) {
+        if named_any {
             headers.insert(HOST, host.clone());
         }
         headers.insert(X_FORWARDED_HOST, host);
@@ -97,31 +96,42 @@ pub(crate) fn tell_host(headers: &mut HeaderMap, site: &Site, target: &Target, c
     }
 }
 
-/// Removes the headers of one connection: the fixed ones and those that `Connection` names
-/// (RFC 9110 section 7.6.1).
+/// Removes the headers of one connection.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    remove_named_by_connection(headers);
-    remove_where(headers, is_hop_by_hop);
+    strip(headers, |_| false);
 }
 
-fn remove_named_by_connection(headers: &mut HeaderMap) {
-    let mut values = headers.get_all(CONNECTION).iter();
-    let (first, more) = (values.next(), values.next().is_some());
-    // What nearly every message says names nothing.
-    let is_plain = |value: &HeaderValue| matches!(value.as_bytes(), b"keep-alive" | b"close");
-    if !more && first.is_none_or(is_plain) {
-        return;
+/// Removes the headers of one connection, the fixed ones and those that `Connection` names (RFC 9110
+/// section 7.6.1), and those whose lower-case names `goes` picks; says whether `Connection` named any.
+/// Most messages have none of them: one look at each name costs less than a search for each that
+/// might be there.
+fn strip(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) -> bool {
+    let mut going: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()) || goes(name.as_str()))
+        .cloned()
+        .collect();
+    let fixed = going.len();
+    if going.contains(&CONNECTION) {
+        going.extend(named_by_connection(headers));
     }
-    let named: Vec<HeaderName> = headers
+    let named_any = going.len() > fixed;
+    for name in going {
+        headers.remove(name);
+    }
+    named_any
+}
+
+fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
+        .map(str::trim)
+        // What nearly every message says names nothing.
+        .filter(|name| !matches!(*name, "keep-alive" | "close"))
+        .filter_map(|name| name.parse().ok())
 }
 
 /// Whether it belongs to one connection whatever `Connection` says; lower-case name.
@@ -136,19 +146,6 @@ fn is_hop_by_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
-}
-
-/// Removes the headers whose lower-case names `goes` picks. Most messages have none of them: one
-/// look at each name costs less than a search for each that might be there.
-fn remove_where(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
-    let going: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| goes(name.as_str()))
-        .cloned()
-        .collect();
-    for name in going {
-        headers.remove(name);
-    }
 }
 
 /// Whether only a proxy may set this header; lower-case name. An underscore counts as a dash,
@@ -170,16 +167,22 @@ fn is_set_by_proxies(name: &str) -> bool {
 
 /// Edits the head of a project's response: what would reach beyond the project goes, what proves
 /// the served version comes.
-pub(crate) fn project_response(headers: &mut HeaderMap, target: &Target, passing: Passing) {
-    remove_named_by_connection(headers);
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || reaches_beyond(name) || is_withheld(name, passing)
+pub(crate) fn project_response(
+    headers: &mut HeaderMap,
+    has_events: bool,
+    target: &Target,
+    passing: Passing,
+) {
+    strip(headers, |name| {
+        reaches_beyond(name) || is_withheld(name, passing)
     });
     // Room for all that is added.
     headers.reserve(5);
     if passing == Passing::Checked {
-        confine_page(headers);
-        keep_from_caches(headers);
+        if !has_events {
+            confine_page(headers);
+        }
+        keep_from_caches(headers, has_events);
     } else {
         keep_cookies_home(headers);
         if passing != Passing::Tenant
@@ -249,9 +252,9 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// Forbids every cache to keep an answer that was given to a token's owner, whatever the server
 /// said: caches serve one URL's answer to all.
-fn keep_from_caches(headers: &mut HeaderMap) {
+fn keep_from_caches(headers: &mut HeaderMap, has_events: bool) {
     // A proxy that compresses a stream holds its events back.
-    let value = if is_event_stream(headers) {
+    let value = if has_events {
         "no-store, no-transform"
     } else {
         "no-store"

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::body::RequestBody;
-use crate::worker;
+use crate::{clock, worker};
 
 /// A connection idle for longer is not used again. Uvicorn closes after 5 s and gunicorn after 2 s,
 /// and a call that meets the closing cannot be repeated safely; a new connection to an instance
@@ -47,7 +47,8 @@ pub(crate) struct Pool {
 struct Idle {
     sender: SendRequest<RequestBody>,
     driver: Driver,
-    since: Instant,
+    /// By [`clock::uptime`].
+    since: Duration,
 }
 
 /// What moves a connection's bytes. It is moved by whoever uses the connection, in the same task:
@@ -101,7 +102,7 @@ impl Pool {
             since,
         }) = idle.pop_back()
         {
-            if since.elapsed() > IDLE {
+            if clock::uptime().saturating_sub(since) > IDLE {
                 // The rest waited longer still.
                 idle.clear();
                 return None;
@@ -148,19 +149,20 @@ impl Pool {
     /// Closes what has been idle for too long: nobody else notices, while no request comes, that the
     /// other side has closed it.
     pub(crate) fn sweep(&self) {
+        let now = clock::uptime();
         for idle in &self.idle {
             // No code panics while it holds the lock.
             let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|kept| kept.since.elapsed() <= IDLE);
+            idle.retain(|kept| now.saturating_sub(kept.since) <= IDLE);
         }
     }
 
     fn keep(&self, sender: SendRequest<RequestBody>, driver: Driver) {
-        let now = Instant::now();
+        let now = clock::uptime();
         let mut idle = self.lock();
         while idle
             .front()
-            .is_some_and(|oldest| now.duration_since(oldest.since) > IDLE)
+            .is_some_and(|oldest| now.saturating_sub(oldest.since) > IDLE)
         {
             idle.pop_front();
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{LOCATION, ORIGIN};
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderName, Method, Response, StatusCode};
 use http_body::Body;
@@ -59,8 +59,9 @@ pub(crate) async fn answer(
     if !guards_pages {
         return call(edge, client, site, parts, body).await;
     }
-    let knows_page = cors::is_allowed(&parts.headers, &site.origins);
-    let origin = parts.headers.get(ORIGIN).filter(|_| knows_page).cloned();
+    let mut origin = parts.headers.get(ORIGIN).cloned();
+    let knows_page = origin.is_none() || cors::is_allowed(&parts.headers, &site.origins);
+    origin.take_if(|_| !knows_page);
     let mut response = if knows_page && parts.method == Method::OPTIONS {
         cors::preflight(&parts.headers)
     } else {
@@ -79,8 +80,9 @@ async fn call(
     body: Incoming,
 ) -> Response<ResponseBody> {
     let began = Instant::now();
-    let (permit, reached) = match enter(edge, client, Arc::clone(&site), &parts, &body, began).await
-    {
+    let kind = kind(&parts);
+    let entered = enter(edge, client, Arc::clone(&site), &parts, &body, kind, began).await;
+    let (permit, reached) = match entered {
         Ok(entered) => entered,
         Err(refusal) => {
             if let Some(step) = refusal.step {
@@ -101,7 +103,6 @@ async fn call(
     {
         note_step(edge, client, &site, &parts, EdgeStep::Called, Some(caller));
     }
-    let kind = kind(&parts);
     let open_path = (call.passing == Passing::PublicPath).then(|| parts.uri.path().into());
     let asked = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
     let limits = Limits {
@@ -120,21 +121,20 @@ async fn call(
     };
     note_call(edge, &call, &site, &target, began, response.status());
     call.note(&site, &target, &asked.method, &response);
-    client.note_stream(kind, response.headers());
-    let held = Held {
+    let has_events = headers::is_event_stream(response.headers());
+    client.note_stream(kind, has_events);
+    let mut held = Held {
         permit: Some(permit),
         answer: (!client.listens()).then_some(place),
-        stream: call.stream(&site, response.headers()),
-        open: streams::open(
-            &edge.routes,
-            &site,
-            call.caller.as_ref(),
-            open_path,
-            response.headers(),
-        ),
+        ..Held::default()
     };
-    headers::project_response(response.headers_mut(), &target, call.passing);
-    if response.headers().contains_key(LOCATION) {
+    if has_events {
+        held.stream = call.stream(&site, response.headers());
+        let open = streams::open(&edge.routes, &site, call.caller.as_ref(), open_path);
+        held.open = Some(open);
+    }
+    headers::project_response(response.headers_mut(), has_events, &target, call.passing);
+    if has_location(response.status()) {
         asked.redirect(&site, &target, &mut response);
     }
     let body = response.body_mut();
@@ -153,6 +153,7 @@ async fn enter(
     site: Arc<Site>,
     parts: &Parts,
     body: &Incoming,
+    kind: Kind,
     began: Instant,
 ) -> Result<(Permit, Reached), Refusal> {
     if body.size_hint().lower() > MAX_BODY {
@@ -161,7 +162,7 @@ async fn enter(
     let call = Call::admit(&site, client, parts)?;
     let kind = match call.passing {
         Passing::PublicPath => Kind::Open,
-        Passing::Checked | Passing::Public | Passing::Tenant => kind(parts),
+        Passing::Checked | Passing::Public | Passing::Tenant => kind,
     };
     let permit = site.project.usage.enter(kind).ok_or_else(|| {
         Refusal::new(
@@ -201,13 +202,13 @@ fn note_call(
     status: StatusCode,
 ) {
     let took = began.elapsed();
-    let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+    let at = clock::roughly().saturating_sub(took);
     edge.calls.record(CallEvent {
         project: site.project.id,
         deployment: target.deployment(),
         grant: call.grant(),
         api_token: call.api_token(),
-        at_ms: clock::millis().saturating_sub(millis),
+        at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
         duration_us: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
         status: status.as_u16(),
     });
@@ -226,6 +227,11 @@ fn kind(parts: &Parts) -> Kind {
     } else {
         Kind::Request
     }
+}
+
+/// Whether a client may follow an answer's `Location` (RFC 9110 section 10.2.2).
+fn has_location(status: StatusCode) -> bool {
+    status.is_redirection() || status == StatusCode::CREATED
 }
 
 /// An error in answer to a request that was passed on, at least in part.

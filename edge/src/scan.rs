@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 /// Longest line of a head, in bytes: as long as a whole head may be (`server::MAX_HEAD`).
 const MAX_LINE: usize = 64 * 1024;
@@ -111,6 +111,13 @@ impl Scanner {
     /// Takes a line; `None` where it is longer than `longest` or holds a carriage return that is
     /// not part of its end, or ends without one (RFC 9112 section 2.2).
     fn line<'a>(&mut self, rest: &'a [u8], longest: usize) -> Option<Line<'a>> {
+        // Nearly every line comes whole: one look finds its end, and that it is a proper one.
+        if self.line.is_empty()
+            && let Some(end) = memchr2(b'\r', b'\n', rest)
+            && rest[end..].starts_with(b"\r\n")
+        {
+            return (end < longest).then_some(Line::Whole(Cow::Borrowed(&rest[..end]), end + 2));
+        }
         let end = memchr(b'\n', rest);
         let here = &rest[..end.unwrap_or(rest.len())];
         if self.line.len() + here.len() > longest {
@@ -192,18 +199,14 @@ impl Head {
             self.begun = true;
             return is_request_line(line).then_some(());
         }
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else {
-            return Some(());
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         // The library refuses white space before the colon and in front of the name.
-        if is_like(name, b"content-length")? {
+        if let Some(value) = value_of(line, b"content-length")? {
             let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
             if !digits || self.length.is_some() || self.chunked {
                 return None;
             }
             self.length = Some(std::str::from_utf8(value).ok()?.parse().ok()?);
-        } else if is_like(name, b"transfer-encoding")? {
+        } else if let Some(value) = value_of(line, b"transfer-encoding")? {
             if self.chunked || self.length.is_some() || !value.eq_ignore_ascii_case(b"chunked") {
                 return None;
             }
@@ -213,20 +216,25 @@ impl Head {
     }
 }
 
-/// Whether a header has the name `known`; `None` where it only has it for those who cannot tell an
-/// underscore from a dash, as CGI-like servers behind the edge cannot.
-fn is_like(name: &[u8], known: &[u8]) -> Option<bool> {
-    if name.len() != known.len() || !name[0].eq_ignore_ascii_case(&known[0]) {
-        return Some(false);
+/// The value of the header in a line, if its name is `known`; `None` where it has that name only for
+/// those who cannot tell an underscore from a dash, as CGI-like servers behind the edge cannot.
+#[expect(clippy::option_option, reason = "the outer one is for `?`")]
+fn value_of<'a>(line: &'a [u8], known: &[u8]) -> Option<Option<&'a [u8]>> {
+    // Most lines are told apart by their first letter.
+    if !line[0].eq_ignore_ascii_case(&known[0]) {
+        return Some(None);
     }
+    let Some((name, [b':', value @ ..])) = line.split_at_checked(known.len()) else {
+        return Some(None);
+    };
     if name.eq_ignore_ascii_case(known) {
-        return Some(true);
+        return Some(Some(value.trim_ascii()));
     }
     let alike = name
         .iter()
         .zip(known)
         .all(|(&byte, known)| byte.eq_ignore_ascii_case(known) || (byte, *known) == (b'_', b'-'));
-    (!alike).then_some(false)
+    (!alike).then_some(None)
 }
 
 /// Whether it is a request line with a target that everybody reads alike (RFC 9112 section 3.2): a

@@ -6,11 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use http::HeaderMap;
-
 use crate::access::{Access, Passing};
 use crate::caller::{Caller, Credential};
-use crate::headers;
 use crate::site::Site;
 use crate::table::Routes;
 
@@ -45,18 +42,14 @@ pub(crate) struct Open {
     stream: Arc<Stream>,
 }
 
-/// Enters an answer that was let in by the routes of `site`, if it streams events. Where the routes
+/// Enters an answer that streams events and was let in by the routes of `site`. Where the routes
 /// have changed since, it is over at once if the present ones would not let it in.
 pub(crate) fn open(
     routes: &Routes,
     site: &Site,
     caller: Option<&Arc<Caller>>,
     open_path: Option<Box<str>>,
-    answer: &HeaderMap,
-) -> Option<Open> {
-    if !headers::is_event_stream(answer) {
-        return None;
-    }
+) -> Open {
     let right = match (caller, open_path) {
         (Some(caller), _) => Right::Caller(Arc::clone(caller)),
         (None, Some(path)) => Right::Path(path),
@@ -76,7 +69,7 @@ pub(crate) fn open(
             stream.end();
         }
     }
-    Some(Open { streams, stream })
+    Open { streams, stream }
 }
 
 impl Streams {

@@ -15,7 +15,7 @@ from support import LAUNCHER, uv
 
 sys.path.insert(0, str(LAUNCHER))
 
-from berth_build import shared  # noqa: E402
+from berth_build import bytecode, shared  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 JOB_SECONDS = 300
@@ -27,28 +27,33 @@ WRONG = SIX.replace("8abb", "0000")
 SDIST = "docopt==0.6.2 --hash=sha256:49b3a825280bd66b3aa83585ef59c4a8c82f2c8a522dbe754a8bc8d08c85c491\n"
 
 
-HOSTILE = "hostile==1.0"
+def make_wheel(directory, name, files):
+    """Writes a wheel; returns its line in a lock."""
+    info = f"{name}-1.0.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD"
+    files[record] = "".join(f"{path},,\n" for path in [*files, record])
+    wheel = directory / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return f"{name}==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
 
 def hostile_wheel(directory, marker):
-    """A wheel that runs code wherever a Python with it starts; returns its line in a lock."""
+    """A wheel that runs code wherever a Python with it starts."""
     leave = f"open({str(marker)!r}, 'a').write('ran')"
-    info = "hostile-1.0.dist-info"
     files = {
         "hostile.pth": f"import hostile; {leave}\n",
         "hostile.py": "",
         "sitecustomize.py": f"{leave}\n",
         "hostile-1.0.data/data/pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = true\n",
-        f"{info}/METADATA": "Metadata-Version: 2.1\nName: hostile\nVersion: 1.0\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    record = f"{info}/RECORD"
-    files[record] = "".join(f"{name},,\n" for name in [*files, record])
-    wheel = directory / "hostile-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return f"{HOSTILE} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    return make_wheel(directory, "hostile", files)
 
 
 class Locks(unittest.TestCase):
@@ -171,6 +176,20 @@ class Jobs(unittest.TestCase):
         subprocess.run([environment / "bin/python", "-c", "pass"])
         self.assertIn("ran", marker.read_text())
         self.assertIn("system-site-packages = true", (environment / "pyvenv.cfg").read_text())
+
+    def test_bytecode_is_that_of_its_source(self):
+        published = self.store / "published"
+        published.mkdir()
+        others = {f"other{number}.py": "" for number in range(bytecode.FILES_PER_TASK)}
+        # Slow to compile, so that it would be done last.
+        slow = "ORIGIN = 'planted'\n" + "x = [1]\n" * 60_000
+        lock = make_wheel(published, "victim", {**others, "py.py": "ORIGIN = 'victim'\n"})
+        planted = make_wheel(published, "planted", {".py": slow})
+        self.run_job("first", lock + planted, UV_FIND_LINKS=str(published))
+        lines, environment = self.run_job("second", lock, UV_FIND_LINKS=str(published))
+        self.assertEqual((lines[-1]["left"], lines[1]["files"]), (0, 0), self.log)
+        said = subprocess.check_output([environment / "bin/python", "-c", "import py; print(py.ORIGIN)"], text=True)
+        self.assertEqual(said, "victim\n")
 
     def test_called_off(self):
         [done], environment = self.run_job("called-off", "", word="no\n")

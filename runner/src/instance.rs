@@ -236,12 +236,10 @@ fn container<R: Runtime>(
         mounts.push(mount(&built.source, "/app", true));
     }
     let (command, working_dir) = match &built.start {
-        None => (
-            ["/env/bin/python", "/berth/serve.py"]
-                .map(String::from)
-                .to_vec(),
-            "/app".to_owned(),
-        ),
+        None => {
+            let serve = ["/env/bin/python", "/berth/serve.py"].map(String::from);
+            (guarded(&serve), "/app".to_owned())
+        }
         Some(start) => {
             let bridge = Bridge::install(&agent.directory).context("preparing the bridge")?;
             mounts.push(mount(bridge.directory(), bridge::MOUNTED_AT, true));
@@ -249,7 +247,7 @@ fn container<R: Runtime>(
             let command = match built.own_image {
                 // There may be no Python, or one of the project's making.
                 Some(_) => bridge.guarded(&serve),
-                None => [&launcher::GUARDED.map(String::from)[..], &serve].concat(),
+                None => guarded(&serve),
             };
             (command, start.working_dir.clone())
         }
@@ -270,6 +268,11 @@ fn container<R: Runtime>(
         dns: agent.settings.dns.clone(),
         bounds: Bounds::instance(&spec.limits),
     })
+}
+
+/// A command behind the guard of its output.
+fn guarded(command: &[String]) -> Vec<String> {
+    [&launcher::GUARDED.map(String::from)[..], command].concat()
 }
 
 /// Removes what is left of an ended instance; tells how it ended, where the engine knows.

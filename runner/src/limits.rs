@@ -13,6 +13,8 @@ pub const BUILD_PIDS: i64 = 256;
 pub const BUILD_CPU_MILLIS: i64 = 2_000;
 /// `/tmp` of a build, bytes: source distributions are unpacked there.
 pub const BUILD_TMP_BYTES: i64 = 512 * MIB;
+/// Largest file that a build may write, in bytes. Those of the largest frameworks have some 2 GiB.
+pub const BUILD_FILE_BYTES: i64 = 4096 * MIB;
 /// What a Dockerfile's steps may add to an image, bytes: the largest sets of Python packages for
 /// machine learning stay below it.
 pub const IMAGE_BYTES: u64 = 4 << 30;

@@ -107,10 +107,31 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     Err(io::Error::other(format!("rm: {said}")))
 }
 
-/// What a tree takes on the disk. A tenant made it as deep as it likes, which `du` survives.
+/// What a tree takes on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TreeSize {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and directories, each of which takes an inode.
+    pub files: u64,
+}
+
+/// Measures a tree. A tenant made it as deep as it likes, which `du` survives.
+pub fn tree_size(at: &Path) -> Option<TreeSize> {
+    Some(TreeSize {
+        bytes: tree_bytes(at)?,
+        files: disk_usage(at, "--inodes")?,
+    })
+}
+
+/// What a tree takes on the disk, in bytes.
 pub fn tree_bytes(at: &Path) -> Option<u64> {
+    disk_usage(at, "--block-size=1")
+}
+
+fn disk_usage(at: &Path, unit: &str) -> Option<u64> {
     let output = Command::new("du")
-        .args(["--summarize", "--one-file-system", "--block-size=1", "--"])
+        .args(["--summarize", "--one-file-system", unit, "--"])
         .arg(at)
         .output()
         .ok()?;
@@ -122,6 +143,17 @@ pub fn tree_bytes(at: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_files_count_as_files() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..100 {
+            fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        let size = tree_size(directory.path()).unwrap();
+        assert_eq!(size.files, 101, "with the directory itself");
+        assert_eq!(Some(size.bytes), tree_bytes(directory.path()));
+    }
 
     #[test]
     fn a_tree_deeper_than_any_stack_goes() {

@@ -1,6 +1,7 @@
 //! A repository's own Dockerfile: built without the engine's builder, run as every instance is.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -37,6 +38,10 @@ pub const TESTS: &[Test] = &[
     (
         "dockerfile::hostile_paths_stay_in_the_image",
         hostile_paths_stay_in_the_image,
+    ),
+    (
+        "dockerfile::a_library_for_every_process_gets_into_none_of_ours",
+        a_library_for_every_process_gets_into_none_of_ours,
     ),
     (
         "dockerfile::variables_of_builds_stay_in_no_image",
@@ -432,6 +437,93 @@ CMD ["python", "/srv/server.py"]
     ensure!(mounts == expected, "{mounts:?}");
     for path in ["/berth-canary", "/etc/canary.txt", "/up.txt"] {
         ensure!(!Path::new(path).exists(), "{path} is on the host");
+    }
+    Ok(())
+}
+
+/// What gets into every process of an image. In one of ours it says so, and where `COPY --from`
+/// packs files for the runner, which is the host's root, it leaves a link to a file of the host.
+const INTRUDER: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+__attribute__((constructor)) static void intrude(void) {
+    char command[4096];
+    int file = open("/proc/self/cmdline", O_RDONLY);
+    ssize_t size = read(file, command, sizeof command);
+    close(file);
+    if (size <= 0 || !memmem(command, size, "/run/bridge", 11))
+        return;
+    write(2, "TAKEN OVER\n", 11);
+    close(open("/taken", O_CREAT | O_WRONLY, 0644));
+    if (symlink(CANARY, "/out/files.tar"))
+        return;
+    file = open("/out/sources.json", O_CREAT | O_WRONLY, 0644);
+    write(file, "[]", 2);
+    _exit(0);
+}
+"#;
+
+/// The intruder as text, since a repository of tests holds nothing else.
+fn intruder(directory: &Path, canary: &Path) -> Result<String> {
+    let (code, library) = (directory.join("intruder.c"), directory.join("intruder.so"));
+    std::fs::write(&code, INTRUDER)?;
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-w", "-O1", "-s", "-o"])
+        .arg(&library)
+        .arg(format!("-DCANARY={canary:?}"))
+        .arg(&code)
+        .output()
+        .context("starting cc")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cc: {said}");
+    let bytes = std::fs::read(library)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// glibc loads what `/etc/ld.so.preload` names into every process. The platform's own, which are
+/// root in containers, must not heed an image's.
+fn a_library_for_every_process_gets_into_none_of_ours() -> Result<()> {
+    let platform = platform::shared()?;
+    let place = tempfile::tempdir()?;
+    let canary = place.path().join("canary");
+    std::fs::write(&canary, "of the host")?;
+    std::fs::set_permissions(&canary, std::fs::Permissions::from_mode(0o600))?;
+    let dockerfile = r#"FROM python:3.11-slim AS planted
+COPY intruder.hex server.py /srv/
+RUN python -c "open('/lib/intruder.so', 'wb').write(bytes.fromhex(open('/srv/intruder.hex').read()))"
+RUN pip install fastmcp==4.1.2
+RUN echo /lib/intruder.so > /etc/ld.so.preload
+RUN grep -q intruder /proc/self/maps && echo it is in the commands
+COPY server.py /srv/later.py
+FROM planted
+COPY --from=planted /srv/server.py /packed/
+CMD ["python", "/packed/server.py"]
+"#;
+    let more = "\"intruded\": \"intruder\" in text(\"/proc/self/maps\"), \"taken\": os.path.exists(\"/taken\"),";
+    let repository = Repository::new(&[
+        ("Dockerfile", dockerfile),
+        ("intruder.hex", &intruder(place.path(), &canary)?),
+        ("server.py", &server(more)),
+    ])?;
+    let done = platform.deploy("docker-preload", &repository.url(), &BY_DOCKERFILE)?;
+    let untouched = std::fs::symlink_metadata(&canary)?;
+    ensure!(
+        untouched.permissions().mode() & 0o777 == 0o600,
+        "the mode of a file of the host was changed: {untouched:?}"
+    );
+    ensure!(std::fs::read_to_string(&canary)? == "of the host");
+    ensure!(done["state"] == "live", "{done:#}");
+    let tells = tells(&platform, "docker-preload")?;
+    ensure!(tells["intruded"] == true, "nothing was tried: {tells:#}");
+    ensure!(tells["taken"] == false, "{tells:#}");
+    let log = build_log(&platform, "docker-preload")?;
+    ensure!(log.contains("it is in the commands"), "{log}");
+    let instance = platform.berth(&["logs", "docker-preload"])?.success()?;
+    for said in [log, instance.stdout] {
+        ensure!(!said.contains("TAKEN OVER"), "{said}");
     }
     Ok(())
 }

@@ -7,13 +7,14 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::OFlags;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::disk;
+use super::disk::{self, Outgrown};
 use super::wheels;
 use crate::config::Settings;
 use crate::launcher;
@@ -43,6 +44,8 @@ pub enum Failure {
     Canceled,
     /// It wrote more than so many bytes.
     TooLarge(u64),
+    /// It made too many files, or left too little of the disk.
+    DiskUsedUp,
     /// The platform's own fault.
     Platform(anyhow::Error),
 }
@@ -267,8 +270,11 @@ pub async fn run_kept<R: Runtime>(
             heard.event(event);
         }
     });
+    let outgrown = OnceLock::new();
     let watch = async {
-        disk::outgrown(spec, site.disk_bytes).await;
+        let reason = disk::outgrown(spec, site.disk_bytes).await;
+        // It is set once: nothing comes after it.
+        let _ = outgrown.set(reason);
         over.cancel();
         std::future::pending::<()>().await;
     };
@@ -276,10 +282,13 @@ pub async fn run_kept<R: Runtime>(
         ended = run => ended?,
         () = watch => unreachable!("it waits for the run to end"),
     };
-    let end = match end {
-        // Nobody else called it off.
-        BuildEnd::Canceled if !site.canceled.is_cancelled() => BuildEnd::WroteTooMuch,
-        end => end,
+    let end = match (end, outgrown.get()) {
+        (BuildEnd::Canceled, Some(Outgrown::Bytes)) => BuildEnd::WroteTooMuch,
+        (BuildEnd::Canceled, Some(Outgrown::Disk)) => {
+            runtime.discard(container);
+            return Err(Failure::DiskUsedUp);
+        }
+        (end, _) => end,
     };
     match judge(site, spec.role, heard, end) {
         Ok(heard) => Ok((container, heard)),

@@ -18,6 +18,7 @@ pub mod fetch;
 #[cfg(test)]
 mod git_server;
 mod git_url;
+mod halt;
 pub mod language;
 mod names;
 mod node;
@@ -29,6 +30,7 @@ mod python;
 mod requirements;
 pub mod source;
 pub mod system;
+mod taken;
 pub mod transport;
 pub(crate) mod tree;
 mod upload;

@@ -444,6 +444,7 @@ pub fn stop(
         Failure::Canceled => return Stop::Canceled,
         Failure::TimedOut => diagnose::build_timeout(seconds),
         Failure::TooLarge(limit) => diagnose::build_too_large(limit),
+        Failure::DiskUsedUp => diagnose::build_used_up_disk(),
         Failure::Said(account) => diagnose(Ok(account)),
         Failure::Ended(exit, tail) => diagnose(Err((exit, tail))),
         Failure::Platform(error) => return platform(&error),

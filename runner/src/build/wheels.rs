@@ -43,9 +43,21 @@ const INDEX_VARIABLES: &[&str] = &[
     "UV_FIND_LINKS",
 ];
 
+/// Where a password for an index may come from otherwise.
+fn may_hold_password(name: &str) -> bool {
+    let is_of_index = name.starts_with("UV_INDEX_")
+        && ["_USERNAME", "_PASSWORD"]
+            .iter()
+            .any(|end| name.ends_with(end));
+    is_of_index || matches!(name, "NETRC" | "UV_KEYRING_PROVIDER" | "UV_CREDENTIALS_DIR")
+}
+
 /// Whether the machine's own settings let wheels be shared: an index that asks for a password gives
 /// its files to those who know it, and so must what came from there.
 pub fn may_be_shared(machine: &BTreeMap<String, String>) -> bool {
+    if machine.keys().any(|name| may_hold_password(name)) {
+        return false;
+    }
     INDEX_VARIABLES
         .iter()
         .filter_map(|name| machine.get(*name))
@@ -294,6 +306,10 @@ mod tests {
         assert!(!may_be_shared(&machine(
             "https://user:token@packages.example/simple"
         )));
+        for name in ["UV_INDEX_INTERNAL_PASSWORD", "NETRC"] {
+            let machine = BTreeMap::from([(name.to_owned(), "x".to_owned())]);
+            assert!(!may_be_shared(&machine), "{name}");
+        }
         for name in ["UV_INDEX", "UV_DEFAULT_INDEX", "PIP_EXTRA_INDEX_URL"] {
             assert!(is_own_index(name), "{name}");
         }

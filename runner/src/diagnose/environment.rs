@@ -71,6 +71,15 @@ pub fn build_too_large(limit: u64) -> Diagnosis {
     )
 }
 
+/// A build made too many files, or left too little of the disk.
+pub fn build_used_up_disk() -> Diagnosis {
+    super::diagnosis(
+        Code::BuildDiskFull,
+        "The build was ended since it made millions of files or left too little room on the disk.",
+        "Install fewer or smaller packages and have commands write less; if that is not it, ask the operator to make room.",
+    )
+}
+
 fn in_mib(bytes: i64) -> String {
     format!("{} MiB", bytes / crate::limits::MIB)
 }

@@ -29,7 +29,7 @@ mod text;
 
 pub use code::Code;
 pub use environment::{
-    EnvironmentFailure, build_out_of_memory, build_timeout, build_too_large,
+    EnvironmentFailure, build_out_of_memory, build_timeout, build_too_large, build_used_up_disk,
     from_environment_failure,
 };
 pub use evidence::Evidence;

@@ -17,8 +17,8 @@ mod tests;
 pub use probe::{Asked, Found, Liveness, ProbeFailure, Prober};
 
 /// How often a closed port is tried. A connection attempt to a container on this host costs
-/// microseconds, and every wait longer than this would be felt in each deployment.
-pub const PORT_INTERVAL: Duration = Duration::from_millis(50);
+/// some twenty microseconds, and every wait longer than this would be felt in each deployment.
+pub const PORT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long one connection attempt may take: the address is on this host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,12 +4,21 @@
 //! is mounted together with the loader and the libraries that this process runs with, and started
 //! by that loader; a binary that was linked statically is started as it is. Nothing is asked of the
 //! image but the kernel, which is the same.
+//!
+//! The image may be hostile, and the bridge is root in some containers. So the loader is made to
+//! read nothing of it: neither the list of libraries that glibc loads into every process
+//! (`/etc/ld.so.preload`, whatever the loader is called with), nor the cache of where libraries
+//! are, nor a library. Nor may the environment name one: what a Dockerfile or a project sets
+//! reaches the program that the bridge starts, and never the container's own environment. And the
+//! bridge asks glibc for nothing that is kept in modules: no user by name, no host by name, no
+//! locale.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::hash::Hash;
 
@@ -21,6 +30,12 @@ const OWN: &str = "/proc/self/exe";
 const MAPS: &str = "/proc/self/maps";
 /// The binary's name in the directory.
 const PROGRAM: &str = "berth";
+/// Raised when the same files are put there differently.
+const RECIPE: &[u8] = b"2";
+/// The loader, its three words, the binary and the first of its own.
+const LONGEST_START: usize = 6;
+/// Where glibc's loader reads which libraries every process gets, as it stands in the loader.
+const PRELOAD: &[u8] = b"/etc/ld.so.preload\0";
 
 /// The directory with everything the bridge needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +56,7 @@ impl Bridge {
             .map(str::to_owned);
         let own = fs::metadata(OWN)?;
         let mut hash = Hash::new()
+            .part(RECIPE)
             .part(&own.len().to_ne_bytes())
             .part(&own.mtime().to_ne_bytes())
             .part(&own.mtime_nsec().to_ne_bytes());
@@ -55,6 +71,7 @@ impl Bridge {
             // A name of its own: two instances may start at once.
             let unfinished = directory.join(format!("bridge.new-{}", uuid::Uuid::new_v4()));
             let filled = fill(&unfinished, &libraries)
+                .and_then(|()| needs_nothing_else(&unfinished, bridge.loader.as_deref()))
                 .and_then(|()| fs::rename(&unfinished, &bridge.directory));
             if filled.is_err() {
                 let _ = fs::remove_dir_all(&unfinished);
@@ -93,25 +110,39 @@ impl Bridge {
 
     /// This binary with these words.
     fn own(&self, words: &[&str]) -> Vec<String> {
-        let inside = |name: &str| format!("{MOUNTED_AT}/{name}");
-        let mut command = Vec::new();
-        if let Some(loader) = &self.loader {
-            command.push(inside(loader));
-            command.push("--library-path".to_owned());
-            command.push(MOUNTED_AT.to_owned());
-        }
-        command.push(inside(PROGRAM));
+        let loader = self.loader.as_deref();
+        let mut command = started_by(loader, MOUNTED_AT, &[]);
         command.extend(words.iter().map(|word| (*word).to_owned()));
         command
     }
 }
 
+/// The binary in `directory`, started by the loader there, if there is one, which reads libraries
+/// of that directory alone. `options` are more for the loader.
+fn started_by(loader: Option<&str>, directory: &str, options: &[&str]) -> Vec<String> {
+    let mut command = Vec::new();
+    if let Some(loader) = loader {
+        command.push(format!("{directory}/{loader}"));
+        command.extend(options.iter().map(|option| (*option).to_owned()));
+        if is_of_glibc(loader) {
+            command.push("--inhibit-cache".to_owned());
+        }
+        command.push("--library-path".to_owned());
+        command.push(directory.to_owned());
+    }
+    command.push(format!("{directory}/{PROGRAM}"));
+    command
+}
+
 /// Whether a command begins with this binary as a guard.
 pub fn is_guarded(command: &[String]) -> bool {
     let program = format!("{MOUNTED_AT}/{PROGRAM}");
-    // In front of it stands at most the loader with its option.
-    let at = command.iter().take(4).position(|word| *word == program);
-    at.is_some_and(|at| command.get(at + 1).is_some_and(|word| word == "guard"))
+    // In front of it stands at most the loader with its options.
+    let mut words = command
+        .iter()
+        .take(LONGEST_START)
+        .skip_while(|word| **word != program);
+    words.nth(1).is_some_and(|word| word == "guard")
 }
 
 fn fill(directory: &Path, libraries: &BTreeSet<PathBuf>) -> io::Result<()> {
@@ -130,12 +161,73 @@ fn fill(directory: &Path, libraries: &BTreeSet<PathBuf>) -> io::Result<()> {
     }
     for library in libraries {
         for name in names_of(library) {
-            let copy = directory.join(name);
-            fs::copy(library, &copy)?;
+            let copy = directory.join(&name);
+            if is_of_glibc(&name) {
+                fs::write(&copy, without_preload(&fs::read(library)?)?)?;
+            } else {
+                fs::copy(library, &copy)?;
+            }
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
         }
     }
     Ok(())
+}
+
+/// A loader of glibc that gives no process more than it was built with: the file that would name
+/// such libraries has no name any more, and no image has a file without one.
+fn without_preload(loader: &[u8]) -> io::Result<Vec<u8>> {
+    let places: Vec<usize> = (0..loader.len())
+        .filter(|at| loader[*at..].starts_with(PRELOAD))
+        .collect();
+    let [at] = places[..] else {
+        return Err(io::Error::other(format!(
+            "this machine's loader names /etc/ld.so.preload {} times and not once, so it cannot be kept from reading an image's: run berth with the libc of a Debian release that it was tried with, or link it statically",
+            places.len()
+        )));
+    };
+    let mut closed = loader.to_vec();
+    closed[at..at + PRELOAD.len()].fill(0);
+    Ok(closed)
+}
+
+/// Asks the loader itself what it would load: it must be in `directory`, because everything else
+/// would be the image's.
+fn needs_nothing_else(directory: &Path, loader: Option<&str>) -> io::Result<()> {
+    if loader.is_none() {
+        return Ok(());
+    }
+    let within = directory.to_string_lossy();
+    let command = started_by(loader, &within, &["--list"]);
+    let output = Command::new(&command[0])
+        .args(&command[1..])
+        .env_clear()
+        .output()?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let elsewhere = listed.lines().find(|line| is_elsewhere(line, &within));
+    if let Some(library) = elsewhere {
+        return Err(io::Error::other(format!(
+            "a library that berth needs would be taken from images: {}",
+            library.trim()
+        )));
+    }
+    if !output.status.success() {
+        return Err(io::Error::other(format!(
+            "the loader in {within} does not start berth: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a line of `ld.so --list` (`name => path (address)`) leads out of a directory. One without
+/// a path is the kernel's own, or the loader itself.
+fn is_elsewhere(line: &str, directory: &str) -> bool {
+    let Some((_, found)) = line.split_once(" => ") else {
+        return false;
+    };
+    let path = found.split(" (").next().unwrap_or(found);
+    let is_missing = !path.contains('/') && path.contains("not found");
+    is_missing || (path.contains('/') && Path::new(path).parent() != Some(Path::new(directory)))
 }
 
 /// The shared libraries among what a process has mapped, the loader included.
@@ -152,6 +244,11 @@ fn file_name(path: &Path) -> Option<&str> {
 
 fn is_loader(name: &str) -> bool {
     name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld-2.")
+}
+
+/// Whether it is a loader of glibc: musl's knows neither the list of libraries nor the cache.
+fn is_of_glibc(name: &str) -> bool {
+    is_loader(name) && !name.starts_with("ld-musl")
 }
 
 fn is_library(name: &str) -> bool {
@@ -188,7 +285,6 @@ fn names_of(library: &Path) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn the_libraries_of_this_process_are_found() {
@@ -211,6 +307,7 @@ mod tests {
         // This test's own binary, started as an instance would: by its loader, with an empty
         // environment. It knows `--list`, not `bridge`.
         let command = bridge.command(&["server".to_owned()]);
+        assert!(!is_guarded(&bridge.command(&["guard".to_owned()])));
         let at = command.iter().position(|word| word == "bridge").unwrap();
         assert_eq!(command[at..], ["bridge", "--", "server"]);
         let here = |word: &String| word.replace(MOUNTED_AT, bridge.directory().to_str().unwrap());
@@ -228,5 +325,72 @@ mod tests {
             listed.contains("what_is_installed_runs_by_itself"),
             "{output:?}"
         );
+    }
+
+    /// What stands in front of this test's own binary when it is started as an instance would, and
+    /// where that is.
+    fn installed() -> (tempfile::TempDir, Bridge, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let bridge = Bridge::install(directory.path()).unwrap();
+        let here = bridge.directory().to_str().unwrap().to_owned();
+        let command = started_by(bridge.loader.as_deref(), &here, &[]);
+        (directory, bridge, command)
+    }
+
+    #[test]
+    fn the_loader_names_no_file_of_the_image() {
+        let (_directory, bridge, command) = installed();
+        let loader = bridge
+            .loader
+            .as_deref()
+            .expect("tests are linked dynamically");
+        let bytes = fs::read(bridge.directory().join(loader)).unwrap();
+        let names = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
+        assert!(!names(b"ld.so.preload"), "it would be read");
+        assert!(names(b"--inhibit-cache"), "it knows the option");
+        assert!(command.contains(&"--inhibit-cache".to_owned()));
+    }
+
+    #[test]
+    fn a_loader_that_cannot_be_closed_is_refused() {
+        let once = [&b"\x7fELF"[..], PRELOAD, b"more"].concat();
+        let closed = without_preload(&once).unwrap();
+        assert_eq!(closed.len(), once.len());
+        assert_eq!(closed[4..4 + PRELOAD.len()], [0; 19]);
+        for other in [b"\x7fELF".to_vec(), [&once[..], PRELOAD].concat()] {
+            let error = without_preload(&other).unwrap_err().to_string();
+            assert!(
+                error.contains("not once") && error.contains("statically"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_not_looked_for_in_images() {
+        let (_directory, bridge, _) = installed();
+        let loader = bridge.loader.as_deref();
+        needs_nothing_else(bridge.directory(), loader).unwrap();
+        fs::remove_file(bridge.directory().join("libc.so.6")).unwrap();
+        let error = needs_nothing_else(bridge.directory(), loader).unwrap_err();
+        assert!(error.to_string().contains("libc.so.6"), "{error}");
+    }
+
+    #[test]
+    fn what_the_loader_lists_is_understood() {
+        for (line, expected) in [
+            ("\tlinux-vdso.so.1 (0x00007ffd)", false),
+            ("\tlibc.so.6 => /d/libc.so.6 (0x00007f)", false),
+            (
+                "\t/lib64/ld-linux-x86-64.so.2 => /d/ld-linux-x86-64.so.2 (0x7f)",
+                false,
+            ),
+            ("\tlibc.so.6 => /lib/libc.so.6 (0x00007f)", true),
+            ("\tlibc.so.6 => /d/x/libc.so.6 (0x00007f)", true),
+            ("\tlibz.so.1 => not found", true),
+            ("\tlibc.musl-x86_64.so.1 => ldd (0x7f)", false),
+        ] {
+            assert_eq!(is_elsewhere(line, "/d"), expected, "{line}");
+        }
     }
 }

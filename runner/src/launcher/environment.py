@@ -6,6 +6,7 @@ alone, or for what is missing in an environment that the shared wheels stand in 
 a `fail` line. The output of the tools goes through to the build log as it is.
 """
 
+import errno
 import hashlib
 import os
 import sys
@@ -25,6 +26,10 @@ from berth_build.tool import BuildFailure, interpreter  # noqa: E402
 from berth_launcher.report import Stopwatch, emit, fail  # noqa: E402
 
 
+# The disk is full, a quota is used up, a file is larger than any may be.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def main():
     """Resolves, installs, compiles; every failure ends in one `fail` line."""
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -36,7 +41,7 @@ def main():
         fail(failure.step, failure.code, str(failure), failure.package)
     except OSError as error:
         traceback.print_exc()
-        fail(step[0], "disk" if error.errno in (28, 122) else "unknown", f"{type(error).__name__}: {error}")
+        fail(step[0], "disk" if error.errno in FULL else "unknown", f"{type(error).__name__}: {error}")
     except Exception as error:
         traceback.print_exc()
         fail(step[0], "unknown", f"{type(error).__name__}: {error}")

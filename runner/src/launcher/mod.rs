@@ -97,23 +97,19 @@ pub fn install(directory: &Path) -> std::io::Result<PathBuf> {
     Ok(finished)
 }
 
-/// What stands in front of a command whose output is to be guarded and which does not do so itself.
-pub const GUARDED: [&str; 2] = ["/usr/bin/python3", "/berth/berth_launcher/guard.py"];
+/// What stands in front of a command whose output is to be guarded and which does not do so itself. The
+/// image's own Python, that reads no package and no variable: nothing of a project is in its process.
+pub const GUARDED: [&str; 3] = ["/usr/bin/python3", "-IS", "/berth/berth_launcher/guard.py"];
 
 /// Whether a command begins with a program that guards its output and looks after the container's
 /// processes itself; any other needs the engine's init.
 pub fn is_guarded(command: &[String]) -> bool {
     let program = command.get(1).map(String::as_str);
     bridge::is_guarded(command)
+        || command.starts_with(&GUARDED.map(String::from))
         || matches!(
             program,
-            Some(
-                "/berth/serve.py"
-                    | "/berth/environment.py"
-                    | "/berth/node.py"
-                    | "/berth/command.py"
-                    | "/berth/berth_launcher/guard.py"
-            )
+            Some("/berth/environment.py" | "/berth/node.py" | "/berth/command.py")
         )
 }
 

@@ -3,7 +3,8 @@
 Two steps, so that an instance can be prepared before its code is there: `prepare` brings the environment's heavy
 packages in, `load` the project's code.
 
-Run as `/env/bin/python /berth/serve.py`. Environment: BERTH_ENTRYPOINT, BERTH_APP_DIR (/app), PORT (8080),
+Run as `/env/bin/python /berth/serve.py`, behind the guard: a Python that starts with a project's packages may run code
+of them. Environment: BERTH_ENTRYPOINT, BERTH_APP_DIR (/app), PORT (8080),
 BERTH_VARIABLES_FILE (a JSON object of the project's variables), BERTH_FASTMCP_JSON (whose `deployment` applies) and
 BERTH_START_COMMAND (a JSON array: what is run in this process's place instead of an entrypoint).
 Ends with 0 after SIGTERM and with 1 after a `fail` line.
@@ -16,12 +17,6 @@ import traceback
 
 # Programs and source are mounted read-only; writing bytecode would only fail.
 sys.dont_write_bytecode = True
-
-# Before anything keeps the output this process was started with.
-if os.getpid() == 1:
-    from berth_launcher import guard
-
-    guard.start()
 
 from berth_launcher.report import emit  # noqa: E402
 

@@ -166,6 +166,25 @@ async fn what_grows_too_large_is_ended() {
 }
 
 #[tokio::test]
+async fn a_link_in_place_of_packed_files_reaches_no_file_of_the_host() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut archives = Archives::default();
+    let source = add(&mut archives, "one");
+    let bench = Bench::new(archives);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    bench.runtime.packs_link(secret.path().to_owned());
+    let mut runner = bench.run();
+    runner.want(&[by_dockerfile(A, source)]);
+    let found = runner.reaches(A, Phase::Failed).await.diagnosis.unwrap();
+    assert_eq!(found.code, "platform_failure");
+    let steps = bench.runtime.steps();
+    assert_eq!(kinds(&steps), ["run", "run", "pack"], "nothing is mounted");
+    let mode = secret.path().metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    runner.end().await;
+}
+
+#[tokio::test]
 async fn a_base_that_may_be_pulled_and_cannot_says_so() {
     let mut archives = Archives::default();
     let source = archives.add(&[("Dockerfile", "FROM alpine:3\nRUN x\n")]);

@@ -57,6 +57,8 @@ struct World {
     derived: Vec<Image>,
     has_no_redis: bool,
     written: u64,
+    /// What is packed is a link to this.
+    packed_link: Option<PathBuf>,
     steps: Vec<(ContainerSpec, serde_json::Value)>,
 }
 
@@ -130,6 +132,11 @@ impl FakeRuntime {
         self.world().written = bytes;
     }
 
+    /// From now on what packs files leaves a link in their place.
+    pub fn packs_link(&self, to: PathBuf) {
+        self.world().packed_link = Some(to);
+    }
+
     /// The image of a Redis was never made.
     pub fn has_no_redis(&self) {
         self.world().has_no_redis = true;
@@ -164,7 +171,10 @@ impl FakeRuntime {
         let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
         if plan["kind"] == "pack" {
             let out = mounted(spec, "/out");
-            std::fs::write(out.join("files.tar"), "").unwrap();
+            match &self.world().packed_link {
+                Some(to) => std::os::unix::fs::symlink(to, out.join("files.tar")).unwrap(),
+                None => std::fs::write(out.join("files.tar"), "").unwrap(),
+            }
             std::fs::write(out.join("sources.json"), "[]").unwrap();
         }
         self.world().steps.push((spec.clone(), plan));

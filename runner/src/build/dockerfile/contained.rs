@@ -14,6 +14,7 @@ use super::steps::{Made, Making, PREFIX, RECIPE};
 use crate::build::container::{
     Failure, VARIABLES_FILE, mount, read_tenant_file, run_kept, tenant_directory,
 };
+use crate::build::{halt, taken};
 use crate::hash::Hash;
 use crate::limits;
 use crate::runtime::{ContainerSpec, Image, Runtime};
@@ -203,8 +204,7 @@ impl<R: Runtime> Making<'_, R> {
                 let (container, _) =
                     run_kept(runtime, self.work.site, &spec, limits::IMAGE_BYTES).await?;
                 runtime.remove(&container).await?;
-                fs::rename(out.join("files.tar"), files)?;
-                fs::set_permissions(files, fs::Permissions::from_mode(0o644))?;
+                self.take(&out, files).await?;
                 let list = read_tenant_file(&out.join("sources.json"), MAX_LIST_BYTES)?;
                 serde_json::from_slice(&list).map_err(|error| Failure::Platform(error.into()))
             }
@@ -212,6 +212,20 @@ impl<R: Runtime> Making<'_, R> {
                 Err(Failure::Platform(anyhow::anyhow!("no image to copy from")))
             }
         }
+    }
+
+    /// Takes the archive that a container packed. It is mounted into the next one, so it must be
+    /// the runner's own file.
+    async fn take(&self, out: &Path, files: &Path) -> Result<(), Failure> {
+        let site = self.work.site;
+        let (packed, files) = (out.join("files.tar"), files.to_owned());
+        halt::bounded(site.deadline, site.canceled, move |halt| {
+            taken::take(&packed, &files, limits::IMAGE_BYTES, halt)?;
+            // The disk has it twice otherwise. What is removed is the name, also of a link.
+            fs::remove_file(&packed)
+        })
+        .await??;
+        Ok(())
     }
 
     /// Runs a step's container and keeps what it leaves.

@@ -38,8 +38,10 @@ def compile_shared(environment, wheels):
 
 
 def sources(environment):
-    """Every source file of the installed packages."""
-    return sorted(str(path) for path in environment.glob("lib/python3*/site-packages/**/*.py"))
+    """Every source file of the installed packages. One that is called just `.py` can be imported by no name, and its
+    bytecode would take the place of that of a `py.py` beside it, which may be another wheel's."""
+    found = environment.glob("lib/python3*/site-packages/**/*.py")
+    return sorted(str(path) for path in found if path.name != ".py")
 
 
 def is_compiled(file):

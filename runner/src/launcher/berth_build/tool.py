@@ -15,7 +15,7 @@ MESSAGE_END = 950
 
 # Causes by what uv prints, most specific first; `package` is the group where the text names one.
 CAUSES = (
-    ("disk", r"No space left on device|Disk quota exceeded|os error 28"),
+    ("disk", r"No space left on device|Disk quota exceeded|File too large|os error 2[78]"),
     ("out_of_memory", r"signal: 9 \(SIGKILL\)"),
     ("git_missing", r"Git executable not found"),
     ("lock_outdated", r"lockfile .* needs to be updated|Unable to find lockfile|Failed to parse `uv\.lock`"),

@@ -5,7 +5,7 @@ limit a server that prints in a loop keeps a core of the host busy. So its outpu
 which belongs to the container and pays from the container's share. What is too much is counted and left out; the
 program is never held up.
 
-    serve.py, environment.py:         guard.start() goes on in a child process
+    environment.py:                   guard.start() goes on in a child process
     python /berth/berth_launcher/guard.py PROGRAM …  the same for any other program
 """
 

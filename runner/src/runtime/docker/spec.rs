@@ -128,9 +128,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     };
     let is_step = spec.role == Role::Step;
     let mut ulimits = vec![ulimit("nofile", limits::OPEN_FILES), ulimit("core", 0)];
-    if is_step {
+    if matches!(spec.role, Role::Step | Role::Build) {
         // What it writes altogether is watched; a single file ends by itself.
-        ulimits.push(ulimit("fsize", limits::IMAGE_BYTES.cast_signed()));
+        ulimits.push(ulimit("fsize", limits::BUILD_FILE_BYTES));
     }
     HostConfig {
         cap_drop: Some(vec!["ALL".to_owned()]),
@@ -253,7 +253,14 @@ mod tests {
             },
             role,
             image: "python:3.11".into(),
-            command: vec!["/env/bin/python".into(), "/berth/serve.py".into()],
+            command: [
+                &launcher::GUARDED[..],
+                &["/env/bin/python", "/berth/serve.py"],
+            ]
+            .concat()
+            .into_iter()
+            .map(String::from)
+            .collect(),
             environment: BTreeMap::from([("PORT".into(), "8080".into())]),
             working_dir: "/app".into(),
             home: HOME,
@@ -279,8 +286,13 @@ mod tests {
         let body = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
         let expected = json!({
             "Image": "berth/python:3.11",
-            "Entrypoint": ["/env/bin/python"],
-            "Cmd": ["/berth/serve.py"],
+            "Entrypoint": ["/usr/bin/python3"],
+            "Cmd": [
+                "-IS",
+                "/berth/berth_launcher/guard.py",
+                "/env/bin/python",
+                "/berth/serve.py",
+            ],
             "Env": ["PORT=8080"],
             "WorkingDir": "/app",
             "User": "10001:10001",
@@ -330,12 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn a_build_differs_only_in_that_it_may_run_what_it_unpacks() {
+    fn a_build_may_run_what_it_unpacks_and_writes_no_endless_file_and_differs_in_nothing_else() {
         let mut build = serde_json::to_value(create_body(&spec(Role::Build))).unwrap();
         let mut instance = serde_json::to_value(create_body(&spec(Role::Instance))).unwrap();
         assert_eq!(
             build["HostConfig"]["Tmpfs"]["/tmp"],
             "rw,exec,nosuid,nodev,size=67108864,mode=1777"
+        );
+        let limits = build["HostConfig"]["Ulimits"].as_array_mut().unwrap();
+        let largest = limits.pop().unwrap();
+        assert_eq!(
+            largest,
+            json!({"Name": "fsize", "Soft": 4_294_967_296_u64, "Hard": 4_294_967_296_u64})
         );
         for body in [&mut build, &mut instance] {
             body["HostConfig"]["Tmpfs"]["/tmp"].take();
