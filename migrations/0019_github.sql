@@ -11,16 +11,26 @@ create table github_app (
     client_secret bytea not null,
     private_key bytea not null,
     webhook_secret bytea not null,
-    former_webhook_secret bytea,
-    former_webhook_secret_until timestamptz,
     sign_up text not null default 'nobody'
         constraint github_app_sign_up_check check (sign_up in ('nobody', 'listed', 'anyone')),
     created_at timestamptz not null
 );
 comment on table github_app is 'One row once it is set up: the App by which Berth works with GitHub. Its secrets are encrypted with the key encryption key.';
 comment on column github_app.page is 'Its page at GitHub.';
-comment on column github_app.former_webhook_secret is 'Accepted beside the present one until former_webhook_secret_until, so that a change loses no delivery.';
 comment on column github_app.sign_up is 'Who may sign up by GitHub: nobody, those of github_sign_up, or anyone.';
+
+create table github_former_secrets (
+    number bigint generated always as identity primary key,
+    webhook_secret bytea not null,
+    until timestamptz not null
+);
+comment on table github_former_secrets is 'Webhook secrets that are accepted beside the present one until then, so that a change loses no delivery.';
+
+create table github_host (
+    only_row boolean primary key default true constraint github_host_only_row_check check (only_row),
+    url text not null
+);
+comment on table github_host is 'The GitHub of the App that was set up last. Numbers of accounts and repositories mean something there alone, so what is known by them goes when an App of another GitHub is set up.';
 
 create table github_sign_up (
     account_id bigint primary key,
@@ -55,10 +65,12 @@ create table github_installations (
     account_kind text not null constraint github_installations_account_kind_check check (account_kind in ('user', 'organization')),
     state text not null constraint github_installations_state_check check (state in ('active', 'suspended', 'deleted')),
     listed_at timestamptz,
+    asked_at timestamptz,
     updated_at timestamptz not null
 );
 comment on table github_installations is 'Where the App is installed, as GitHub last said.';
 comment on column github_installations.listed_at is 'When its repositories were last read from GitHub as a whole; null when that is due.';
+comment on column github_installations.asked_at is 'When GitHub was last asked for its repositories, or how it stands, whether or not there was an answer.';
 
 create table github_repositories (
     id bigint primary key,
@@ -75,32 +87,37 @@ comment on table github_repositories is 'Repositories that installations give ac
 create table github_connections (
     organization_id uuid not null references organizations on delete cascade,
     installation_id bigint not null references github_installations on delete cascade,
+    user_id uuid not null references users on delete cascade,
     whole boolean not null,
-    connected_by uuid references users on delete set null,
     connected_at timestamptz not null,
-    primary key (organization_id, installation_id)
+    primary key (organization_id, installation_id, user_id)
 );
 create index github_connections_installation on github_connections (installation_id);
-comment on table github_connections is 'Which organizations may use an installation: one of their members showed GitHub that they may themselves.';
+create index github_connections_user on github_connections (user_id);
+comment on table github_connections is 'Which organizations may use an installation: a member, user_id, showed GitHub that they may themselves. It ends with their membership.';
 comment on column github_connections.whole is 'All its repositories, present and future: the installation is of the account of the person who connected it. Otherwise those of github_access.';
 
 create table github_access (
     organization_id uuid not null,
     installation_id bigint not null,
+    user_id uuid not null,
     repository_id bigint not null references github_repositories on delete cascade,
-    primary key (organization_id, repository_id),
-    foreign key (organization_id, installation_id) references github_connections on delete cascade
+    primary key (organization_id, installation_id, user_id, repository_id),
+    foreign key (organization_id, installation_id, user_id) references github_connections on delete cascade
 );
 create index github_access_repository on github_access (repository_id);
-create index github_access_connection on github_access (organization_id, installation_id);
-comment on table github_access is 'Repositories that the person who connected an installation may push to themselves.';
+comment on table github_access is 'Repositories that a person who connected an installation may push to themselves.';
 
 create view github_readable as
-    select c.organization_id, r.id as repository_id, r.installation_id, r.full_name, r.private, r.default_branch, r.state
-    from github_connections c join github_repositories r on r.installation_id = c.installation_id
-    where c.whole or exists (
-        select from github_access a where a.organization_id = c.organization_id and a.repository_id = r.id);
-comment on view github_readable is 'The repositories that an organization may use.';
+    select o.id as organization_id, r.id as repository_id, r.installation_id, r.full_name, r.private, r.default_branch, r.state
+    from organizations o cross join github_repositories r
+    where exists (
+        select from github_connections c
+        where c.organization_id = o.id and c.installation_id = r.installation_id and (c.whole or exists (
+            select from github_access a
+            where a.organization_id = c.organization_id and a.installation_id = c.installation_id
+              and a.user_id = c.user_id and a.repository_id = r.id)));
+comment on view github_readable is 'The repositories that an organization may use: those that any of its members has shown to be theirs.';
 
 create table github_tokens (
     installation_id bigint primary key,

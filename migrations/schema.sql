@@ -293,10 +293,11 @@ COMMENT ON COLUMN public.edges.report_number IS 'The number of that report withi
 CREATE TABLE public.github_access (
     organization_id uuid NOT NULL,
     installation_id bigint NOT NULL,
+    user_id uuid NOT NULL,
     repository_id bigint NOT NULL
 );
 
-COMMENT ON TABLE public.github_access IS 'Repositories that the person who connected an installation may push to themselves.';
+COMMENT ON TABLE public.github_access IS 'Repositories that a person who connected an installation may push to themselves.';
 
 CREATE TABLE public.github_app (
     only_row boolean DEFAULT true NOT NULL,
@@ -308,8 +309,6 @@ CREATE TABLE public.github_app (
     client_secret bytea NOT NULL,
     private_key bytea NOT NULL,
     webhook_secret bytea NOT NULL,
-    former_webhook_secret bytea,
-    former_webhook_secret_until timestamp with time zone,
     sign_up text DEFAULT 'nobody'::text NOT NULL,
     created_at timestamp with time zone NOT NULL,
     CONSTRAINT github_app_only_row_check CHECK (only_row),
@@ -319,8 +318,6 @@ CREATE TABLE public.github_app (
 COMMENT ON TABLE public.github_app IS 'One row once it is set up: the App by which Berth works with GitHub. Its secrets are encrypted with the key encryption key.';
 
 COMMENT ON COLUMN public.github_app.page IS 'Its page at GitHub.';
-
-COMMENT ON COLUMN public.github_app.former_webhook_secret IS 'Accepted beside the present one until former_webhook_secret_until, so that a change loses no delivery.';
 
 COMMENT ON COLUMN public.github_app.sign_up IS 'Who may sign up by GitHub: nobody, those of github_sign_up, or anyone.';
 
@@ -337,12 +334,12 @@ COMMENT ON TABLE public.github_attempts IS 'Ways to GitHub that a browser has go
 CREATE TABLE public.github_connections (
     organization_id uuid NOT NULL,
     installation_id bigint NOT NULL,
+    user_id uuid NOT NULL,
     whole boolean NOT NULL,
-    connected_by uuid,
     connected_at timestamp with time zone NOT NULL
 );
 
-COMMENT ON TABLE public.github_connections IS 'Which organizations may use an installation: one of their members showed GitHub that they may themselves.';
+COMMENT ON TABLE public.github_connections IS 'Which organizations may use an installation: a member, user_id, showed GitHub that they may themselves. It ends with their membership.';
 
 COMMENT ON COLUMN public.github_connections.whole IS 'All its repositories, present and future: the installation is of the account of the person who connected it. Otherwise those of github_access.';
 
@@ -384,6 +381,31 @@ ALTER TABLE public.github_deliveries ALTER COLUMN number ADD GENERATED ALWAYS AS
     CACHE 1
 );
 
+CREATE TABLE public.github_former_secrets (
+    number bigint NOT NULL,
+    webhook_secret bytea NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.github_former_secrets IS 'Webhook secrets that are accepted beside the present one until then, so that a change loses no delivery.';
+
+ALTER TABLE public.github_former_secrets ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.github_former_secrets_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.github_host (
+    only_row boolean DEFAULT true NOT NULL,
+    url text NOT NULL,
+    CONSTRAINT github_host_only_row_check CHECK (only_row)
+);
+
+COMMENT ON TABLE public.github_host IS 'The GitHub of the App that was set up last. Numbers of accounts and repositories mean something there alone, so what is known by them goes when an App of another GitHub is set up.';
+
 CREATE TABLE public.github_identities (
     user_id uuid NOT NULL,
     github_id bigint NOT NULL,
@@ -400,6 +422,7 @@ CREATE TABLE public.github_installations (
     account_kind text NOT NULL,
     state text NOT NULL,
     listed_at timestamp with time zone,
+    asked_at timestamp with time zone,
     updated_at timestamp with time zone NOT NULL,
     CONSTRAINT github_installations_account_kind_check CHECK ((account_kind = ANY (ARRAY['user'::text, 'organization'::text]))),
     CONSTRAINT github_installations_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text, 'deleted'::text])))
@@ -408,6 +431,8 @@ CREATE TABLE public.github_installations (
 COMMENT ON TABLE public.github_installations IS 'Where the App is installed, as GitHub last said.';
 
 COMMENT ON COLUMN public.github_installations.listed_at IS 'When its repositories were last read from GitHub as a whole; null when that is due.';
+
+COMMENT ON COLUMN public.github_installations.asked_at IS 'When GitHub was last asked for its repositories, or how it stands, whether or not there was an answer.';
 
 CREATE TABLE public.github_links (
     project_id uuid NOT NULL,
@@ -440,21 +465,31 @@ CREATE TABLE public.github_repositories (
 
 COMMENT ON TABLE public.github_repositories IS 'Repositories that installations give access to. removed: the App may not read it any more; deleted: it is gone.';
 
+CREATE TABLE public.organizations (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.organizations IS 'Owns projects. Build caches are never shared across organizations.';
+
 CREATE VIEW public.github_readable AS
- SELECT c.organization_id,
+ SELECT o.id AS organization_id,
     r.id AS repository_id,
     r.installation_id,
     r.full_name,
     r.private,
     r.default_branch,
     r.state
-   FROM (public.github_connections c
-     JOIN public.github_repositories r ON ((r.installation_id = c.installation_id)))
-  WHERE (c.whole OR (EXISTS ( SELECT
-           FROM public.github_access a
-          WHERE ((a.organization_id = c.organization_id) AND (a.repository_id = r.id)))));
+   FROM (public.organizations o
+     CROSS JOIN public.github_repositories r)
+  WHERE (EXISTS ( SELECT
+           FROM public.github_connections c
+          WHERE ((c.organization_id = o.id) AND (c.installation_id = r.installation_id) AND (c.whole OR (EXISTS ( SELECT
+                   FROM public.github_access a
+                  WHERE ((a.organization_id = c.organization_id) AND (a.installation_id = c.installation_id) AND (a.user_id = c.user_id) AND (a.repository_id = r.id))))))));
 
-COMMENT ON VIEW public.github_readable IS 'The repositories that an organization may use.';
+COMMENT ON VIEW public.github_readable IS 'The repositories that an organization may use: those that any of its members has shown to be theirs.';
 
 CREATE TABLE public.github_sign_up (
     account_id bigint NOT NULL,
@@ -544,14 +579,6 @@ CREATE TABLE public.members (
 );
 
 COMMENT ON TABLE public.members IS 'Who belongs to an organization, and as what.';
-
-CREATE TABLE public.organizations (
-    id uuid NOT NULL,
-    name text NOT NULL,
-    created_at timestamp with time zone NOT NULL
-);
-
-COMMENT ON TABLE public.organizations IS 'Owns projects. Build caches are never shared across organizations.';
 
 CREATE TABLE public.pending_authorizations (
     id_hash bytea NOT NULL,
@@ -816,7 +843,7 @@ ALTER TABLE ONLY public.edges
     ADD CONSTRAINT edges_pkey PRIMARY KEY (kid);
 
 ALTER TABLE ONLY public.github_access
-    ADD CONSTRAINT github_access_pkey PRIMARY KEY (organization_id, repository_id);
+    ADD CONSTRAINT github_access_pkey PRIMARY KEY (organization_id, installation_id, user_id, repository_id);
 
 ALTER TABLE ONLY public.github_app
     ADD CONSTRAINT github_app_pkey PRIMARY KEY (only_row);
@@ -825,10 +852,16 @@ ALTER TABLE ONLY public.github_attempts
     ADD CONSTRAINT github_attempts_pkey PRIMARY KEY (state_hash);
 
 ALTER TABLE ONLY public.github_connections
-    ADD CONSTRAINT github_connections_pkey PRIMARY KEY (organization_id, installation_id);
+    ADD CONSTRAINT github_connections_pkey PRIMARY KEY (organization_id, installation_id, user_id);
 
 ALTER TABLE ONLY public.github_deliveries
     ADD CONSTRAINT github_deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.github_former_secrets
+    ADD CONSTRAINT github_former_secrets_pkey PRIMARY KEY (number);
+
+ALTER TABLE ONLY public.github_host
+    ADD CONSTRAINT github_host_pkey PRIMARY KEY (only_row);
 
 ALTER TABLE ONLY public.github_identities
     ADD CONSTRAINT github_identities_github_id_key UNIQUE (github_id);
@@ -957,13 +990,13 @@ CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WH
 
 CREATE INDEX edge_instances_deployment ON public.edge_instances USING btree (deployment_id);
 
-CREATE INDEX github_access_connection ON public.github_access USING btree (organization_id, installation_id);
-
 CREATE INDEX github_access_repository ON public.github_access USING btree (repository_id);
 
 CREATE INDEX github_attempts_expiry ON public.github_attempts USING btree (expires_at);
 
 CREATE INDEX github_connections_installation ON public.github_connections USING btree (installation_id);
+
+CREATE INDEX github_connections_user ON public.github_connections USING btree (user_id);
 
 CREATE INDEX github_deliveries_received ON public.github_deliveries USING btree (received_at);
 
@@ -1057,19 +1090,19 @@ ALTER TABLE ONLY public.edge_instances
     ADD CONSTRAINT edge_instances_edge_fkey FOREIGN KEY (edge) REFERENCES public.edges(kid) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_access
-    ADD CONSTRAINT github_access_organization_id_installation_id_fkey FOREIGN KEY (organization_id, installation_id) REFERENCES public.github_connections(organization_id, installation_id) ON DELETE CASCADE;
+    ADD CONSTRAINT github_access_organization_id_installation_id_user_id_fkey FOREIGN KEY (organization_id, installation_id, user_id) REFERENCES public.github_connections(organization_id, installation_id, user_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_access
     ADD CONSTRAINT github_access_repository_id_fkey FOREIGN KEY (repository_id) REFERENCES public.github_repositories(id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.github_connections
-    ADD CONSTRAINT github_connections_connected_by_fkey FOREIGN KEY (connected_by) REFERENCES public.users(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.github_connections
     ADD CONSTRAINT github_connections_installation_id_fkey FOREIGN KEY (installation_id) REFERENCES public.github_installations(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_connections
     ADD CONSTRAINT github_connections_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES public.organizations(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_connections
+    ADD CONSTRAINT github_connections_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_identities
     ADD CONSTRAINT github_identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;

@@ -14,7 +14,7 @@ use runner::protocol::{Package, Source, Surface, Transport};
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
 use crate::error::{Error, Result, invalid};
-use crate::github::links;
+use crate::github::{installations, links};
 use crate::projects::Project;
 use crate::{build_settings, ids, logs, uploads};
 
@@ -235,6 +235,9 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
             ));
         }
         let link = links::find(db, project.id).await?;
+        if let Some(link) = &link {
+            check_readable(db, project, link).await?;
+        }
         return Ok(Source::Git {
             url: url.clone(),
             repository: link.map(|link| link.repository_id),
@@ -257,6 +260,26 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
             project.name, project.name
         ))
     })
+}
+
+/// Refuses what the runner could not fetch.
+async fn check_readable(
+    db: &mut PgConnection,
+    project: &Project,
+    link: &links::Link,
+) -> Result<()> {
+    let organization = project.organization_id;
+    if installations::find_readable_of(db, organization, link.repository_id)
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    Err(Error::Conflict(
+        link.problem
+            .clone()
+            .unwrap_or_else(|| links::UNREACHABLE.to_owned()),
+    ))
 }
 
 /// The package, in the version that is asked for in place of a commit, or else in its own.

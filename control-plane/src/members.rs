@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::error::{Error, Result};
+use crate::github::{links, proofs};
 use crate::grants;
 use crate::organizations::{self, Organization, Role};
 use crate::users::{self, User};
@@ -20,11 +21,12 @@ use crate::users::{self, User};
 pub struct Added {
     /// The person.
     pub user: User,
-    /// The token of the one-time link by which they choose a password; `None` when they have one.
+    /// The token of the one-time link by which they choose a password; `None` when they sign in already.
     pub setup_token: Option<String>,
 }
 
-/// Adds someone by e-mail address; whoever is not known yet is created. `organization` is as
+/// Adds someone by e-mail address, or by the placeholder of who signed up without one; whoever is not
+/// known yet is created. `organization` is as
 /// whoever adds them sees it.
 pub async fn add(
     db: &mut PgConnection,
@@ -35,12 +37,15 @@ pub async fn add(
     now: OffsetDateTime,
 ) -> Result<Added> {
     let email = email.trim();
-    users::check_email(email)?;
+    users::check_known_email(email)?;
     lock(db, organization.id).await?;
     check_may_manage(organization, &[role.name()])?;
     let user = match users::find_by_email(db, email).await? {
         Some(user) => user,
-        None => users::create(db, email, now).await?,
+        None => {
+            users::check_email(email)?;
+            users::create(db, email, now).await?
+        }
     };
     if organizations::role_of(db, user.id, organization.id)
         .await?
@@ -51,11 +56,11 @@ pub async fn add(
             user.email, organization.name
         )));
     }
-    let waits = !users::has_password(db, user.id).await?;
+    let waits = !users::can_sign_in(db, user.id).await?;
     if waits && !organizations::list_for(db, user.id).await?.is_empty() {
         // Whoever invited them holds their link: it would open this organization too.
         return Err(Error::Conflict(format!(
-            "{} is invited elsewhere and has chosen no password yet; add them when they have.",
+            "{} is invited elsewhere and has not signed in yet; add them when they have.",
             user.email
         )));
     }
@@ -70,7 +75,7 @@ pub async fn add(
     Ok(Added { user, setup_token })
 }
 
-/// A new one-time link for a member who has not chosen a password yet; earlier ones end.
+/// A new one-time link for a member who has no way to sign in yet; earlier ones end.
 pub async fn renew_link(
     db: &mut PgConnection,
     organization: &Organization,
@@ -83,7 +88,7 @@ pub async fn renew_link(
     check_may_manage(organization, &[&role])?;
     if !may_have_link(db, user, organization.id).await? {
         return Err(Error::Conflict(
-            "They have a password already, or belong to another organization too; they sign in as they do there.".into(),
+            "They sign in already, or belong to another organization too; they sign in as they do there.".into(),
         ));
     }
     users::delete_setup_links(db, user).await?;
@@ -117,7 +122,7 @@ pub async fn change_role(
 }
 
 /// Removes a member: they are chosen for none of the organization's projects any more, and what
-/// they allowed apps there ends, except where everyone may call. Everybody may leave, so `by`, who
+/// they allowed apps there ends, except where everyone may call, as does what they showed GitHub to be theirs. Everybody may leave, so `by`, who
 /// asks for it, may be `user`.
 pub async fn remove(
     db: &mut PgConnection,
@@ -150,6 +155,8 @@ pub async fn remove(
     )
     .execute(&mut *db)
     .await?;
+    proofs::forget(db, organization.id, user).await?;
+    links::note_unreadable(db, organization.id, now).await?;
     users::delete_setup_links(db, user).await?;
     revoke_grants(db, organization.id, user, actor, now).await?;
     let subject = serde_json::json!({ "user": user, "role": role });
@@ -232,7 +239,7 @@ async fn check_another_owner(db: &mut PgConnection, organization: Uuid, user: Uu
 /// Whether a one-time link may be handed out for someone: it sets the password, and with it opens
 /// whatever else they belong to.
 async fn may_have_link(db: &mut PgConnection, user: Uuid, organization: Uuid) -> Result<bool> {
-    if users::has_password(db, user).await? {
+    if users::can_sign_in(db, user).await? {
         return Ok(false);
     }
     let elsewhere = organizations::list_for(db, user)

@@ -82,7 +82,7 @@ pub struct Member {
     pub name: String,
     /// `owner`, `admin`, `editor` or `viewer`.
     pub role: String,
-    /// Whether they have yet to choose a password by their one-time link.
+    /// Whether they have no way to sign in yet but their one-time link.
     pub invited: bool,
 }
 
@@ -198,7 +198,8 @@ pub async fn is_operator(db: &mut PgConnection, user: Uuid) -> Result<bool> {
 pub async fn list_members(db: &mut PgConnection, organization: Uuid) -> Result<Vec<Member>> {
     Ok(sqlx::query_as!(
         Member,
-        r#"select u.id as user_id, u.email, u.name, m.role, u.password_hash is null as "invited!"
+        r#"select u.id as user_id, u.email, u.name, m.role, (u.password_hash is null
+             and not exists (select from github_identities i where i.user_id = u.id)) as "invited!"
          from members m join users u on u.id = m.user_id
          where m.organization_id = $1 order by lower(u.name), u.id"#,
         organization,

@@ -228,6 +228,11 @@ pub(crate) fn check_branch(branch: &str) -> Result<(), String> {
     let usable = branch.len() <= MAX_BRANCH
         && !branch.starts_with('-')
         && !branch.contains("..")
+        // Parts of an address that are empty or begin with a dot do not reach a server as they are
+        // written; Git refuses them as well.
+        && branch
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.'))
         && !branch
             .chars()
             .any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\".contains(c));
@@ -319,6 +324,9 @@ pub async fn change(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Project> {
+    if settings.source_url != project.source_url {
+        links::lock(db, project.id).await?;
+    }
     sqlx::query!(
         "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5, redis = $6,
              variables_revision = variables_revision + case when redis = $6 then 0 else 1 end
@@ -401,6 +409,7 @@ pub async fn delete(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<()> {
+    links::lock(db, project.id).await?;
     audit::record(
         db,
         audit::Entry {

@@ -117,12 +117,15 @@ pub async fn rename(db: &mut PgConnection, id: Uuid, name: &str) -> Result<User>
     .await?)
 }
 
-/// The platform's first owner, whom `berth admin` speaks for.
+/// The first owner of the platform's own organization ([`organizations::first`]), whom `berth admin`
+/// speaks for. Who owns another runs nothing.
 pub async fn find_owner(db: &mut PgConnection) -> Result<Option<User>> {
     Ok(sqlx::query_as!(
         User,
         "select u.id, u.email, u.name from users u join members m on m.user_id = u.id
-         where m.role = 'owner' order by u.created_at, u.id limit 1",
+         where m.role = 'owner' and m.organization_id = (
+             select id from organizations order by created_at, id limit 1)
+         order by u.created_at, u.id limit 1",
     )
     .fetch_optional(db)
     .await?)
@@ -153,22 +156,29 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> Result<Option<
 
 /// Refuses what is no e-mail address anyone could have here; the sentence says what to do.
 pub fn check_email(email: &str) -> Result<()> {
+    check_known_email(email)?;
+    // RFC 2606 section 2; service accounts and who signed up by GitHub have their placeholders there.
+    if email.to_ascii_lowercase().ends_with(".invalid") {
+        return Err(no_address());
+    }
+    Ok(())
+}
+
+fn no_address() -> Error {
+    invalid("email", "Give an e-mail address, like ada@example.com.")
+}
+
+/// The same for somebody who may be here already, perhaps under a placeholder.
+pub fn check_known_email(email: &str) -> Result<()> {
     let (local, domain) = email.split_once('@').unwrap_or_default();
     let usable = !local.is_empty()
         && !domain.is_empty()
         && !domain.contains('@')
         && email.len() <= MAX_EMAIL
-        && !email.chars().any(|c| c.is_control() || c.is_whitespace() || "<>,;\"\\".contains(c))
-        // RFC 2606 section 2; service accounts have their placeholders there.
-        && !domain.to_ascii_lowercase().ends_with(".invalid");
-    if usable {
-        Ok(())
-    } else {
-        Err(invalid(
-            "email",
-            "Give an e-mail address, like ada@example.com.",
-        ))
-    }
+        && !email
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || "<>,;\"\\".contains(c));
+    if usable { Ok(()) } else { Err(no_address()) }
 }
 
 /// The person whose e-mail address and password these are. An unknown address takes as long as a
@@ -203,6 +213,18 @@ pub async fn has_password(db: &mut PgConnection, user: Uuid) -> Result<bool> {
         .fetch_one(db)
         .await?;
     Ok(hash.is_some())
+}
+
+/// Whether someone has a way to sign in: a password, or an account at GitHub.
+pub async fn can_sign_in(db: &mut PgConnection, user: Uuid) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"select (password_hash is not null
+             or exists (select from github_identities i where i.user_id = u.id)) as "can!"
+         from users u where id = $1"#,
+        user,
+    )
+    .fetch_one(db)
+    .await?)
 }
 
 /// Refuses a password that is too short or too long; the sentence says what to do.
@@ -296,7 +318,8 @@ pub async fn find_setup_link(
     Ok(sqlx::query_as!(
         User,
         "select u.id, u.email, u.name from setup_links l join users u on u.id = l.user_id
-         where l.token_hash = $1 and l.used_at is null and l.expires_at > $2 and u.password_hash is null",
+         where l.token_hash = $1 and l.used_at is null and l.expires_at > $2 and u.password_hash is null
+           and not exists (select from github_identities i where i.user_id = u.id)",
         sha256(token),
         now,
     )
@@ -316,6 +339,7 @@ pub async fn use_setup_link(
         "update setup_links l set used_at = $2 from users u
          where l.token_hash = $1 and l.used_at is null and l.expires_at > $2
            and u.id = l.user_id and u.password_hash is null
+           and not exists (select from github_identities i where i.user_id = u.id)
          returning l.user_id",
         sha256(token),
         now,

@@ -222,6 +222,8 @@ pub enum Source {
 pub struct RepositoryAccess {
     /// The one origin that may get the token.
     pub origin: String,
+    /// Where the repository is under the name that it has now.
+    pub url: String,
     /// A token that reads the repositories of one installation.
     pub token: String,
 }

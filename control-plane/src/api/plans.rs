@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::Caller;
 use super::problem::{ApiResult, Body};
+use super::projects::TWO_SOURCES;
 use crate::app::App;
+use crate::error::invalid;
 use crate::github::choices;
 use crate::projects::Settings;
 use crate::{build_settings, plans, runners};
@@ -48,11 +50,12 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let choice = match new.github_repository {
-        Some(id) => {
+    let choice = match (new.github_repository, &new.source_url) {
+        (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
+        (Some(id), None) => {
             Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
         }
-        None => None,
+        (None, _) => None,
     };
     let settings = Settings {
         source_url: new.source_url,

@@ -71,7 +71,7 @@ pub struct New {
 }
 
 /// What is said of a repository at GitHub and an address together.
-const TWO_SOURCES: &str =
+pub(super) const TWO_SOURCES: &str =
     "Give either github_repository or source_url: the address follows from the repository.";
 
 /// `POST /projects`. A repository of GitHub is deployed at once, since its pushes are.

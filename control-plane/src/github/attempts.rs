@@ -45,6 +45,8 @@ pub enum Purpose {
     Install {
         /// Who began.
         user: Uuid,
+        /// For which organization.
+        organization: Uuid,
     },
     /// Learning which installations a person may use.
     Connect {

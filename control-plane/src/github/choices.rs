@@ -62,6 +62,16 @@ pub async fn choose(
             )
         })?;
     drop(db);
+    // The name that is known may be another repository's by now.
+    let (installation, name) = (repository.installation_id, Some(&*repository.full_name));
+    if !installations::settle(app, installation, repository.id, name).await? {
+        return Err(Error::Conflict(
+            "The App does not reach this repository any more; add it to the App's installation at GitHub, then press “Update from GitHub”.".into(),
+        ));
+    }
+    let mut db = app.db.acquire().await?;
+    let repository = installations::get_readable(&mut db, user, repository.id).await?;
+    drop(db);
     let branch = branch
         .map(str::trim)
         .filter(|branch| !branch.is_empty())

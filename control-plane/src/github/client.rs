@@ -202,7 +202,7 @@ impl Client {
     async fn send(&self, who: &Credential<'_>, call: Call<'_>) -> Result<Vec<u8>, Failure> {
         let bucket = who.bucket();
         self.check_limit(bucket)?;
-        let mut url = self.url(call.path, call.query);
+        let mut url = self.url(call.path, call.query)?;
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self
                 .http
@@ -228,7 +228,13 @@ impl Client {
         ))
     }
 
-    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
+    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Failure> {
+        // Addresses drop such parts, and what is left asks for something else.
+        if path.iter().any(|part| matches!(*part, "" | "." | "..")) {
+            return Err(Failure::Refused(
+                "GitHub cannot be asked for a name that is empty or a dot.".into(),
+            ));
+        }
         let mut url = self.api.clone();
         url.path_segments_mut()
             .expect("http addresses have paths")
@@ -237,7 +243,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        url
+        Ok(url)
     }
 
     async fn read(

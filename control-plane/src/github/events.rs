@@ -5,12 +5,11 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::client::{Call, Credential};
 use super::deliveries::{self, Delivery};
 use super::failure::Failure;
 use super::links::{self, Looked};
 use super::rest::{Installation, Repository};
-use super::{checks, installations, pull_requests, registration};
+use super::{checks, installations, pull_requests, worker};
 use crate::app::App;
 
 /// Where branches stand among references.
@@ -25,7 +24,8 @@ pub enum Outcome {
     Ignored(&'static str),
 }
 
-/// Acts on a delivery. `db` is a transaction that is rolled back when this fails.
+/// Acts on a delivery. `db` is for reading: what is changed is committed on its own, step by step, so
+/// that one project's trouble takes nothing back.
 pub async fn process(
     app: &App,
     db: &mut PgConnection,
@@ -101,7 +101,7 @@ async fn look_at_branch(
             "No project follows this branch by this installation.",
         ));
     }
-    look_at_all(app, db, &projects).await
+    look_at_all(app, &projects).await?.done()
 }
 
 /// Whether a project's production branch is called so. One that takes the repository's default
@@ -115,22 +115,67 @@ async fn follows(db: &mut PgConnection, project: Uuid, branch: &str) -> Result<b
     }))
 }
 
-async fn look_at_all(
-    app: &App,
-    db: &mut PgConnection,
-    projects: &[Uuid],
-) -> Result<Outcome, Failure> {
-    let mut said = Vec::new();
-    for id in projects {
-        said.push(match links::look(app, db, *id).await? {
-            Some(Looked::Queued(sha)) => format!("Queued {}.", &sha[..12]),
-            Some(Looked::Same(_)) => "The branch's head is deployed already.".to_owned(),
-            Some(Looked::Stuck(why)) => why,
-            None => "The project is gone.".to_owned(),
-        });
+/// What came of looking at some projects.
+struct LookedAt {
+    /// A sentence for each.
+    said: Vec<String>,
+    /// The first failure that may pass.
+    put_off: Option<Failure>,
+}
+
+impl LookedAt {
+    /// For deliveries about these projects alone, which are tried again.
+    fn done(self) -> Result<Outcome, Failure> {
+        match self.put_off {
+            Some(failure) => Err(failure),
+            None => Ok(Outcome::Done(self.said.join(" "))),
+        }
     }
-    said.dedup();
-    Ok(Outcome::Done(said.join(" ")))
+
+    /// For deliveries that others share: what is not done is left to the comparison of branches.
+    fn after(self, what: String) -> Outcome {
+        Outcome::Done(match self.put_off {
+            Some(failure) => format!(
+                "{what} Not all of its projects could be looked at ({failure}); the comparison of branches goes on with them."
+            ),
+            None => what,
+        })
+    }
+}
+
+/// Looks at each project in a transaction of its own, so that none holds back the others.
+async fn look_at_all(app: &App, projects: &[Uuid]) -> Result<LookedAt, Failure> {
+    let mut looked = LookedAt {
+        said: Vec::new(),
+        put_off: None,
+    };
+    for id in projects {
+        let mut tx = app.db.begin().await?;
+        let sentence = match links::look(app, &mut tx, *id).await {
+            Ok(outcome) => {
+                tx.commit().await?;
+                match outcome {
+                    Some(Looked::Queued(sha)) => format!("Queued {}.", &sha[..12]),
+                    Some(Looked::Same(_)) => "The branch's head is deployed already.".to_owned(),
+                    Some(Looked::Stuck(why)) => why,
+                    None => "The project is gone.".to_owned(),
+                }
+            }
+            Err(failure) => {
+                tx.rollback().await?;
+                let sentence = failure.to_string();
+                if failure.may_pass() {
+                    looked.put_off.get_or_insert(failure);
+                } else {
+                    worker::note(app, *id, &failure).await?;
+                }
+                sentence
+            }
+        };
+        looked.said.push(sentence);
+    }
+    looked.said.dedup();
+    Ok(looked)
 }
 
 #[derive(Deserialize)]
@@ -140,6 +185,7 @@ struct Installed {
     repositories: Vec<Repository>,
 }
 
+/// What is said of the installation is committed before its projects are looked at.
 async fn installation(
     app: &App,
     db: &mut PgConnection,
@@ -148,43 +194,16 @@ async fn installation(
     let Ok(told) = serde_json::from_slice::<Installed>(&delivery.payload) else {
         return Ok(UNREADABLE);
     };
-    let (id, now) = (told.installation.id, app.clock.now());
-    let state = match find(app, id).await? {
-        Some(found) => {
-            installations::keep(db, &found, now).await?;
-            if delivery.action.as_deref() == Some("created") {
-                installations::keep_repositories(db, id, &told.repositories, now).await?;
-            }
-            if found.suspended_at.is_some() {
-                "suspended"
-            } else {
-                "active"
-            }
-        }
-        None => "deleted",
-    };
-    installations::set_state(db, id, state, now).await?;
-    let projects = links::list_of_installation(db, id).await?;
-    look_at_all(app, db, &projects).await?;
-    Ok(Outcome::Done(format!("The installation is {state}.")))
-}
-
-/// An installation as GitHub has it now.
-async fn find(app: &App, id: i64) -> Result<Option<Installation>, Failure> {
-    let registration = registration::get(&mut *app.db.acquire().await?, &app.kek).await?;
-    let assertion = registration.assertion(app.clock.now())?;
-    let number = id.to_string();
-    let path = ["app", "installations", &number];
-    let found = app
-        .github
-        .client
-        .ask(&Credential::App(&assertion), Call::get(&path))
-        .await;
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(Failure::NotFound) => Ok(None),
-        Err(failure) => Err(failure),
+    let id = told.installation.id;
+    let state = installations::update(app, id).await?;
+    if state != "deleted" && delivery.action.as_deref() == Some("created") {
+        let mut tx = app.db.begin().await?;
+        installations::keep_repositories(&mut tx, id, &told.repositories, app.clock.now()).await?;
+        tx.commit().await?;
     }
+    let projects = links::list_of_installation(db, id).await?;
+    let looked = look_at_all(app, &projects).await?;
+    Ok(looked.after(format!("The installation is {state}.")))
 }
 
 /// Repositories came to an installation, or went.
@@ -195,12 +214,10 @@ async fn scope(app: &App, db: &mut PgConnection, delivery: &Delivery) -> Result<
     if installations::find_state(db, id).await?.as_deref() != Some("active") {
         return Ok(Outcome::Ignored("Nobody here uses this installation."));
     }
-    installations::refresh(app, db, id).await?;
+    installations::refresh(app, id).await?;
     let projects = links::list_of_installation(db, id).await?;
-    look_at_all(app, db, &projects).await?;
-    Ok(Outcome::Done(
-        "The installation's repositories were read again.".into(),
-    ))
+    let looked = look_at_all(app, &projects).await?;
+    Ok(looked.after("The installation's repositories were read again.".into()))
 }
 
 /// A repository got another name, owner or visibility, or was deleted.
@@ -215,11 +232,12 @@ async fn repository(
     if installations::find_state(db, id).await?.as_deref() != Some("active") {
         return Ok(Outcome::Ignored("Nobody here uses this installation."));
     }
-    installations::refresh(app, db, id).await?;
+    installations::refresh(app, id).await?;
     if delivery.action.as_deref() == Some("deleted") {
-        installations::note_deleted(db, repository, app.clock.now()).await?;
+        let mut own = app.db.acquire().await?;
+        installations::note_deleted(&mut own, repository, app.clock.now()).await?;
     }
     let projects = links::list_of(db, repository, id).await?;
-    look_at_all(app, db, &projects).await?;
-    Ok(Outcome::Done("The repository was looked at again.".into()))
+    let looked = look_at_all(app, &projects).await?;
+    Ok(looked.after("The repository was looked at again.".into()))
 }

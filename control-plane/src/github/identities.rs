@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::registration::{Registration, SignUp};
+use super::registration::{self, Registration, SignUp};
 use super::rest::{self, Account};
 use crate::app::App;
 use crate::audit::{self, Actor};
@@ -108,7 +108,7 @@ pub async fn link(
 pub async fn unlink(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<()> {
     if !users::has_password(db, user).await? {
         return Err(Error::Conflict(
-            "GitHub is your only way to sign in; ask an admin of your organization for a one-time link and set a password first.".into(),
+            "GitHub is your only way to sign in, so it stays connected.".into(),
         ));
     }
     let gone = sqlx::query_scalar!(
@@ -251,7 +251,7 @@ pub async fn allow(app: &App, login: &str, actor: &Actor) -> Result<()> {
     .execute(&mut *tx)
     .await?;
     let subject = json!({ "account": account.id, "login": account.login });
-    note(&mut tx, actor, "github_app.allow", subject, now).await?;
+    registration::note(&mut tx, "github_app.allow", actor, subject, now).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -270,14 +270,8 @@ pub async fn disallow(
     if gone == 0 {
         return Err(Error::NotFound("account on this list"));
     }
-    note(
-        db,
-        actor,
-        "github_app.disallow",
-        json!({ "account": account }),
-        now,
-    )
-    .await
+    let subject = json!({ "account": account });
+    registration::note(db, "github_app.disallow", actor, subject, now).await
 }
 
 fn login_of(account: &Account) -> &str {

@@ -1,20 +1,13 @@
-//! Where the App is installed, what it may read there, and which organizations may use that.
-//!
-//! The number of an installation is no secret: whoever comes back from GitHub with one has proved
-//! nothing. An organization may use an installation when GitHub itself, asked with the token of one
-//! of its members, lists it; and of it the repositories that this member may write to. Only the
-//! account's own person brings in the whole of it.
+//! Where the App is installed and what it may read there, as GitHub last said. Which organizations may
+//! use that is told by [`super::proofs`].
 
-use serde_json::json;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::rest::{self, Account, Installation, Repository};
+use super::rest::{self, Installation, Repository};
 use crate::app::App;
-use crate::audit::{self, Actor};
-use crate::config::Secret;
 use crate::error::{Error, Result};
 
 /// A list of repositories that is older is read again when somebody looks; webhooks keep it in
@@ -23,6 +16,10 @@ const STALE: Duration = Duration::minutes(10);
 
 /// Lists that one look at the page reads again at the most; the others wait for the next look.
 const REFRESHED_AT_ONCE: i64 = 5;
+
+/// After an attempt, whatever came of it, nobody's look asks GitHub for the same list again before
+/// this is over: a list of ten thousand takes a hundred requests.
+const ASKED_AGAIN: Duration = Duration::MINUTE;
 
 /// An installation as an organization that may use it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,91 +51,6 @@ pub struct Readable {
     pub default_branch: Option<String>,
 }
 
-/// What a round by GitHub brought: installations of one person, with the repositories they may
-/// write to.
-#[derive(Debug)]
-pub struct Proof {
-    person: Account,
-    found: Vec<(Installation, Vec<Repository>)>,
-}
-
-/// Asks GitHub which installations the person of a token can use.
-pub async fn prove(app: &App, app_id: i64, token: &Secret) -> Result<Proof, Failure> {
-    let person = rest::person(app, token).await?;
-    let mut found = Vec::new();
-    for installation in rest::installations_of(app, token).await? {
-        if installation.app_id.is_some_and(|id| id != app_id) {
-            continue;
-        }
-        let mut repositories = rest::repositories_of(app, token, installation.id).await?;
-        let own = installation.account.id == person.id;
-        repositories.retain(|it| own || it.permissions.is_some_and(|may| may.push));
-        found.push((installation, repositories));
-    }
-    Ok(Proof { person, found })
-}
-
-/// Lets an organization use what its member proved to. What this member proved before and does not
-/// any more is taken back. Gives the number of installations.
-pub async fn connect(
-    db: &mut PgConnection,
-    organization: Uuid,
-    user: Uuid,
-    proof: &Proof,
-    now: OffsetDateTime,
-) -> Result<usize> {
-    let ids: Vec<i64> = proof.found.iter().map(|(it, _)| it.id).collect();
-    sqlx::query!(
-        "delete from github_connections
-         where organization_id = $1 and connected_by = $2 and installation_id <> all($3)",
-        organization,
-        user,
-        &ids,
-    )
-    .execute(&mut *db)
-    .await?;
-    for (installation, repositories) in &proof.found {
-        keep(db, installation, now).await?;
-        let whole = installation.account.id == proof.person.id;
-        sqlx::query!(
-            "insert into github_connections (organization_id, installation_id, whole, connected_by, connected_at)
-             values ($1, $2, $3, $4, $5)
-             on conflict (organization_id, installation_id) do update
-                 set whole = github_connections.whole or excluded.whole,
-                     connected_by = coalesce(github_connections.connected_by, excluded.connected_by)",
-            organization,
-            installation.id,
-            whole,
-            user,
-            now,
-        )
-        .execute(&mut *db)
-        .await?;
-        keep_repositories(db, installation.id, repositories, now).await?;
-        let ids: Vec<i64> = repositories.iter().map(|it| it.id).collect();
-        sqlx::query!(
-            "insert into github_access (organization_id, installation_id, repository_id)
-             select $1, $2, id from github_repositories where id = any($3) and installation_id = $2
-             on conflict (organization_id, repository_id) do update set installation_id = excluded.installation_id",
-            organization,
-            installation.id,
-            &ids,
-        )
-        .execute(&mut *db)
-        .await?;
-    }
-    let entry = audit::Entry {
-        at: now,
-        actor: &Actor::User(user),
-        action: "github.connect",
-        organization: Some(organization),
-        project: None,
-        subject: json!({ "installations": ids, "github_id": proof.person.id }),
-    };
-    audit::record(db, entry).await?;
-    Ok(ids.len())
-}
-
 /// Notes an installation as GitHub describes it.
 pub async fn keep(
     db: &mut PgConnection,
@@ -168,17 +80,20 @@ pub async fn keep(
 }
 
 /// Notes repositories of an installation, which is there. Names that GitHub does not give out are
-/// left out.
+/// left out. `db` is a transaction.
 pub async fn keep_repositories(
     db: &mut PgConnection,
     installation: i64,
     repositories: &[Repository],
     now: OffsetDateTime,
 ) -> Result<()> {
-    for it in repositories {
-        if rest::parts(&it.full_name).is_none() {
-            continue;
-        }
+    let mut named: Vec<&Repository> = repositories
+        .iter()
+        .filter(|it| rest::parts(&it.full_name).is_some())
+        .collect();
+    // Two lists at once must take their rows in one order.
+    named.sort_unstable_by_key(|it| it.id);
+    for it in named {
         sqlx::query!(
             "insert into github_repositories (id, installation_id, full_name, private, default_branch, state, updated_at)
              values ($1, $2, $3, $4, $5, 'active', $6)
@@ -231,6 +146,55 @@ pub async fn set_state(
             .execute(db)
             .await?;
     }
+    Ok(())
+}
+
+/// Asks GitHub how an installation stands, and notes it: `active`, `suspended` or `deleted`.
+pub async fn update(app: &App, id: i64) -> Result<&'static str, Failure> {
+    let found = rest::find_installation(app, id).await?;
+    let now = app.clock.now();
+    let state = match &found {
+        Some(found) if found.suspended_at.is_some() => "suspended",
+        Some(_) => "active",
+        None => "deleted",
+    };
+    let mut tx = app.db.begin().await?;
+    if let Some(found) = &found {
+        keep(&mut tx, found, now).await?;
+    }
+    set_state(&mut tx, id, state, now).await?;
+    tx.commit().await?;
+    Ok(state)
+}
+
+/// Installations that projects hang on and that are not active, which GitHub was not asked about
+/// since `before`.
+pub async fn list_inactive(
+    db: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> Result<Vec<i64>> {
+    Ok(sqlx::query_scalar!(
+        "select id from github_installations i
+         where state <> 'active' and (asked_at is null or asked_at <= $1)
+           and exists (select from github_links l where l.installation_id = i.id)
+         order by asked_at nulls first, id limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// Notes that GitHub is being asked about an installation.
+pub async fn note_asked(db: &mut PgConnection, id: i64, now: OffsetDateTime) -> Result<()> {
+    sqlx::query!(
+        "update github_installations set asked_at = $2 where id = $1",
+        id,
+        now,
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -366,35 +330,46 @@ pub async fn find_readable_of(
 /// Reads the repositories of a person's installations whose list is due from GitHub. A failure is
 /// given back and harms nothing: the list as it was is still there.
 pub async fn refresh_for(app: &App, user: Uuid) -> Result<(), Failure> {
+    let now = app.clock.now();
+    // Whoever marks one reads it; others who look meanwhile take the list as it is.
     let due = sqlx::query_scalar!(
-        "select i.id from github_installations i
-         where i.state = 'active' and (i.listed_at is null or i.listed_at < $2)
-           and exists (select from github_connections c
-               join members m on m.organization_id = c.organization_id and m.user_id = $1
-               where c.installation_id = i.id)
-         order by i.listed_at nulls first limit $3",
+        "update github_installations set asked_at = $3 where id in (
+             select i.id from github_installations i
+             where i.state = 'active' and (i.listed_at is null or i.listed_at < $2)
+               and (i.asked_at is null or i.asked_at <= $4)
+               and exists (select from github_connections c
+                   join members m on m.organization_id = c.organization_id and m.user_id = $1
+                   where c.installation_id = i.id)
+             order by i.listed_at nulls first, i.id limit $5 for update skip locked)
+         returning id",
         user,
-        app.clock.now() - STALE,
+        now - STALE,
+        now,
+        now - ASKED_AGAIN,
         REFRESHED_AT_ONCE,
     )
     .fetch_all(&mut *app.db.acquire().await?)
     .await?;
     for id in due {
-        refresh(app, &mut *app.db.acquire().await?, id).await?;
+        refresh(app, id).await?;
     }
     Ok(())
 }
 
-/// Reads an installation's repositories from GitHub, all of them.
-pub async fn refresh(app: &App, db: &mut PgConnection, id: i64) -> Result<(), Failure> {
+/// Reads an installation's repositories from GitHub, all of them: one reader at a time, and no
+/// connection is held while GitHub answers.
+pub async fn refresh(app: &App, id: i64) -> Result<(), Failure> {
+    let turn = app.github.listings.of(id);
+    let _turn = turn.lock().await;
     let repositories = rest::repositories(app, id).await?;
     let ids: Vec<i64> = repositories.iter().map(|it| it.id).collect();
     let now = app.clock.now();
-    let mut tx = db.begin().await?;
+    let mut tx = app.db.begin().await?;
     keep_repositories(&mut tx, id, &repositories, now).await?;
     sqlx::query!(
         "update github_repositories set state = 'removed', updated_at = $3
-         where installation_id = $1 and state = 'active' and id <> all($2)",
+         where id in (select id from github_repositories
+             where installation_id = $1 and state = 'active' and id <> all($2) order by id for update)",
         id,
         &ids,
         now,
@@ -402,7 +377,7 @@ pub async fn refresh(app: &App, db: &mut PgConnection, id: i64) -> Result<(), Fa
     .execute(&mut *tx)
     .await?;
     sqlx::query!(
-        "update github_installations set listed_at = $2 where id = $1",
+        "update github_installations set listed_at = $2, asked_at = $2 where id = $1",
         id,
         now
     )
@@ -410,4 +385,34 @@ pub async fn refresh(app: &App, db: &mut PgConnection, id: i64) -> Result<(), Fa
     .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// Whether an installation reaches a repository now; its name and what else may change is noted.
+/// `name` is the one known of it. A name tells nothing, since it may have passed to another
+/// repository, so the number is compared; without a name that fits, the whole list is read.
+pub async fn settle(
+    app: &App,
+    installation: i64,
+    repository: i64,
+    name: Option<&str>,
+) -> Result<bool, Failure> {
+    if let Some(name) = name {
+        let found = rest::find_repository(app, installation, name).await?;
+        if let Some(found) = found.filter(|found| found.id == repository) {
+            let mut tx = app.db.begin().await?;
+            keep_repositories(&mut tx, installation, &[found], app.clock.now()).await?;
+            tx.commit().await?;
+            return Ok(true);
+        }
+    }
+    refresh(app, installation).await?;
+    let reached = sqlx::query_scalar!(
+        r#"select exists(select from github_repositories
+             where id = $1 and installation_id = $2 and state = 'active') as "exists!""#,
+        repository,
+        installation,
+    )
+    .fetch_one(&mut *app.db.acquire().await?)
+    .await?;
+    Ok(reached)
 }

@@ -95,6 +95,18 @@ pub async fn find(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Option<L
     .await
 }
 
+/// Waits for whoever looks at a project's branch, and keeps others from it until the transaction
+/// ends. Always the link before the project: looking takes them in this order too.
+pub async fn lock(db: &mut PgConnection, project: Uuid) -> sqlx::Result<bool> {
+    let locked = sqlx::query_scalar!(
+        "select project_id from github_links where project_id = $1 for update",
+        project,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(locked.is_some())
+}
+
 /// Unties a project whose source became another.
 pub async fn forget(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
     sqlx::query!("delete from github_links where project_id = $1", project)
@@ -149,6 +161,63 @@ pub async fn list_due(
     .await
 }
 
+/// Notes that a project's branch was asked for in vain, so that the others have their turn. What its
+/// page says stays: GitHub's trouble is not the project's.
+pub async fn note_attempt(
+    db: &mut PgConnection,
+    project: Uuid,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set checked_at = $2 where project_id = $1",
+        project,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Has the projects of an installation compared in the next round.
+pub async fn make_due(db: &mut PgConnection, installation: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set checked_at = null where installation_id = $1",
+        installation,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Why a project whose organization may not use its repository is not deployed.
+pub const NOT_SHOWN: &str = "Nobody in this organization shows GitHub any more that they may use the project's repository; what is live stays so. Press “Update from GitHub” on the page GitHub, or give the project another source.";
+
+/// Why a project is not deployed whose repository is out of the App's reach.
+pub const UNREACHABLE: &str = "The repository was deleted, or the App may not read it any more; add it to the App's installation at GitHub, or give the project another source.";
+
+/// Says on the pages of an organization's projects that their repositories are out of its reach,
+/// where they are. Nobody waits here for whoever looks at a project: what is left out, the next
+/// comparison says.
+pub async fn note_unreadable(
+    db: &mut PgConnection,
+    organization: Uuid,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    let lost = sqlx::query_scalar!(
+        "select l.project_id from github_links l join projects p on p.id = l.project_id
+         where p.organization_id = $1 and not exists (
+             select from github_readable r where r.organization_id = $1 and r.repository_id = l.repository_id)
+         for update of l skip locked",
+        organization,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    for project in lost {
+        note_failure(db, project, NOT_SHOWN, now).await?;
+    }
+    Ok(())
+}
+
 /// Notes why a project's branch could not be compared, so that the others have their turn.
 pub async fn note_failure(
     db: &mut PgConnection,
@@ -186,14 +255,8 @@ pub async fn look(
     db: &mut PgConnection,
     project: Uuid,
 ) -> Result<Option<Looked>, Failure> {
-    let locked = sqlx::query_scalar!(
-        "select project_id from github_links where project_id = $1 for update",
-        project,
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    let (Some(_), Some(link), Some(project)) = (
-        locked,
+    let (true, Some(link), Some(project)) = (
+        lock(db, project).await?,
         find(db, project).await?,
         projects::find(db, project).await?,
     ) else {
@@ -229,9 +292,11 @@ async fn look_at(
     if let Some(why) = state_problem(db, link).await? {
         return Ok(Looked::Stuck(why));
     }
+    if !is_shown(db, link, project).await? {
+        return Ok(Looked::Stuck(NOT_SHOWN.into()));
+    }
     let Some(repository) = settle(app, db, link, project).await? else {
-        let why = "The repository was deleted, or the App may not read it any more; add it to the App's installation at GitHub, or give the project another source.";
-        return Ok(Looked::Stuck(why.into()));
+        return Ok(Looked::Stuck(UNREACHABLE.into()));
     };
     let Some(branch) = production_branch(project, &repository) else {
         return Ok(Looked::Stuck(
@@ -322,39 +387,41 @@ async fn state_problem(db: &mut PgConnection, link: &Link) -> Result<Option<Stri
     })
 }
 
-/// The repository under the name that it has now, if the project's organization may still use it.
-/// A name tells nothing: it may have passed to another repository. So the number is compared.
+/// Whether somebody of the project's organization has shown that they may use its repository, in
+/// reach of the App or not.
+async fn is_shown(db: &mut PgConnection, link: &Link, project: &Project) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists(select from github_connections c
+             where c.organization_id = $1 and c.installation_id = $2 and (c.whole or exists (
+                 select from github_access a
+                 where a.organization_id = $1 and a.installation_id = $2 and a.user_id = c.user_id
+                   and a.repository_id = $3))) as "exists!""#,
+        project.organization_id,
+        link.installation_id,
+        link.repository_id,
+    )
+    .fetch_one(db)
+    .await?)
+}
+
+/// The repository under the name that it has now, if the project's organization may still use it;
+/// the project's address follows its name.
 async fn settle(
     app: &App,
     db: &mut PgConnection,
     link: &Link,
     project: &Project,
 ) -> Result<Option<Readable>, Failure> {
-    let known = installations::find_readable_of(db, project.organization_id, link.repository_id)
-        .await?
-        .filter(|it| it.installation_id == link.installation_id);
-    if let Some(known) = &known {
-        let found = rest::find_repository(app, link.installation_id, &known.full_name).await?;
-        if let Some(found) = found.filter(|found| found.id == link.repository_id) {
-            let now = app.clock.now();
-            installations::keep_repositories(db, link.installation_id, &[found], now).await?;
-            return readable(app, db, link, project).await;
-        }
+    let (installation, repository) = (link.installation_id, link.repository_id);
+    let readable = async |db: &mut PgConnection| {
+        let found = installations::find_readable_of(db, project.organization_id, repository).await;
+        found.map(|found| found.filter(|it| it.installation_id == installation))
+    };
+    let known = readable(db).await?.map(|it| it.full_name);
+    if !installations::settle(app, installation, repository, known.as_deref()).await? {
+        return Ok(None);
     }
-    installations::refresh(app, db, link.installation_id).await?;
-    readable(app, db, link, project).await
-}
-
-/// What is known of the repository; the project's address follows its name.
-async fn readable(
-    app: &App,
-    db: &mut PgConnection,
-    link: &Link,
-    project: &Project,
-) -> Result<Option<Readable>, Failure> {
-    let found = installations::find_readable_of(db, project.organization_id, link.repository_id)
-        .await?
-        .filter(|it| it.installation_id == link.installation_id);
+    let found = readable(db).await?;
     if let Some(found) = &found {
         let url = app.config.clone_url(&found.full_name);
         if project.source_url.as_ref() != Some(&url) {
@@ -369,12 +436,16 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The installation by which a runner may read a repository now: for a deployment that has not
-/// ended, since a runner that lost its sources builds anew what is live, or a plan that is being
-/// made.
-pub async fn find_for_fetch(db: &mut PgConnection, repository: i64) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar!(
-        r#"select r.installation_id as "installation_id!"
+/// What a runner may read of a repository now: for a deployment that has not ended, since a runner
+/// that lost its sources builds anew what is live, or a plan that is being made.
+pub async fn find_for_fetch(
+    db: &mut PgConnection,
+    repository: i64,
+) -> sqlx::Result<Option<Readable>> {
+    sqlx::query_as!(
+        Readable,
+        r#"select r.repository_id as "id!", r.installation_id as "installation_id!", r.full_name as "full_name!",
+             r.private as "private!", r.default_branch
          from github_readable r join github_installations i on i.id = r.installation_id and i.state = 'active'
          where r.repository_id = $1 and r.state = 'active' and (
              exists (select from deployments d join projects p on p.id = d.project_id

@@ -17,6 +17,7 @@ pub mod identities;
 pub mod installations;
 pub mod links;
 pub mod manifest;
+pub mod proofs;
 pub mod pull_requests;
 pub mod registration;
 pub mod rest;
@@ -47,6 +48,8 @@ pub struct GitHub {
     pub client: client::Client,
     /// Who waits for tokens.
     pub turns: tokens::Turns,
+    /// Who reads the list of an installation's repositories.
+    pub listings: tokens::Turns,
 }
 
 impl GitHub {
@@ -55,6 +58,7 @@ impl GitHub {
         Ok(Self {
             client: client::Client::new(config, clock)?,
             turns: tokens::Turns::default(),
+            listings: tokens::Turns::default(),
         })
     }
 }

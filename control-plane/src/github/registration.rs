@@ -1,5 +1,8 @@
 //! The GitHub App of this platform: its identity, its secrets, and who may sign up by it.
 
+mod host;
+mod shown;
+
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -11,9 +14,14 @@ use crate::crypto::KeyEncryptionKey;
 use crate::error::{Error, Result, invalid};
 use crate::ids;
 
+pub use shown::{Shown, enter_again, find_shown, is_readable};
+
 /// How long the former webhook secret is accepted: GitHub lets deliveries be sent again for three
 /// days.
 pub const FORMER_SECRET: Duration = Duration::days(3);
+
+/// Former webhook secrets that are accepted at once; each costs a delivery one more computation.
+const FORMER_AT_ONCE: i64 = 5;
 
 /// An assertion's longest life that GitHub takes is ten minutes; clocks differ.
 const ASSERTION: Duration = Duration::minutes(8);
@@ -82,8 +90,8 @@ pub struct Registration {
     pub private_key: Secret,
     /// What signs its webhooks.
     pub webhook_secret: Secret,
-    /// What signed them before a change, until this time.
-    pub former_webhook_secret: Option<(Secret, OffsetDateTime)>,
+    /// What signed them before changes, and until when each is accepted; newest first.
+    pub former_webhook_secrets: Vec<(Secret, OffsetDateTime)>,
     /// Who may sign up.
     pub sign_up: SignUp,
     /// When it was set up here.
@@ -148,7 +156,7 @@ impl Registration {
     /// The secrets that a webhook may be signed with now.
     pub fn webhook_secrets(&self, now: OffsetDateTime) -> Vec<&Secret> {
         let former = self
-            .former_webhook_secret
+            .former_webhook_secrets
             .iter()
             .filter(|(_, until)| *until > now)
             .map(|(secret, _)| secret);
@@ -162,10 +170,10 @@ impl Registration {
 pub async fn find(db: &mut PgConnection, kek: &KeyEncryptionKey) -> Result<Option<Registration>> {
     let Some(row) = sqlx::query!(
         "select id, slug, name, page, client_id, client_secret, private_key, webhook_secret,
-             former_webhook_secret, former_webhook_secret_until, sign_up, created_at
+             sign_up, created_at
          from github_app"
     )
-    .fetch_optional(db)
+    .fetch_optional(&mut *db)
     .await?
     else {
         return Ok(None);
@@ -176,10 +184,19 @@ pub async fn find(db: &mut PgConnection, kek: &KeyEncryptionKey) -> Result<Optio
             .map_err(|_| Error::Internal(anyhow::anyhow!("a secret of the App is no text")))?;
         Ok(Secret::new(text))
     };
-    let former = match (row.former_webhook_secret, row.former_webhook_secret_until) {
-        (Some(sealed), Some(until)) => Some((open(&sealed, context::WEBHOOK_SECRET)?, until)),
-        _ => None,
-    };
+    let mut former = Vec::new();
+    for one in sqlx::query!(
+        "select webhook_secret, until from github_former_secrets order by number desc limit $1",
+        FORMER_AT_ONCE,
+    )
+    .fetch_all(db)
+    .await?
+    {
+        former.push((
+            open(&one.webhook_secret, context::WEBHOOK_SECRET)?,
+            one.until,
+        ));
+    }
     Ok(Some(Registration {
         id: row.id,
         slug: row.slug,
@@ -189,7 +206,7 @@ pub async fn find(db: &mut PgConnection, kek: &KeyEncryptionKey) -> Result<Optio
         client_secret: open(&row.client_secret, context::CLIENT_SECRET)?,
         private_key: open(&row.private_key, context::PRIVATE_KEY)?,
         webhook_secret: open(&row.webhook_secret, context::WEBHOOK_SECRET)?,
-        former_webhook_secret: former,
+        former_webhook_secrets: former,
         sign_up: SignUp::parse(&row.sign_up)?,
         created_at: row.created_at,
     }))
@@ -211,10 +228,12 @@ pub async fn exists(db: &mut PgConnection) -> Result<bool> {
     )
 }
 
-/// Sets the App up. Fails when there is one already.
+/// Sets the App up at the GitHub of this address. Fails when there is one already. What is known of
+/// another GitHub by its numbers goes: they are other accounts and repositories here.
 pub async fn create(
     db: &mut PgConnection,
     kek: &KeyEncryptionKey,
+    github: &str,
     new: &NewRegistration,
     actor: &Actor,
     now: OffsetDateTime,
@@ -241,6 +260,7 @@ pub async fn create(
             "A GitHub App is set up already; remove it first.".into(),
         ));
     }
+    host::arrive_at(db, github).await?;
     note(
         db,
         "github_app.create",
@@ -251,8 +271,8 @@ pub async fn create(
     .await
 }
 
-/// Takes a new webhook secret up; the present one is accepted for [`FORMER_SECRET`]. Gives the new
-/// one, to be shown once.
+/// Takes a new webhook secret up; the present one is accepted for [`FORMER_SECRET`], and those before
+/// it to their end: GitHub may never have heard of the last one. Gives the new one, to be shown once.
 pub async fn rotate_webhook_secret(
     db: &mut PgConnection,
     kek: &KeyEncryptionKey,
@@ -260,18 +280,26 @@ pub async fn rotate_webhook_secret(
     now: OffsetDateTime,
 ) -> Result<Secret> {
     let secret = Secret::new(ids::random_token(""));
-    let changed = sqlx::query!(
-        "update github_app set former_webhook_secret = webhook_secret, former_webhook_secret_until = $2,
-             webhook_secret = $1",
-        kek.encrypt(secret.expose().as_bytes(), context::WEBHOOK_SECRET),
+    // One at a time, so that none is lost between the two statements.
+    sqlx::query!("select id from github_app for update")
+        .fetch_optional(&mut *db)
+        .await?
+        .ok_or(Error::NotFound("GitHub App"))?;
+    sqlx::query!("delete from github_former_secrets where until <= $1", now)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query!(
+        "insert into github_former_secrets (webhook_secret, until) select webhook_secret, $1 from github_app",
         now + FORMER_SECRET,
     )
     .execute(&mut *db)
-    .await?
-    .rows_affected();
-    if changed == 0 {
-        return Err(Error::NotFound("GitHub App"));
-    }
+    .await?;
+    sqlx::query!(
+        "update github_app set webhook_secret = $1",
+        kek.encrypt(secret.expose().as_bytes(), context::WEBHOOK_SECRET),
+    )
+    .execute(&mut *db)
+    .await?;
     note(
         db,
         "github_app.rotate_webhook_secret",
@@ -315,13 +343,16 @@ pub async fn set_sign_up(
     .await
 }
 
-/// Forgets the App with its secrets, tokens and installations. Identities stay, for an App that
-/// comes after it; projects keep their source and say that they are cut off.
+/// Forgets the App with its secrets, tokens and installations. Identities stay, for an App of the
+/// same GitHub that comes after it; projects keep their source and say that they are cut off.
 pub async fn remove(db: &mut PgConnection, actor: &Actor, now: OffsetDateTime) -> Result<()> {
     let slug = sqlx::query_scalar!("delete from github_app returning slug")
         .fetch_optional(&mut *db)
         .await?
         .ok_or(Error::NotFound("GitHub App"))?;
+    sqlx::query!("delete from github_former_secrets")
+        .execute(&mut *db)
+        .await?;
     sqlx::query!("delete from github_tokens")
         .execute(&mut *db)
         .await?;
@@ -345,7 +376,8 @@ pub async fn remove(db: &mut PgConnection, actor: &Actor, now: OffsetDateTime) -
     .await
 }
 
-async fn note(
+/// Writes an audit row of the platform's own organization.
+pub(super) async fn note(
     db: &mut PgConnection,
     action: &str,
     actor: &Actor,

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::client::{Call, Client, Credential};
 use super::failure::Failure;
-use super::tokens;
+use super::{registration, tokens};
 use crate::app::App;
 use crate::config::Secret;
 
@@ -242,7 +242,27 @@ pub async fn find_branch(
 ) -> Result<Option<Branch>, Failure> {
     let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
     let path = ["repos", owner, name, "branches", branch];
-    match ask(app, installation, Call::get(&path)).await {
+    let found: Result<Branch, Failure> = ask(app, installation, Call::get(&path)).await;
+    match found {
+        // The former name of a branch leads to the new one.
+        Ok(found) => Ok(Some(found).filter(|found| found.name == branch)),
+        Err(Failure::NotFound) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// An installation as GitHub has it now.
+pub async fn find_installation(app: &App, id: i64) -> Result<Option<Installation>, Failure> {
+    let registration = registration::get(&mut *app.db.acquire().await?, &app.kek).await?;
+    let assertion = registration.assertion(app.clock.now())?;
+    let number = id.to_string();
+    let path = ["app", "installations", &number];
+    let found = app
+        .github
+        .client
+        .ask(&Credential::App(&assertion), Call::get(&path))
+        .await;
+    match found {
         Ok(found) => Ok(Some(found)),
         Err(Failure::NotFound) => Ok(None),
         Err(failure) => Err(failure),

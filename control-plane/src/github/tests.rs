@@ -2,6 +2,8 @@
 
 mod inbox;
 mod people;
+mod reach;
+mod rounds;
 mod setup;
 mod stand_in;
 mod tokens;

@@ -28,12 +28,13 @@ fn context(installation: i64) -> String {
     format!("github-token:{installation}")
 }
 
-/// One waiter at a time per installation in this process, so that those who wait hold no connection.
+/// One at a time per installation in this process, so that those who wait hold no connection.
 #[derive(Debug, Default)]
 pub struct Turns(Mutex<HashMap<i64, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    fn of(&self, installation: i64) -> Arc<tokio::sync::Mutex<()>> {
+    /// The turn of an installation.
+    pub(super) fn of(&self, installation: i64) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(installation).or_default())
     }
@@ -115,10 +116,10 @@ async fn find(
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let plain = app
-        .kek
-        .decrypt(&row.token, &context(installation))
-        .map_err(crate::error::Error::from)?;
+    // One of another key is as good as none: the next is minted.
+    let Ok(plain) = app.kek.decrypt(&row.token, &context(installation)) else {
+        return Ok(None);
+    };
     Ok(String::from_utf8(plain).ok().map(|text| Token {
         secret: Secret::new(text),
         expires_at: row.expires_at,

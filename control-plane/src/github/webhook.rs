@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::deliveries::{self, Arrival};
 use super::registration::{self, Registration};
@@ -23,11 +24,18 @@ use crate::error::{Error, Result};
 /// Largest body: "GitHub caps webhook payloads at 25 MB".
 pub const MAX_BODY: usize = 25 * 1024 * 1024;
 
-/// Bodies that are held in memory at once, so that strangers cannot fill it. Deliveries come from
-/// GitHub one after the other for each hook, and are small.
-const AT_ONCE: usize = 8;
+/// Large bodies, or such that do not say how large they are, that are held in memory at once, so that
+/// strangers cannot fill it (200 MiB).
+const LARGE_AT_ONCE: usize = 8;
 
-/// Longest wait for a body, and for a turn. GitHub gives up after ten seconds.
+/// Bodies up to this length are small, as nearly all of GitHub's are.
+const SMALL: usize = 256 * 1024;
+
+/// Small bodies that are held in memory at once (64 MiB): whoever sends some slowly does not keep
+/// GitHub out.
+const SMALL_AT_ONCE: usize = 256;
+
+/// Longest wait for a turn and the body together. GitHub gives up after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Longest name of an event or id of a delivery.
@@ -36,7 +44,9 @@ const MAX_NAME: usize = 64;
 /// Longest action or reference that is noted; Git's own limit on references is lower.
 const MAX_TEXT: usize = 1_000;
 
-static TURN: Semaphore = Semaphore::const_new(AT_ONCE);
+static LARGE_TURN: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
+
+static SMALL_TURN: Semaphore = Semaphore::const_new(SMALL_AT_ONCE);
 
 /// Of every delivery.
 #[derive(Debug, Default, Deserialize)]
@@ -64,12 +74,21 @@ pub async fn receive(State(app): State<App>, request: Request) -> Response {
     if declared.is_some_and(|length| length > MAX_BODY) {
         return too_large();
     }
-    let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, TURN.acquire()).await else {
+    // Who shows no signature takes nobody's turn.
+    if let Err(why) = shown_tag(&parts.headers) {
+        return refuse(StatusCode::UNAUTHORIZED, "bad_signature", why);
+    }
+    let (turns, most) = match declared {
+        Some(length) if length <= SMALL => (&SMALL_TURN, length),
+        _ => (&LARGE_TURN, MAX_BODY),
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let Ok(Ok(_turn)) = tokio::time::timeout_at(deadline, turns.acquire()).await else {
         return face(&Error::Unavailable(
             "Too many deliveries at once; send this one again in a moment.".into(),
         ));
     };
-    let body = match tokio::time::timeout(PATIENCE, to_bytes(body, MAX_BODY)).await {
+    let body = match tokio::time::timeout_at(deadline, to_bytes(body, most)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => return too_large(),
         Err(_) => {
@@ -140,13 +159,8 @@ async fn take(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<Response> 
     Ok((status, Json(json!({ "delivery": id, "state": state }))).into_response())
 }
 
-/// HMAC-SHA256 over the body as it came, in constant time, under one of the secrets of now.
-fn verify(
-    app: &App,
-    registration: &Registration,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<(), &'static str> {
+/// The signature that a delivery shows.
+fn shown_tag(headers: &HeaderMap) -> Result<[u8; 32], &'static str> {
     let Some(shown) = headers.get("x-hub-signature-256") else {
         return Err(if headers.contains_key("x-hub-signature") {
             "The delivery is signed with SHA-1 only; X-Hub-Signature-256 is needed."
@@ -154,12 +168,22 @@ fn verify(
             "The delivery is not signed; X-Hub-Signature-256 is needed."
         });
     };
-    let tag = shown
+    shown
         .to_str()
         .ok()
         .and_then(|text| text.strip_prefix("sha256="))
         .and_then(unhex)
-        .ok_or("X-Hub-Signature-256 is not of the form sha256= and 64 hexadecimal digits.")?;
+        .ok_or("X-Hub-Signature-256 is not of the form sha256= and 64 hexadecimal digits.")
+}
+
+/// HMAC-SHA256 over the body as it came, in constant time, under one of the secrets of now.
+fn verify(
+    app: &App,
+    registration: &Registration,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(), &'static str> {
+    let tag = shown_tag(headers)?;
     let mut genuine = false;
     for secret in registration.webhook_secrets(app.clock.now()) {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());

@@ -6,11 +6,12 @@ use sqlx::Connection as _;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::deliveries::{self, Delivery, TOPIC};
 use super::events::{self, Outcome};
 use super::failure::Failure;
-use super::{links, registration};
+use super::{installations, links, registration};
 use crate::app::App;
 use crate::crypto::fill_random;
 use crate::error::{Error, Result};
@@ -25,20 +26,20 @@ const IDLE: Duration = Duration::from_secs(30);
 /// After a failure of the database.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// A delivery is given up after this many attempts: about half a day of waits. What it was about is
-/// healed by the comparison of branches.
+/// A delivery is given up after this many attempts: three quarters of an hour of waits, or somewhat
+/// more. What it was about is healed by the comparison of branches.
 const MAX_ATTEMPTS: i32 = 10;
 
 /// The first wait after a failed attempt, seconds; it doubles with each, up to the longest.
 const FIRST_WAIT: f64 = 5.0;
 
-/// The longest wait, seconds.
-const LONGEST_WAIT: f64 = 4.0 * 3_600.0;
+/// The longest wait, seconds: an end for whoever raises the number of attempts.
+const LONGEST_WAIT: f64 = 3_600.0;
 
 /// Branches that one round compares at the most; the others are first in the next.
 const ROUND: i64 = 100;
 
-/// So many failures of GitHub in one round mean that it is away, and not one repository of it.
+/// So many failures of GitHub in a row mean that it is away, and not one repository of it.
 const AWAY: u32 = 3;
 
 /// Processes deliveries until shut down.
@@ -73,21 +74,18 @@ async fn until_due(app: &App) -> Result<Duration> {
     }))
 }
 
-/// Processes one delivery; `false` when none is due. What it changes and that it is done are one
-/// transaction.
+/// Processes one delivery; `false` when none is due. It is done once what it changes is committed: if
+/// this process dies in between, the next one does the same again, which changes nothing more.
 pub async fn process_next(app: &App) -> Result<bool> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     let Some(delivery) = deliveries::claim(&mut tx, now).await? else {
         return Ok(false);
     };
+    // What reads here may fail in the database; the delivery is put off in any case.
     let mut attempt = tx.begin().await?;
     let outcome = events::process(app, &mut attempt, &delivery).await;
-    if outcome.is_ok() {
-        attempt.commit().await?;
-    } else {
-        attempt.rollback().await?;
-    }
+    attempt.rollback().await?;
     match outcome {
         Ok(Outcome::Done(what)) => {
             deliveries::finish(&mut tx, &delivery.id, "done", &what, app.clock.now()).await?;
@@ -166,38 +164,75 @@ pub async fn reconcile(app: App, shutdown: CancellationToken) {
     }
 }
 
-/// Compares the branches that are due; ends early when GitHub is away or limits.
+/// Compares the branches that are due; ends early when GitHub is away. Installations that were
+/// suspended or gone are asked for first.
 pub async fn compare(app: &App) -> Result<()> {
     let interval = time::Duration::seconds(app.config.github_reconcile_seconds.into());
-    let due = {
-        let mut db = app.db.acquire().await?;
-        if !registration::exists(&mut db).await? {
-            return Ok(());
-        }
-        // In time means within the interval, so it begins before.
-        links::list_due(&mut db, app.clock.now() - interval * 3 / 5, ROUND).await?
-    };
+    // In time means within the interval, so it begins before.
+    let before = app.clock.now() - interval * 3 / 5;
+    if !registration::exists(&mut *app.db.acquire().await?).await? {
+        return Ok(());
+    }
+    revive(app, before).await?;
+    let due = links::list_due(&mut *app.db.acquire().await?, before, ROUND).await?;
     let mut failures = 0;
     for project in due {
         let mut tx = app.db.begin().await?;
-        match links::look(app, &mut tx, project).await {
-            Ok(_) => tx.commit().await?,
-            // Others have limits of their own, and this one is asked nothing before its time.
-            Err(Failure::Limited { .. }) => tx.rollback().await?,
-            Err(failure @ Failure::Unavailable(_)) => {
-                tx.rollback().await?;
-                failures += 1;
-                if failures >= AWAY {
-                    tracing::warn!(why = %failure, "the comparison with GitHub goes on later");
-                    return Ok(());
-                }
-            }
+        let looked = links::look(app, &mut tx, project).await;
+        let Err(failure) = looked else {
+            tx.commit().await?;
+            failures = 0;
+            continue;
+        };
+        tx.rollback().await?;
+        failures = match failure {
+            // Others have limits of their own, so this says nothing of GitHub.
+            Failure::Limited { .. } => failures,
+            Failure::Unavailable(_) => failures + 1,
+            _ => 0,
+        };
+        note(app, project, &failure).await?;
+        if failures >= AWAY {
+            tracing::warn!(why = %failure, "the comparison with GitHub goes on later");
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Notes that a project's branch could not be compared: every failure ends its turn, and the page
+/// tells of those that do not pass by themselves.
+pub(super) async fn note(app: &App, project: Uuid, failure: &Failure) -> Result<()> {
+    let mut db = app.db.acquire().await?;
+    let now = app.clock.now();
+    if failure.may_pass() {
+        links::note_attempt(&mut db, project, now).await?;
+    } else {
+        tracing::warn!(project.id = %project, why = %failure, "a branch could not be compared with GitHub");
+        links::note_failure(&mut db, project, &failure.to_string(), now).await?;
+    }
+    Ok(())
+}
+
+/// Asks how installations stand that were suspended or gone, once in an interval: the delivery that
+/// told of their return may be lost.
+async fn revive(app: &App, before: OffsetDateTime) -> Result<()> {
+    let ids = {
+        let mut db = app.db.acquire().await?;
+        installations::list_inactive(&mut db, before, ROUND).await?
+    };
+    for id in ids {
+        {
+            let mut db = app.db.acquire().await?;
+            installations::note_asked(&mut db, id, app.clock.now()).await?;
+        }
+        match installations::update(app, id).await {
+            Ok("active") => links::make_due(&mut *app.db.acquire().await?, id).await?,
+            Ok(_) => {}
             Err(failure) => {
-                tx.rollback().await?;
-                tracing::warn!(project.id = %project, why = %failure, "a branch could not be compared with GitHub");
-                let mut db = app.db.acquire().await?;
-                links::note_failure(&mut db, project, &failure.to_string(), app.clock.now())
-                    .await?;
+                tracing::warn!(installation = id, why = %failure, "GitHub did not say how an installation stands");
+                // The App's own limit, or a GitHub that is away: the same for all of them.
+                return Ok(());
             }
         }
     }

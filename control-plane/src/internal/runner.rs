@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::db::{Changed, version};
 use crate::deployments::{self, LEASE};
 use crate::error::{Error, Result};
-use crate::github::{links, tokens};
+use crate::github::{Failure, installations, links, tokens};
 use crate::runners::{self, Before, Presence};
 use crate::{
     build_settings, build_variables, locks, logs as lines, plans, uploads, variables, volumes,
@@ -187,19 +187,33 @@ pub async fn planned(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Gives what reads a repository, while a deployment of it is being built or a plan of it made.
+/// Gives what reads a repository, and where it is now, while a deployment of it is being built or a
+/// plan of it made.
 pub async fn repository_access(
     State(app): State<App>,
     Path(repository): Path<i64>,
 ) -> Result<Json<RepositoryAccess>, InternalError> {
-    let installation = links::find_for_fetch(&mut *app.db.acquire().await?, repository)
-        .await?
-        .ok_or(Error::NotFound("repository"))?;
-    let token = tokens::of_installation(&app, installation)
+    let away = |failure: Failure| Error::Unavailable(failure.to_string());
+    let find = async || {
+        let found = links::find_for_fetch(&mut *app.db.acquire().await?, repository).await?;
+        found.ok_or(Error::NotFound("repository"))
+    };
+    let known = find().await?;
+    // Whoever has the name now gives what is fetched, so the number must be the one that was chosen.
+    let (installation, name) = (known.installation_id, Some(&*known.full_name));
+    if !installations::settle(&app, installation, repository, name)
         .await
-        .map_err(|failure| Error::Unavailable(failure.to_string()))?;
+        .map_err(away)?
+    {
+        return Err(Error::NotFound("repository").into());
+    }
+    let found = find().await?;
+    let token = tokens::of_installation(&app, found.installation_id)
+        .await
+        .map_err(away)?;
     Ok(Json(RepositoryAccess {
         origin: app.config.github_origin(),
+        url: app.config.clone_url(&found.full_name),
         token: token.secret.expose().to_owned(),
     }))
 }

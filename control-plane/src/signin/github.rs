@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::github::attempts::{self, Purpose};
 use crate::github::registration::{self, Registration};
 use crate::github::rest::Account;
-use crate::github::{authorize, identities, installations, rest};
+use crate::github::{authorize, identities, proofs, rest};
 use crate::oauth;
 use crate::pages::PageError;
 use crate::users::User;
@@ -175,7 +175,7 @@ async fn connect(
     user: User,
     organization: Uuid,
 ) -> Result<Response, PageError> {
-    let proof = installations::prove(app, registration.id, token)
+    let proof = proofs::prove(app, registration.id, token)
         .await
         .map_err(Error::from)?;
     let mut tx = app.db.begin().await?;
@@ -187,7 +187,7 @@ async fn connect(
         )
         .into());
     }
-    installations::connect(&mut tx, organization, user.id, &proof, app.clock.now()).await?;
+    proofs::connect(&mut tx, organization, user.id, &proof, app.clock.now()).await?;
     tx.commit().await?;
     Ok(Redirect::to("/github?done=saved").into_response())
 }

@@ -122,6 +122,7 @@ mod tests {
     fn a_credential_is_not_printed() {
         let access = RepositoryAccess {
             origin: "https://github.com".into(),
+            url: "https://github.com/a/b.git".into(),
             token: "ghs_canary".into(),
         };
         let said = format!("{access:?} {:?}", header(&access).unwrap());

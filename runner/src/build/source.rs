@@ -151,7 +151,8 @@ impl SourceStore {
                     .map_err(|late| access::unavailable(&late.into()))?
                     .map_err(|error| access::unavailable(&error))?
                     .ok_or_else(access::refused)?;
-                let request = request(access::checked_url(url, &access.origin)?);
+                // The address of the source may be under a name that passed to another repository.
+                let request = request(access::checked_url(&access.url, &access.origin)?);
                 self.obtain_git(request, Some((id, access)), say, deadline)
                     .await
             }

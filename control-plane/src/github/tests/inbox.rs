@@ -16,12 +16,18 @@ use crate::github::{deliveries, links};
 use crate::projects::{self, Project};
 use crate::testing::{Answer, Browser};
 
-fn sign(secret: &str, body: &[u8]) -> String {
+pub(super) fn sign(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     format!("sha256={}", hex(hmac::sign(&key, body).as_ref()))
 }
 
-async fn deliver(app: &App, event: &str, id: &str, body: &[u8], signature: &str) -> Answer {
+pub(super) async fn deliver(
+    app: &App,
+    event: &str,
+    id: &str,
+    body: &[u8],
+    signature: &str,
+) -> Answer {
     let headers = [
         ("content-type", "application/json"),
         ("x-github-event", event),
@@ -35,24 +41,24 @@ async fn deliver(app: &App, event: &str, id: &str, body: &[u8], signature: &str)
 }
 
 /// Delivers as GitHub does, under a new id.
-async fn tell(app: &App, event: &str, payload: &Value) -> Answer {
+pub(super) async fn tell(app: &App, event: &str, payload: &Value) -> Answer {
     let body = payload.to_string();
     let id = Uuid::new_v4().to_string();
     let signature = sign(WEBHOOK_SECRET, body.as_bytes());
     deliver(app, event, &id, body.as_bytes(), &signature).await
 }
 
-fn push(branch: &str, after: &str) -> Value {
+pub(super) fn push(branch: &str, after: &str) -> Value {
     json!({ "ref": format!("refs/heads/{branch}"), "after": after, "deleted": false,
         "repository": { "id": 11, "full_name": "octo/demo" }, "installation": { "id": INSTALLATION } })
 }
 
-async fn work(app: &App) {
+pub(super) async fn work(app: &App) {
     while worker::process_next(app).await.unwrap() {}
 }
 
 /// Every delivery's state and outcome, oldest first.
-async fn inbox(app: &App) -> Vec<(String, String)> {
+pub(super) async fn inbox(app: &App) -> Vec<(String, String)> {
     let mut db = app.db.acquire().await.unwrap();
     let mut list: Vec<_> = deliveries::list(&mut db, false, 100)
         .await
@@ -65,7 +71,7 @@ async fn inbox(app: &App) -> Vec<(String, String)> {
 }
 
 /// Connects the installation and makes a project of `octo/demo`, as a person does.
-async fn project(app: &App) -> Project {
+pub(super) async fn project(app: &App) -> Project {
     let mut browser = Browser::signed_in(app).await;
     let csrf = browser.get("/github").await.field("csrf");
     let away = browser.submit("/github/connect", &[("csrf", &csrf)]).await;
@@ -88,7 +94,7 @@ async fn project(app: &App) -> Project {
 }
 
 /// Each deployment's commit as asked for, newest first.
-async fn commits(app: &App, project: &Project) -> Vec<String> {
+pub(super) async fn commits(app: &App, project: &Project) -> Vec<String> {
     let mut db = app.db.acquire().await.unwrap();
     let all = deployments::list(&mut db, project.id, 100).await.unwrap();
     all.into_iter()
@@ -145,10 +151,39 @@ async fn only_a_right_signature_over_the_very_bytes_is_believed() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_body_is_read_without_a_signature() {
+    let (app, _world) = with_app(&[]).await;
+    let endless = || {
+        let never = futures_util::stream::poll_fn(
+            |_| -> std::task::Poll<Option<Result<bytes::Bytes, std::io::Error>>> {
+                panic!("the body was read")
+            },
+        );
+        Body::from_stream(never)
+    };
+    for signature in ["", "sha256=00", "sha1=00"] {
+        let headers = [("x-hub-signature-256", signature)];
+        let answer = Browser::new(&app)
+            .send(Method::POST, "/webhooks/github", &headers, endless())
+            .await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.body);
+    }
+    // One that says it is small, and is not, is not held as if it were.
+    let any = format!("sha256={}", "0".repeat(64));
+    let headers = [("x-hub-signature-256", &*any), ("content-length", "10")];
+    let body = Body::from(vec![b' '; 4_096]);
+    let answer = Browser::new(&app)
+        .send(Method::POST, "/webhooks/github", &headers, body)
+        .await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
 async fn bodies_have_a_bound_and_odd_ones_do_no_harm() {
     let (app, _world) = with_app(&[]).await;
     let large = vec![b' '; 25 * 1024 * 1024 + 1];
-    let answer = deliver(&app, "push", "large", &large, "sha256=00").await;
+    let any = format!("sha256={}", "0".repeat(64));
+    let answer = deliver(&app, "push", "large", &large, &any).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     let deep = "[".repeat(100_000);
     for (id, event, body) in [

@@ -1,13 +1,16 @@
 //! Signing in and up, and tying accounts to people.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
+use serde_json::json;
 
 use super::stand_in::{PERSON, with_app};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::github::identities;
 use crate::github::registration::{self, SignUp};
+use crate::organizations::{self, Role};
 use crate::testing::{self, Answer, Browser, OWNER};
+use crate::users;
 
 /// Sends the browser to GitHub and gives the state.
 async fn leave(browser: &mut Browser, page: &str, form: &str) -> String {
@@ -284,4 +287,51 @@ async fn a_refusal_says_what_to_do_and_nothing_that_was_sent() {
         .await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     assert!(answer.body.contains("You declined at GitHub"));
+}
+
+#[tokio::test]
+async fn who_signed_up_by_github_is_added_elsewhere_and_gets_no_link() {
+    let (app, _world) = with_app(&["--allow-strangers"]).await;
+    set_rule(&app, SignUp::Anyone).await;
+    let mut theirs = Browser::new(&app);
+    sign_in(&mut theirs).await.location();
+    let address = format!("octocat.{PERSON}@github.invalid");
+    assert!(theirs.get("/account").await.body.contains(&address));
+    let mut api = Browser::with_token(&app, &testing::owner(&app).await).await;
+    let add = |address: &str| json!({ "email": address, "role": "viewer" });
+    let unknown = api
+        .api(Method::POST, "/members", &add("nobody.1@github.invalid"))
+        .await;
+    assert_eq!(unknown.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let added = api.api(Method::POST, "/members", &add(&address)).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.body);
+    assert_eq!(added.value()["setup_url"], serde_json::Value::Null);
+    let listed = api
+        .api(Method::GET, "/members", &serde_json::Value::Null)
+        .await
+        .value();
+    let members = listed["organizations"][0]["members"].as_array().unwrap();
+    let row = members.iter().find(|it| it["email"] == *address).unwrap();
+    assert_eq!(row["invited"], false);
+    let path = format!("/members/{address}/setup-link");
+    let refused = api.api(Method::POST, &path, &json!({})).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
+}
+
+#[tokio::test]
+async fn only_an_owner_of_the_first_organization_is_the_platforms() {
+    let (app, _world) = with_app(&[]).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let early = app.clock.now() - time::Duration::DAY;
+    let user = users::create(&mut db, "early@example.com", early)
+        .await
+        .unwrap();
+    let theirs = organizations::create(&mut db, "theirs", app.clock.now() + time::Duration::DAY)
+        .await
+        .unwrap();
+    organizations::add_member(&mut db, theirs, user.id, Role::Owner)
+        .await
+        .unwrap();
+    let owner = users::find_owner(&mut db).await.unwrap().unwrap();
+    assert_eq!(owner.email, OWNER);
 }

@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 
-use super::stand_in::{KEY, platform, with_app};
+use super::inbox::{deliver, sign};
+use super::stand_in::{KEY, WEBHOOK_SECRET, new_registration, platform, with_app};
+use crate::audit::Actor;
+use crate::github::identities;
 use crate::github::registration::{self, FORMER_SECRET, SignUp};
 use crate::organizations::{self, Role};
 use crate::testing::{self, Answer, Browser};
@@ -162,6 +165,73 @@ async fn the_former_webhook_secret_is_good_for_a_while() {
     let now = app.clock.now();
     assert_eq!(found.webhook_secrets(now).len(), 2);
     assert_eq!(found.webhook_secrets(now + FORMER_SECRET).len(), 1);
+
+    // GitHub heard of neither: what it signs with is still believed.
+    drop(db);
+    browser
+        .submit("/settings/github/secret", &[("csrf", &csrf)])
+        .await;
+    let body = b"{}";
+    let answer = deliver(&app, "ping", "a", body, &sign(WEBHOOK_SECRET, body)).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn secrets_that_cannot_be_read_are_entered_again() {
+    let (app, _world) = with_app(&[]).await;
+    let mut browser = Browser::signed_in(&app).await;
+    let other = crate::crypto::KeyEncryptionKey::new(&[8; 32]);
+    let sealed = other.encrypt(b"canary", "github-app:private-key");
+    sqlx::query("update github_app set private_key = $1, client_secret = $1, webhook_secret = $1")
+        .bind(sealed)
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let page = browser.get("/settings/github").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.body.contains("cannot be read"), "{}", page.body);
+    let csrf = page.field("csrf");
+    let fields = [
+        ("csrf", &*csrf),
+        ("id", "7"),
+        ("client_id", "Iv1.test"),
+        ("client_secret", "canary-client-secret"),
+        ("webhook_secret", WEBHOOK_SECRET),
+        ("private_key", &KEY),
+    ];
+    let answer = browser.submit("/settings/github/existing", &fields).await;
+    assert_eq!(answer.location(), "/settings/github?done=saved");
+    let page = browser.get("/settings/github").await;
+    assert!(!page.body.contains("cannot be read"), "{}", page.body);
+    let mut db = app.db.acquire().await.unwrap();
+    let found = registration::get(&mut db, &app.kek).await.unwrap();
+    assert_eq!(found.webhook_secret.expose(), WEBHOOK_SECRET);
+}
+
+#[tokio::test]
+async fn an_app_of_another_github_inherits_nobody() {
+    let (app, _world) = with_app(&[]).await;
+    let owner = testing::owner(&app).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let now = app.clock.now();
+    let account = serde_json::from_value(serde_json::json!({ "id": 5, "login": "o" })).unwrap();
+    identities::link(&mut db, owner.id, &account, now)
+        .await
+        .unwrap();
+    for (github, kept) in [
+        (app.config.github(), true),
+        ("https://github.elsewhere.example", false),
+    ] {
+        registration::remove(&mut db, &Actor::System, now)
+            .await
+            .unwrap();
+        let new = new_registration();
+        registration::create(&mut db, &app.kek, github, &new, &Actor::System, now)
+            .await
+            .unwrap();
+        let found = identities::find_of(&mut db, owner.id).await.unwrap();
+        assert_eq!(found.is_some(), kept, "{github}");
+    }
 }
 
 #[tokio::test]

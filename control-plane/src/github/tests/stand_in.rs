@@ -62,6 +62,10 @@ pub struct World {
     pub repositories: Mutex<BTreeMap<i64, Kept>>,
     /// Answered in place of everything.
     pub trouble: Mutex<Option<Trouble>>,
+    /// Paths that hold this text are answered with 502.
+    pub away: Mutex<Option<String>>,
+    /// Whether the installation's owner lets it do nothing.
+    pub suspended: Mutex<bool>,
     /// Tokens minted.
     pub minted: AtomicU32,
     /// Everything asked of the API, by path.
@@ -89,6 +93,13 @@ impl World {
         branches.insert(branch.into(), head.into());
     }
 
+    /// Adds a repository with this head of `main`.
+    pub fn add(&self, repository: i64, name: &str, head: &str) {
+        let branches = BTreeMap::from([("main".to_owned(), head.to_owned())]);
+        let mut all = self.repositories.lock().unwrap();
+        all.insert(repository, (name.into(), branches));
+    }
+
     /// How often a path was asked for.
     pub fn count(&self, path: &str) -> usize {
         let asked = self.asked.lock().unwrap();
@@ -108,7 +119,12 @@ fn installation(world: &World) -> Value {
     } else {
         json!({ "id": 9_000, "login": "acme", "type": "Organization" })
     };
-    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": null })
+    let since = world
+        .suspended
+        .lock()
+        .unwrap()
+        .then_some("2026-11-22T00:00:00Z");
+    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since })
 }
 
 fn repository(id: i64, name: &str) -> Value {
@@ -138,6 +154,10 @@ async fn api(
             response.headers_mut().insert(name, value.parse().unwrap());
         }
         return response;
+    }
+    let away = world.away.lock().unwrap().clone();
+    if away.is_some_and(|text| path.contains(&text)) {
+        return StatusCode::BAD_GATEWAY.into_response();
     }
     assert!(
         headers["user-agent"]
@@ -265,10 +285,9 @@ pub async fn platform(flags: &[&str]) -> (App, Shared) {
     (app, world)
 }
 
-/// The same with an App that is set up.
-pub async fn with_app(flags: &[&str]) -> (App, Shared) {
-    let (app, world) = platform(flags).await;
-    let new = NewRegistration {
+/// The App.
+pub fn new_registration() -> NewRegistration {
+    NewRegistration {
         id: 7,
         slug: "berth-test".into(),
         name: "Berth test".into(),
@@ -277,9 +296,16 @@ pub async fn with_app(flags: &[&str]) -> (App, Shared) {
         client_secret: Secret::new("canary-client-secret"),
         private_key: Secret::new(KEY.clone()),
         webhook_secret: Secret::new(WEBHOOK_SECRET),
-    };
+    }
+}
+
+/// The same with an App that is set up.
+pub async fn with_app(flags: &[&str]) -> (App, Shared) {
+    let (app, world) = platform(flags).await;
+    let new = new_registration();
     let mut db = app.db.acquire().await.unwrap();
-    registration::create(&mut db, &app.kek, &new, &Actor::System, app.clock.now())
+    let (github, now) = (app.config.github(), app.clock.now());
+    registration::create(&mut db, &app.kek, github, &new, &Actor::System, now)
         .await
         .unwrap();
     drop(db);

@@ -30,6 +30,7 @@ pub fn router() -> Router<App> {
         .route("/github", get(repositories::show))
         .route("/github/install", post(repositories::install))
         .route("/github/connect", post(repositories::connect))
+        .route("/github/disconnect", post(repositories::disconnect))
         .route(SETUP_PATH, get(repositories::installed))
 }
 

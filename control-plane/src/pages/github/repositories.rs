@@ -5,15 +5,17 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::app::App;
-use crate::error::Error;
-use crate::github::attempts::{self, Purpose};
+use crate::error::{Error, Result};
+use crate::github::attempts::{self, Attempt, Purpose};
 use crate::github::installations::{self, Connected, Readable};
+use crate::github::proofs::{self, Use};
 use crate::github::{authorize, registration};
-use crate::organizations;
+use crate::organizations::{self, Organization};
 use crate::pages::error::{PageResult, page};
-use crate::pages::tokens::Nothing;
 use crate::pages::view::{Done, Shell, toward};
 use crate::projects;
 use crate::signin::{CsrfForm, SignedIn};
@@ -28,7 +30,9 @@ struct Page {
     /// Whether the platform has an App.
     exists: bool,
     is_operator: bool,
-    installations: Vec<Connected>,
+    installations: Vec<(Connected, Vec<Use>)>,
+    /// The organizations that may get repositories from whoever looks.
+    homes: Vec<Organization>,
     list: Vec<Readable>,
     search: String,
     number: i64,
@@ -70,11 +74,21 @@ pub async fn show(
         installations::list_readable(&mut db, user, None, search, offset, PAGE + 1).await?;
     let has_more = i64::try_from(list.len()).is_ok_and(|found| found > PAGE);
     list.truncate(usize::try_from(PAGE).unwrap_or_default());
+    let uses = proofs::list_uses(&mut db, user).await?;
+    let installations = installations::list_for(&mut db, user).await?;
+    let installations = installations.into_iter().map(|it| {
+        let of_it = uses.iter().filter(|used| used.installation_id == it.id);
+        let of_it = of_it.cloned().collect();
+        (it, of_it)
+    });
+    let mut homes = organizations::list_for(&mut db, user).await?;
+    homes.retain(|it| projects::may_change(&it.role));
     let template = Page {
         shell: Shell::new(&person, "github").after(&done),
         exists,
         is_operator: organizations::is_operator(&mut db, user).await?,
-        installations: installations::list_for(&mut db, user).await?,
+        installations: installations.collect(),
+        homes,
         list,
         search: search.to_owned(),
         number,
@@ -84,16 +98,39 @@ pub async fn show(
     toward(page(StatusCode::OK, &template), &app.config.github_origin())
 }
 
+/// Names the organization that is to get the repositories.
+#[derive(Debug, Deserialize)]
+pub struct For {
+    organization: Option<Uuid>,
+}
+
+impl For {
+    /// The organization, if the person may change it; without a name, the one of their new projects.
+    async fn home(&self, db: &mut PgConnection, person: &SignedIn) -> Result<Uuid> {
+        let Some(id) = self.organization else {
+            return projects::home_of(db, person.user.id).await;
+        };
+        let found = organizations::get_for(db, person.user.id, Some(id)).await?;
+        if !projects::may_change(&found.role) {
+            return Err(Error::Forbidden(
+                "You may look at this organization but not connect repositories for it; ask one of its admins.".into(),
+            ));
+        }
+        Ok(found.id)
+    }
+}
+
 /// `POST /github/install`: sends the browser to GitHub's page of installing the App.
 pub async fn install(
     State(app): State<App>,
     person: SignedIn,
-    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+    CsrfForm(form): CsrfForm<For>,
 ) -> PageResult {
     let mut db = app.db.acquire().await?;
     let registration = registration::get(&mut db, &app.kek).await?;
     let purpose = Purpose::Install {
         user: person.user.id,
+        organization: form.home(&mut db, &person).await?,
     };
     let now = app.clock.now();
     let state = attempts::begin(&mut db, &app.kek, &person.session, &purpose, None, now).await?;
@@ -110,17 +147,38 @@ pub async fn install(
 pub async fn connect(
     State(app): State<App>,
     person: SignedIn,
-    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+    CsrfForm(form): CsrfForm<For>,
 ) -> PageResult {
-    prove(&app, &person).await
+    prove(&app, &person, &form).await
 }
 
-async fn prove(app: &App, person: &SignedIn) -> PageResult {
+/// What is to end.
+#[derive(Debug, Deserialize)]
+pub struct End {
+    organization: Uuid,
+    installation: i64,
+}
+
+/// `POST /github/disconnect`: an organization does not use an installation any more.
+pub async fn disconnect(
+    State(app): State<App>,
+    person: SignedIn,
+    CsrfForm(form): CsrfForm<End>,
+) -> PageResult {
+    let (user, now) = (person.user.id, app.clock.now());
+    let mut tx = app.db.begin().await?;
+    let organization = organizations::get_for(&mut tx, user, Some(form.organization)).await?;
+    proofs::disconnect(&mut tx, &organization, form.installation, user, now).await?;
+    tx.commit().await?;
+    Ok(Redirect::to("/github?done=removed").into_response())
+}
+
+async fn prove(app: &App, person: &SignedIn, of: &For) -> PageResult {
     let mut db = app.db.acquire().await?;
     let registration = registration::get(&mut db, &app.kek).await?;
     let purpose = Purpose::Connect {
         user: person.user.id,
-        organization: projects::home_of(&mut db, person.user.id).await?,
+        organization: of.home(&mut db, person).await?,
     };
     let url = authorize::begin(app, &mut db, &registration, &person.session, &purpose).await?;
     Ok(Redirect::to(&url).into_response())
@@ -155,13 +213,14 @@ pub async fn installed(
     )
     .await;
     match finished {
-        Ok(attempt)
-            if attempt.purpose
-                == (Purpose::Install {
-                    user: person.user.id,
-                }) =>
-        {
-            prove(&app, &person).await
+        Ok(Attempt {
+            purpose: Purpose::Install { user, organization },
+            ..
+        }) if user == person.user.id => {
+            let of = For {
+                organization: Some(organization),
+            };
+            prove(&app, &person, &of).await
         }
         Ok(_) | Err(Error::Invalid(_)) => {
             Ok(Redirect::to("/github?done=installed").into_response())

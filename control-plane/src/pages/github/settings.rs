@@ -42,11 +42,13 @@ struct Shown {
     page: String,
     since: Moment,
     former_until: Option<Moment>,
-    sign_up: &'static str,
+    sign_up: String,
     allow_strangers: bool,
     allowed: Vec<Allowed>,
     /// Deliveries that failed or are put off.
     troubled: usize,
+    /// Whether its secrets can be read.
+    readable: bool,
 }
 
 impl Page {
@@ -54,7 +56,7 @@ impl Page {
         operator_only(app, person).await?;
         let mut db = app.db.acquire().await?;
         let now = app.clock.now();
-        let found = registration::find(&mut db, &app.kek).await?;
+        let found = registration::find_shown(&mut db).await?;
         let shown = match found {
             Some(it) => Some(Shown {
                 id: it.id,
@@ -63,10 +65,11 @@ impl Page {
                 page: it.page,
                 since: Moment::new(it.created_at, now),
                 former_until: it
-                    .former_webhook_secret
-                    .filter(|(_, until)| *until > now)
-                    .map(|(_, until)| Moment::new(until, now)),
-                sign_up: it.sign_up.name(),
+                    .former_until
+                    .filter(|until| *until > now)
+                    .map(|until| Moment::new(until, now)),
+                sign_up: it.sign_up,
+                readable: registration::is_readable(&mut db, &app.kek).await?,
                 allow_strangers: app.config.allow_strangers,
                 allowed: identities::list_allowed(&mut db).await?,
                 troubled: deliveries::list(&mut db, true, 100).await?.len(),
@@ -215,8 +218,13 @@ async fn keep(app: &App, person: &SignedIn, new: &NewRegistration) -> Result<()>
     let now = app.clock.now();
     // A key that cannot sign would be found out at the first push.
     registration::assertion(new.id, &new.private_key, now)?;
+    let (actor, github) = (person.actor(), app.config.github());
     let mut tx = app.db.begin().await?;
-    registration::create(&mut tx, &app.kek, new, &person.actor(), now).await?;
+    if registration::is_readable(&mut tx, &app.kek).await? {
+        registration::create(&mut tx, &app.kek, github, new, &actor, now).await?;
+    } else {
+        registration::enter_again(&mut tx, &app.kek, new, &actor, now).await?;
+    }
     tx.commit().await?;
     Ok(())
 }
