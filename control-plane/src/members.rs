@@ -40,12 +40,11 @@ pub async fn add(
     users::check_known_email(email)?;
     lock(db, organization.id).await?;
     check_may_manage(organization, &[role.name()])?;
-    let user = match users::find_by_email(db, email).await? {
-        Some(user) => user,
-        None => {
-            users::check_email(email)?;
-            users::create(db, email, now).await?
-        }
+    let user = if let Some(known) = users::find_by_email(db, email).await? {
+        known
+    } else {
+        users::check_email(email)?;
+        users::create(db, email, now).await?
     };
     if organizations::role_of(db, user.id, organization.id)
         .await?
