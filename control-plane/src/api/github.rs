@@ -9,7 +9,7 @@ use super::problem::{ApiResult, Params};
 use crate::app::App;
 use crate::error::Error;
 use crate::github::installations::{self, Readable};
-use crate::github::{registration, rest};
+use crate::github::{choices, registration, rest};
 
 /// Repositories of one answer.
 const PAGE: i64 = 50;
@@ -99,9 +99,7 @@ pub async fn list_branches(
     caller: Caller,
     Path(repository): Path<i64>,
 ) -> ApiResult<Json<Value>> {
-    let mut db = app.db.acquire().await?;
-    let repository = installations::get_readable(&mut db, caller.user.id, repository).await?;
-    drop(db);
+    let repository = choices::current(&app, caller.user.id, repository).await?;
     let branches = rest::branches(&app, repository.installation_id, &repository.full_name)
         .await
         .map_err(Error::from)?;

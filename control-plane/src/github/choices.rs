@@ -45,6 +45,23 @@ impl Choice {
     }
 }
 
+/// A repository that a person's organizations may use, as GitHub has it now. The name that is known
+/// may be another repository's by now, so the number is compared.
+pub async fn current(app: &App, user: Uuid, repository: i64) -> Result<Readable> {
+    let known = {
+        let mut db = app.db.acquire().await?;
+        installations::get_readable(&mut db, user, repository).await?
+    };
+    let (installation, name) = (known.installation_id, Some(&*known.full_name));
+    if !installations::settle(app, installation, repository, name).await? {
+        return Err(Error::Conflict(
+            "The App does not reach this repository any more; add it to the App's installation at GitHub, then press “Update from GitHub”.".into(),
+        ));
+    }
+    let mut db = app.db.acquire().await?;
+    installations::get_readable(&mut db, user, repository).await
+}
+
 /// What a person chose by a repository's number and perhaps a branch, if they may.
 pub async fn choose(
     app: &App,
@@ -62,16 +79,7 @@ pub async fn choose(
             )
         })?;
     drop(db);
-    // The name that is known may be another repository's by now.
-    let (installation, name) = (repository.installation_id, Some(&*repository.full_name));
-    if !installations::settle(app, installation, repository.id, name).await? {
-        return Err(Error::Conflict(
-            "The App does not reach this repository any more; add it to the App's installation at GitHub, then press “Update from GitHub”.".into(),
-        ));
-    }
-    let mut db = app.db.acquire().await?;
-    let repository = installations::get_readable(&mut db, user, repository.id).await?;
-    drop(db);
+    let repository = current(app, user, repository.id).await?;
     let branch = branch
         .map(str::trim)
         .filter(|branch| !branch.is_empty())

@@ -82,13 +82,21 @@ impl New {
     async fn pick(&mut self, app: &App, person: &SignedIn, id: i64) -> Result<()> {
         let found =
             installations::get_readable(&mut *app.db.acquire().await?, person.user.id, id).await?;
-        let branches = rest::branches(app, found.installation_id, &found.full_name).await;
+        let now = choices::current(app, person.user.id, id).await;
+        let (found, branches) = match now {
+            Ok(now) => {
+                let branches = rest::branches(app, now.installation_id, &now.full_name).await;
+                (now, branches.map_err(|failure| failure.to_string()))
+            }
+            Err(error @ (Error::Unavailable(_) | Error::Conflict(_))) => {
+                (found, Err(error.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
         let mut branches: Vec<String> = match branches {
             Ok(found) => found.into_iter().map(|branch| branch.name).collect(),
-            Err(failure) => {
-                self.problems
-                    .general
-                    .get_or_insert_with(|| failure.to_string());
+            Err(why) => {
+                self.problems.general.get_or_insert(why);
                 Vec::new()
             }
         };

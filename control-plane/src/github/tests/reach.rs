@@ -65,6 +65,17 @@ async fn a_name_that_passed_to_another_repository_is_not_followed() {
     let choice = choices::choose(&app, owner, 11, None).await.unwrap();
     assert_eq!(choice.repository.full_name, "octo/renamed");
     assert_eq!(choice.head, sha('a'));
+    let mut api = Browser::with_token(&app, &testing::owner(&app).await).await;
+    let listed = api
+        .api(
+            Method::GET,
+            "/github/repositories/11/branches",
+            &Value::Null,
+        )
+        .await
+        .value();
+    assert_eq!(listed["repository"]["full_name"], "octo/renamed");
+    assert_eq!(listed["branches"][0]["commit"], sha('a'));
     let after = access(&app).await;
     assert_eq!(after.value()["url"], app.config.clone_url("octo/renamed"));
 

@@ -96,6 +96,17 @@ async fn names_that_addresses_drop_are_not_asked_for() {
 }
 
 #[tokio::test]
+async fn a_branch_under_another_name_is_not_the_one_that_was_meant() {
+    let (app, _world) = with_app(&[]).await;
+    for (branch, there) in [("main", true), ("former", false), ("none", false)] {
+        let found = rest::find_branch(&app, INSTALLATION, "octo/demo", branch)
+            .await
+            .unwrap();
+        assert_eq!(found.is_some(), there, "{branch}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_is_asked_for_by_one_and_not_at_once_again() {
     let (app, world) = with_app(&[]).await;
     project(&app).await;

@@ -218,6 +218,11 @@ async fn api(
                         .collect::<Vec<_>>(),
                 )
                 .into_response(),
+                // A former name leads to the branch that has another now.
+                ["branches", "former"] => {
+                    Json(json!({ "name": "main", "commit": { "sha": branches["main"] } }))
+                        .into_response()
+                }
                 ["branches", branch @ ..] => match branches.get(&branch.join("/")) {
                     Some(sha) => {
                         Json(json!({ "name": branch.join("/"), "commit": { "sha": sha } }))
