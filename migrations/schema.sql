@@ -225,7 +225,7 @@ CREATE TABLE public.deployments (
     build_of uuid,
     redis boolean DEFAULT false NOT NULL,
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
-    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text]))),
+    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
 );
 
@@ -289,6 +289,191 @@ COMMENT ON COLUMN public.edges.version IS 'Of the route snapshot in use, by its 
 COMMENT ON COLUMN public.edges.report_run IS 'The run of the edge that the newest counted report is of; null before the first that has an id.';
 
 COMMENT ON COLUMN public.edges.report_number IS 'The number of that report within its run: it and those below it were counted.';
+
+CREATE TABLE public.github_access (
+    organization_id uuid NOT NULL,
+    installation_id bigint NOT NULL,
+    repository_id bigint NOT NULL
+);
+
+COMMENT ON TABLE public.github_access IS 'Repositories that the person who connected an installation may push to themselves.';
+
+CREATE TABLE public.github_app (
+    only_row boolean DEFAULT true NOT NULL,
+    id bigint NOT NULL,
+    slug text NOT NULL,
+    name text NOT NULL,
+    page text NOT NULL,
+    client_id text NOT NULL,
+    client_secret bytea NOT NULL,
+    private_key bytea NOT NULL,
+    webhook_secret bytea NOT NULL,
+    former_webhook_secret bytea,
+    former_webhook_secret_until timestamp with time zone,
+    sign_up text DEFAULT 'nobody'::text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT github_app_only_row_check CHECK (only_row),
+    CONSTRAINT github_app_sign_up_check CHECK ((sign_up = ANY (ARRAY['nobody'::text, 'listed'::text, 'anyone'::text])))
+);
+
+COMMENT ON TABLE public.github_app IS 'One row once it is set up: the App by which Berth works with GitHub. Its secrets are encrypted with the key encryption key.';
+
+COMMENT ON COLUMN public.github_app.page IS 'Its page at GitHub.';
+
+COMMENT ON COLUMN public.github_app.former_webhook_secret IS 'Accepted beside the present one until former_webhook_secret_until, so that a change loses no delivery.';
+
+COMMENT ON COLUMN public.github_app.sign_up IS 'Who may sign up by GitHub: nobody, those of github_sign_up, or anyone.';
+
+CREATE TABLE public.github_attempts (
+    state_hash bytea NOT NULL,
+    browser_hash bytea NOT NULL,
+    purpose jsonb NOT NULL,
+    verifier bytea,
+    expires_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.github_attempts IS 'Ways to GitHub that a browser has gone and not come back from. Each is used once, by the browser that began it. Only the SHA-256 of the state is kept; the PKCE verifier is encrypted.';
+
+CREATE TABLE public.github_connections (
+    organization_id uuid NOT NULL,
+    installation_id bigint NOT NULL,
+    whole boolean NOT NULL,
+    connected_by uuid,
+    connected_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.github_connections IS 'Which organizations may use an installation: one of their members showed GitHub that they may themselves.';
+
+COMMENT ON COLUMN public.github_connections.whole IS 'All its repositories, present and future: the installation is of the account of the person who connected it. Otherwise those of github_access.';
+
+CREATE TABLE public.github_deliveries (
+    id text NOT NULL,
+    number bigint NOT NULL,
+    event text NOT NULL,
+    action text,
+    lane text NOT NULL,
+    installation_id bigint,
+    repository_id bigint,
+    reference text,
+    payload bytea,
+    state text NOT NULL,
+    outcome text,
+    attempts integer DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone NOT NULL,
+    received_at timestamp with time zone NOT NULL,
+    processed_at timestamp with time zone,
+    CONSTRAINT github_deliveries_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'done'::text, 'ignored'::text, 'failed'::text])))
+);
+
+COMMENT ON TABLE public.github_deliveries IS 'The inbox of webhooks: written before GitHub gets its answer, processed in order within a lane, purged after some days.';
+
+COMMENT ON COLUMN public.github_deliveries.id IS 'X-GitHub-Delivery: a delivery that comes again is not taken again.';
+
+COMMENT ON COLUMN public.github_deliveries.lane IS 'The repository, or else the installation: what must be processed in order.';
+
+COMMENT ON COLUMN public.github_deliveries.payload IS 'The body as it came; null once it is processed.';
+
+COMMENT ON COLUMN public.github_deliveries.outcome IS 'One sentence: what came of it, or why it has not worked yet.';
+
+ALTER TABLE public.github_deliveries ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.github_deliveries_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.github_identities (
+    user_id uuid NOT NULL,
+    github_id bigint NOT NULL,
+    login text NOT NULL,
+    linked_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE public.github_identities IS 'Which person an account at GitHub is. The login is for display, as it was at the last sign-in. No token of a person is kept.';
+
+CREATE TABLE public.github_installations (
+    id bigint NOT NULL,
+    account_id bigint NOT NULL,
+    account text NOT NULL,
+    account_kind text NOT NULL,
+    state text NOT NULL,
+    listed_at timestamp with time zone,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT github_installations_account_kind_check CHECK ((account_kind = ANY (ARRAY['user'::text, 'organization'::text]))),
+    CONSTRAINT github_installations_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text, 'deleted'::text])))
+);
+
+COMMENT ON TABLE public.github_installations IS 'Where the App is installed, as GitHub last said.';
+
+COMMENT ON COLUMN public.github_installations.listed_at IS 'When its repositories were last read from GitHub as a whole; null when that is due.';
+
+CREATE TABLE public.github_links (
+    project_id uuid NOT NULL,
+    installation_id bigint NOT NULL,
+    repository_id bigint NOT NULL,
+    head text,
+    problem text,
+    problem_at timestamp with time zone,
+    checked_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.github_links IS 'Projects whose source is a repository of an installation. The production branch is projects.source_branch.';
+
+COMMENT ON COLUMN public.github_links.head IS 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked.';
+
+COMMENT ON COLUMN public.github_links.problem IS 'Why pushes do not come live, as one sentence; null when all is well.';
+
+COMMENT ON COLUMN public.github_links.checked_at IS 'When the branch was last compared with GitHub.';
+
+CREATE TABLE public.github_repositories (
+    id bigint NOT NULL,
+    installation_id bigint NOT NULL,
+    full_name text NOT NULL,
+    private boolean NOT NULL,
+    default_branch text,
+    state text NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT github_repositories_state_check CHECK ((state = ANY (ARRAY['active'::text, 'removed'::text, 'deleted'::text])))
+);
+
+COMMENT ON TABLE public.github_repositories IS 'Repositories that installations give access to. removed: the App may not read it any more; deleted: it is gone.';
+
+CREATE VIEW public.github_readable AS
+ SELECT c.organization_id,
+    r.id AS repository_id,
+    r.installation_id,
+    r.full_name,
+    r.private,
+    r.default_branch,
+    r.state
+   FROM (public.github_connections c
+     JOIN public.github_repositories r ON ((r.installation_id = c.installation_id)))
+  WHERE (c.whole OR (EXISTS ( SELECT
+           FROM public.github_access a
+          WHERE ((a.organization_id = c.organization_id) AND (a.repository_id = r.id)))));
+
+COMMENT ON VIEW public.github_readable IS 'The repositories that an organization may use.';
+
+CREATE TABLE public.github_sign_up (
+    account_id bigint NOT NULL,
+    login text NOT NULL,
+    kind text NOT NULL,
+    added_at timestamp with time zone NOT NULL,
+    CONSTRAINT github_sign_up_kind_check CHECK ((kind = ANY (ARRAY['user'::text, 'organization'::text])))
+);
+
+COMMENT ON TABLE public.github_sign_up IS 'Accounts whose people may sign up. Numbers decide: a login passes to others when it is given up.';
+
+CREATE TABLE public.github_tokens (
+    installation_id bigint NOT NULL,
+    token bytea,
+    minted_at timestamp with time zone,
+    expires_at timestamp with time zone
+);
+
+COMMENT ON TABLE public.github_tokens IS 'Tokens of installations, encrypted, until near their end: several processes share one, and whoever mints holds the row.';
 
 CREATE TABLE public.grants (
     id uuid NOT NULL,
@@ -630,6 +815,42 @@ ALTER TABLE ONLY public.edge_instances
 ALTER TABLE ONLY public.edges
     ADD CONSTRAINT edges_pkey PRIMARY KEY (kid);
 
+ALTER TABLE ONLY public.github_access
+    ADD CONSTRAINT github_access_pkey PRIMARY KEY (organization_id, repository_id);
+
+ALTER TABLE ONLY public.github_app
+    ADD CONSTRAINT github_app_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.github_attempts
+    ADD CONSTRAINT github_attempts_pkey PRIMARY KEY (state_hash);
+
+ALTER TABLE ONLY public.github_connections
+    ADD CONSTRAINT github_connections_pkey PRIMARY KEY (organization_id, installation_id);
+
+ALTER TABLE ONLY public.github_deliveries
+    ADD CONSTRAINT github_deliveries_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.github_identities
+    ADD CONSTRAINT github_identities_github_id_key UNIQUE (github_id);
+
+ALTER TABLE ONLY public.github_identities
+    ADD CONSTRAINT github_identities_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY public.github_installations
+    ADD CONSTRAINT github_installations_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.github_links
+    ADD CONSTRAINT github_links_pkey PRIMARY KEY (project_id);
+
+ALTER TABLE ONLY public.github_repositories
+    ADD CONSTRAINT github_repositories_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.github_sign_up
+    ADD CONSTRAINT github_sign_up_pkey PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY public.github_tokens
+    ADD CONSTRAINT github_tokens_pkey PRIMARY KEY (installation_id);
+
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (id);
 
@@ -736,6 +957,24 @@ CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WH
 
 CREATE INDEX edge_instances_deployment ON public.edge_instances USING btree (deployment_id);
 
+CREATE INDEX github_access_connection ON public.github_access USING btree (organization_id, installation_id);
+
+CREATE INDEX github_access_repository ON public.github_access USING btree (repository_id);
+
+CREATE INDEX github_attempts_expiry ON public.github_attempts USING btree (expires_at);
+
+CREATE INDEX github_connections_installation ON public.github_connections USING btree (installation_id);
+
+CREATE INDEX github_deliveries_received ON public.github_deliveries USING btree (received_at);
+
+CREATE INDEX github_deliveries_waiting ON public.github_deliveries USING btree (lane, number) WHERE (state = 'waiting'::text);
+
+CREATE INDEX github_links_checked ON public.github_links USING btree (checked_at);
+
+CREATE INDEX github_links_repository ON public.github_links USING btree (repository_id);
+
+CREATE INDEX github_repositories_installation ON public.github_repositories USING btree (installation_id);
+
 CREATE INDEX grants_client ON public.grants USING btree (client_id);
 
 CREATE INDEX grants_revoked ON public.grants USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
@@ -816,6 +1055,30 @@ ALTER TABLE ONLY public.edge_instances
 
 ALTER TABLE ONLY public.edge_instances
     ADD CONSTRAINT edge_instances_edge_fkey FOREIGN KEY (edge) REFERENCES public.edges(kid) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_access
+    ADD CONSTRAINT github_access_organization_id_installation_id_fkey FOREIGN KEY (organization_id, installation_id) REFERENCES public.github_connections(organization_id, installation_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_access
+    ADD CONSTRAINT github_access_repository_id_fkey FOREIGN KEY (repository_id) REFERENCES public.github_repositories(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_connections
+    ADD CONSTRAINT github_connections_connected_by_fkey FOREIGN KEY (connected_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.github_connections
+    ADD CONSTRAINT github_connections_installation_id_fkey FOREIGN KEY (installation_id) REFERENCES public.github_installations(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_connections
+    ADD CONSTRAINT github_connections_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES public.organizations(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_identities
+    ADD CONSTRAINT github_identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_links
+    ADD CONSTRAINT github_links_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_repositories
+    ADD CONSTRAINT github_repositories_installation_id_fkey FOREIGN KEY (installation_id) REFERENCES public.github_installations(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_client_id_fkey FOREIGN KEY (client_id) REFERENCES public.clients(id) ON DELETE CASCADE;

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::ServeConfig;
 use crate::connections::Recorder;
 use crate::crypto::KeyEncryptionKey;
+use crate::github::GitHub;
 use crate::signing_keys::SigningKeys;
 
 /// The application's state. Cheap to clone.
@@ -31,6 +32,8 @@ pub struct App {
     pub connections: Recorder,
     /// What clients publish of themselves.
     pub documents: Arc<Documents>,
+    /// What talks to GitHub.
+    pub github: Arc<GitHub>,
     /// Names this platform.
     pub installation: uuid::Uuid,
 }
@@ -39,6 +42,7 @@ impl App {
     /// Connects, migrates and loads the keys.
     pub async fn build(config: ServeConfig, clock: Clock) -> anyhow::Result<Self> {
         let documents = Arc::new(Documents::new(config.fetcher()?));
+        let github = Arc::new(GitHub::new(&config, clock.clone())?);
         let db = crate::db::connect(config.database_options()?).await?;
         crate::db::migrate(&db).await?;
         let mut connection = db.acquire().await?;
@@ -57,6 +61,7 @@ impl App {
             kek: Arc::new(kek),
             connections: Recorder::default(),
             documents,
+            github,
             installation,
         })
     }

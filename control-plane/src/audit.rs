@@ -13,6 +13,8 @@ pub enum Actor {
     User(Uuid),
     /// An API token, by its id.
     ApiToken(Uuid),
+    /// GitHub, by a webhook or when a branch was compared with it.
+    GitHub,
     /// Berth itself.
     System,
 }
@@ -22,6 +24,7 @@ impl std::fmt::Display for Actor {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
             Self::ApiToken(id) => write!(f, "token:{id}"),
+            Self::GitHub => f.write_str("github"),
             Self::System => f.write_str("system"),
         }
     }
@@ -69,7 +72,7 @@ pub struct Row {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// `user:<id>`, `token:<id>` or `system`.
+    /// `user:<id>`, `token:<id>`, `github` or `system`.
     pub actor: String,
     /// `noun.verb`.
     pub action: String,

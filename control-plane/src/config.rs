@@ -20,6 +20,12 @@ pub use variables::refuse_unknown_variables;
 /// Where people reach Berth when nothing else is said.
 pub const DEFAULT_URL: &str = "http://localhost:8080";
 
+/// Where GitHub is when nothing else is said.
+pub const DEFAULT_GITHUB_URL: &str = "https://github.com";
+
+/// Where the API of [`DEFAULT_GITHUB_URL`] is.
+pub const DEFAULT_GITHUB_API_URL: &str = "https://api.github.com";
+
 /// Bytes in a mebibyte.
 const MIB: u64 = 1024 * 1024;
 
@@ -269,6 +275,42 @@ pub struct ServeConfig {
     #[arg(long, env = "BERTH_OUTBOUND_CA_FILE", value_name = "FILE")]
     pub outbound_ca_file: Option<PathBuf>,
 
+    /// Where GitHub is: the public one, or an Enterprise Server.
+    #[arg(
+        long,
+        env = "BERTH_GITHUB_URL",
+        value_name = "URL",
+        default_value = DEFAULT_GITHUB_URL,
+        value_parser = parse_github_url
+    )]
+    pub github_url: Url,
+
+    /// Where GitHub's API is; that of an Enterprise Server is at /api/v3 of its address.
+    #[arg(
+        long,
+        env = "BERTH_GITHUB_API_URL",
+        value_name = "URL",
+        default_value = DEFAULT_GITHUB_API_URL,
+        value_parser = parse_github_url
+    )]
+    pub github_api_url: Url,
+
+    /// How often the branches of projects are compared with GitHub, in seconds: what heals a lost
+    /// webhook, which GitHub does not send again.
+    #[arg(
+        long,
+        env = "BERTH_GITHUB_RECONCILE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub github_reconcile_seconds: u32,
+
+    /// Let the operator open signing up by GitHub to anyone. Whoever signs up runs code on this
+    /// machine, in containers that share its kernel.
+    #[arg(long, env = "BERTH_ALLOW_STRANGERS")]
+    pub allow_strangers: bool,
+
     /// Whether projects may name `file://` repositories of the runner's machine. A flag of the
     /// commands, since the runner has it too.
     #[arg(skip)]
@@ -303,6 +345,16 @@ impl ServeConfig {
                  domain, or start with --allow-shared-domain",
                 self.host(),
                 self.apps_domain
+            );
+        }
+        if (self.github_url.as_str() == with_slash(DEFAULT_GITHUB_URL))
+            != (self.github_api_url.as_str() == with_slash(DEFAULT_GITHUB_API_URL))
+        {
+            bail!(
+                "BERTH_GITHUB_URL is {} and BERTH_GITHUB_API_URL is {}, which do not belong together: set \
+                 both (an Enterprise Server's API is at /api/v3 of its address)",
+                self.github_url,
+                self.github_api_url
             );
         }
         Ok(self)
@@ -429,6 +481,29 @@ impl ServeConfig {
         format!("{}/setup/{token}", self.issuer())
     }
 
+    /// GitHub's address without a trailing slash.
+    pub fn github(&self) -> &str {
+        self.github_url.as_str().trim_end_matches('/')
+    }
+
+    /// GitHub's origin, as a page's policy names it.
+    pub fn github_origin(&self) -> String {
+        self.github_url.origin().ascii_serialization()
+    }
+
+    /// Where a repository of GitHub is read.
+    pub fn clone_url(&self, full_name: &str) -> String {
+        format!("{}/{full_name}.git", self.github())
+    }
+
+    /// Which sources projects may name.
+    pub fn sources(&self) -> crate::projects::Sources {
+        crate::projects::Sources {
+            files: self.allow_file_sources,
+            plain: (self.github_url.scheme() == "http").then(|| self.github_url.origin()),
+        }
+    }
+
     /// How long a replaced instance keeps its MCP sessions at the most.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds.into())
@@ -531,6 +606,19 @@ impl ServeConfig {
                     .collect::<Vec<_>>()
                     .join(","),
             ),
+            ("BERTH_GITHUB_URL", self.github().to_owned()),
+            (
+                "BERTH_GITHUB_API_URL",
+                self.github_api_url
+                    .as_str()
+                    .trim_end_matches('/')
+                    .to_owned(),
+            ),
+            (
+                "BERTH_GITHUB_RECONCILE_SECONDS",
+                self.github_reconcile_seconds.to_string(),
+            ),
+            ("BERTH_ALLOW_STRANGERS", self.allow_strangers.to_string()),
             (
                 "BERTH_OUTBOUND_CA_FILE",
                 self.outbound_ca_file
@@ -548,13 +636,7 @@ impl ServeConfig {
     /// labels never share one. Names that agree in them may still be apart (`a.co.uk`,
     /// `b.co.uk`); refusing those too needs no list of public suffixes that would grow old.
     fn shares_domain(&self) -> bool {
-        let local = match self.url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(domain)) => domain == "localhost" || domain.ends_with(".localhost"),
-            None => false,
-        };
-        !local && last_labels(self.host()) == last_labels(&self.apps_domain)
+        !is_loopback(&self.url) && last_labels(self.host()) == last_labels(&self.apps_domain)
     }
 }
 
@@ -582,6 +664,45 @@ fn parse_public_url(text: &str) -> Result<Url, String> {
         return Err("give scheme, host and port only, such as https://berth.example.com".into());
     }
     Ok(url)
+}
+
+fn with_slash(text: &str) -> String {
+    format!("{text}/")
+}
+
+/// An address of GitHub's. Tokens travel to it, so plain http is for this machine only: tests, and
+/// emulators.
+fn parse_github_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("{error}; give a URL such as {DEFAULT_GITHUB_URL}"))?;
+    let plain = url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    if !plain || url.host_str().is_none_or(str::is_empty) {
+        return Err(format!(
+            "give scheme, host, port and path only, such as {DEFAULT_GITHUB_URL}"
+        ));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(
+            "secrets travel to GitHub: give an https:// address; http:// is for this machine"
+                .into(),
+        ),
+        _ => Err("give a URL that starts with https://".into()),
+    }
+}
+
+/// Whether an address is this machine's own.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(domain)) => domain == "localhost" || domain.ends_with(".localhost"),
+        None => false,
+    }
 }
 
 fn parse_domain(text: &str) -> Result<String, String> {

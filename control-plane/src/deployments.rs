@@ -14,6 +14,7 @@ use runner::protocol::{Package, Source, Surface, Transport};
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
 use crate::error::{Error, Result, invalid};
+use crate::github::links;
 use crate::projects::Project;
 use crate::{build_settings, ids, logs, uploads};
 
@@ -49,7 +50,7 @@ pub struct Deployment {
     pub source: Source,
     /// As asked for; `None` means detect.
     pub entrypoint: Option<String>,
-    /// `page`, `api`, `promote`, `rollback`, or `variables`: the same build with other values.
+    /// `page`, `api`, `push`, `promote`, `rollback`, or `variables`: the same build with other values.
     pub origin: String,
     /// Who asked, as in the audit log.
     pub created_by: String,
@@ -233,8 +234,10 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
                 "Give the full commit id: 40 hexadecimal digits.",
             ));
         }
+        let link = links::find(db, project.id).await?;
         return Ok(Source::Git {
             url: url.clone(),
+            repository: link.map(|link| link.repository_id),
             reference: request
                 .branch
                 .clone()

@@ -50,6 +50,7 @@ pub mod volumes;
 // Ways in.
 pub mod api;
 pub mod cli;
+pub mod github;
 pub mod internal;
 pub mod jobs;
 pub mod oauth;

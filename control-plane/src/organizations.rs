@@ -100,6 +100,16 @@ pub async fn create(db: &mut PgConnection, name: &str, now: OffsetDateTime) -> R
     Ok(id)
 }
 
+/// Whether an organization is called so.
+pub async fn is_taken(db: &mut PgConnection, name: &str) -> Result<bool> {
+    Ok(sqlx::query_scalar!(
+        r#"select exists(select from organizations where name = $1) as "exists!""#,
+        name,
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// Makes someone a member, or changes their role.
 pub async fn add_member(
     db: &mut PgConnection,
@@ -163,6 +173,25 @@ pub async fn get_for(
     };
     at.map(|at| all.swap_remove(at))
         .ok_or(Error::NotFound("organization"))
+}
+
+/// The platform's own organization: the one of its first start.
+pub async fn first(db: &mut PgConnection) -> Result<Option<Uuid>> {
+    Ok(
+        sqlx::query_scalar!("select id from organizations order by created_at, id limit 1")
+            .fetch_optional(db)
+            .await?,
+    )
+}
+
+/// Whether someone runs this platform: an owner or admin of its first organization. Everybody may
+/// come to own an organization; that makes nobody an operator.
+pub async fn is_operator(db: &mut PgConnection, user: Uuid) -> Result<bool> {
+    let Some(first) = first(db).await? else {
+        return Ok(false);
+    };
+    let role = role_of(db, user, first).await?;
+    Ok(role.is_some_and(|role| may_manage(&role)))
 }
 
 /// Everyone who belongs to an organization, by name.

@@ -80,6 +80,7 @@ pub fn source_of(settings: &Settings) -> Result<Source> {
     }
     Ok(Source::Git {
         url,
+        repository: None,
         reference: settings.source_branch.clone(),
         commit: None,
     })

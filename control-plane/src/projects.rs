@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::error::{Error, Field, Result, invalid, violates};
+use crate::github::links;
 use crate::{deployments, ids, organizations};
 
 /// Longest name. A DNS label holds 63 octets (RFC 1035 section 2.3.4); the rest is left for
@@ -143,9 +144,18 @@ fn presence(text: Option<String>) -> Option<String> {
     text.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
+/// Which sources projects may name beside what is public and read over https.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `file://` repositories of the runner's machine.
+    pub files: bool,
+    /// The origin of a GitHub on this machine that is read over plain http.
+    pub plain: Option<url::Origin>,
+}
+
 impl Settings {
-    /// Trims, drops what is empty, and checks the rest. `allow_file` permits `file://` sources.
-    pub fn check(self, allow_file: bool) -> Result<Self> {
+    /// Trims, drops what is empty, and checks the rest.
+    pub fn check(self, allowed: &Sources) -> Result<Self> {
         let settings = Self {
             source_url: presence(self.source_url),
             source_branch: presence(self.source_branch),
@@ -160,7 +170,7 @@ impl Settings {
             }
         };
         if let Some(url) = &settings.source_url {
-            field("source_url", check_url(url, allow_file));
+            field("source_url", check_url(url, allowed));
         }
         let is_package = settings
             .source_url
@@ -185,7 +195,7 @@ impl Settings {
     }
 }
 
-fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
+fn check_url(text: &str, allowed: &Sources) -> Result<(), String> {
     if Package::is_meant(text) {
         return Package::parse(text).map(|_| ());
     }
@@ -203,7 +213,8 @@ fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
             Err("The repository URL holds a user name or password; remove it, since URLs end up in logs.".into())
         }
         "https" if url.host_str().is_some() => Ok(()),
-        "file" if allow_file => Ok(()),
+        "http" if !names_a_person && allowed.plain.as_ref() == Some(&url.origin()) => Ok(()),
+        "file" if allowed.files => Ok(()),
         "file" => Err(
             "file:// sources are off on this platform; use https, or start berth with --allow-file-sources.".into(),
         ),
@@ -213,7 +224,7 @@ fn check_url(text: &str, allow_file: bool) -> Result<(), String> {
 
 /// Git's own rules are wider than what is useful; this refuses what could be taken for an option
 /// or a second line, and leaves unknown names to the fetch, which says that they do not exist.
-fn check_branch(branch: &str) -> Result<(), String> {
+pub(crate) fn check_branch(branch: &str) -> Result<(), String> {
     let usable = branch.len() <= MAX_BRANCH
         && !branch.starts_with('-')
         && !branch.contains("..")
@@ -339,6 +350,9 @@ pub async fn change(
         },
     )
     .await?;
+    if settings.source_url != project.source_url {
+        links::forget(db, project.id).await?;
+    }
     if settings.redis != project.redis {
         deployments::restart_if_due(db, project.id, actor, now).await?;
     }
@@ -350,6 +364,33 @@ pub async fn change(
         redis: settings.redis,
         ..project.clone()
     })
+}
+
+/// Follows a repository to its new name.
+pub async fn move_source(
+    db: &mut PgConnection,
+    project: &Project,
+    url: &str,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<()> {
+    sqlx::query!(
+        "update projects set source_url = $2 where id = $1",
+        project.id,
+        url
+    )
+    .execute(&mut *db)
+    .await?;
+    let entry = audit::Entry {
+        at: now,
+        actor,
+        action: "project.move_source",
+        organization: Some(project.organization_id),
+        project: Some(project.id),
+        subject: serde_json::json!({ "source_url": url }),
+    };
+    audit::record(db, entry).await?;
+    Ok(())
 }
 
 /// Takes a project out of service. Its routes go at once, its instances with the next sync; the
@@ -577,7 +618,10 @@ mod tests {
                 source_url: Some(url.into()),
                 ..Settings::default()
             }
-            .check(file)
+            .check(&Sources {
+                files: file,
+                plain: None,
+            })
         };
         assert!(check("https://example.com/a/b.git", false).is_ok());
         assert!(check("file:///srv/a.git", true).is_ok());
@@ -602,7 +646,7 @@ mod tests {
                 source_branch: branch.map(str::to_owned),
                 ..Settings::default()
             }
-            .check(false)
+            .check(&Sources::default())
         };
         for good in [
             "pypi:mcp-server-time",
@@ -635,7 +679,7 @@ mod tests {
                 entrypoint: Some(e.into()),
                 ..Settings::default()
             }
-            .check(false)
+            .check(&Sources::default())
         };
         assert!(check("src/server.py:mcp").is_ok());
         assert!(check("pkg.mod:app").is_ok());

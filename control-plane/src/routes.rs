@@ -112,7 +112,7 @@ async fn callers(db: &mut PgConnection, project: Uuid, rule: &str) -> Result<Cal
 async fn users(db: &mut PgConnection) -> Result<Vec<User>> {
     Ok(sqlx::query_as!(
         User,
-        "select id, case when service_account_of is null then email end as email,
+        "select id, case when service_account_of is null and email not like '%.invalid' then email end as email,
              service_account_of as organization
          from users order by id"
     )

@@ -20,7 +20,7 @@ use tracing::Instrument as _;
 use crate::app::App;
 use crate::error::Error;
 use crate::shutdown::Tasks;
-use crate::{api, connections, ids, internal, jobs, oauth, pages, signin, telemetry};
+use crate::{api, connections, github, ids, internal, jobs, oauth, pages, signin, telemetry};
 
 /// Largest form. The largest honest one sets every variable of a new project.
 const MAX_FORM_BYTES: usize = 1024 * 1024;
@@ -77,6 +77,7 @@ pub fn router(app: &App) -> Router {
     let internal = internal::router(app).layer(DefaultBodyLimit::max(MAX_INTERNAL_BYTES));
     Router::new()
         .merge(public)
+        .merge(github::router().layer(from_fn_with_state(app.clone(), headers)))
         .merge(internal)
         .layer(from_fn_with_state(app.clone(), admit_host))
         .layer(CatchPanicLayer::custom(panicked))
@@ -101,6 +102,16 @@ pub async fn run(
     tasks.spawn(
         "connections",
         connections::keep(app.clone(), shutdown.clone()),
+    );
+    for _ in 0..github::worker::WORKERS {
+        tasks.spawn(
+            "webhooks",
+            github::worker::run(app.clone(), shutdown.clone()),
+        );
+    }
+    tasks.spawn(
+        "branches",
+        github::worker::reconcile(app.clone(), shutdown.clone()),
     );
     tracing::info!(address = %listener.local_addr()?, "the control plane listens");
     let serve = axum::serve(listener, router(&app))

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::ServeConfig;
 use crate::connections::Recorder;
 use crate::crypto::{KeyEncryptionKey, hex, sha256};
+use crate::github::GitHub;
 use crate::organizations::Role;
 use crate::projects::{self, Project, Settings};
 use crate::signing_keys::SigningKeys;
@@ -221,9 +222,11 @@ pub async fn app_with(config: ServeConfig) -> App {
         .await
         .unwrap();
     drop(connection);
+    let github = GitHub::new(&config, clock.clone()).unwrap();
     App {
         db,
         config: Arc::new(config),
+        github: Arc::new(github),
         clock,
         changes: Changes::default(),
         keys: Arc::new(keys),

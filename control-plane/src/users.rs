@@ -105,6 +105,18 @@ pub async fn create(db: &mut PgConnection, email: &str, now: OffsetDateTime) -> 
     Ok(user)
 }
 
+/// Changes how someone is called.
+pub async fn rename(db: &mut PgConnection, id: Uuid, name: &str) -> Result<User> {
+    Ok(sqlx::query_as!(
+        User,
+        "update users set name = $2 where id = $1 returning id, email, name",
+        id,
+        name,
+    )
+    .fetch_one(db)
+    .await?)
+}
+
 /// The platform's first owner, whom `berth admin` speaks for.
 pub async fn find_owner(db: &mut PgConnection) -> Result<Option<User>> {
     Ok(sqlx::query_as!(

@@ -11,6 +11,7 @@
 //! | `GET /internal/runner/uploads/{sha256}` | runner | the archive, gzip-compressed tar |
 //! | `PUT /internal/runner/locks/{sha256}` text | runner | 204 |
 //! | `POST /internal/runner/plans` [`PlanAnswer`] | runner | 204 |
+//! | `POST /internal/runner/repositories/{id}/access` | runner | [`RepositoryAccess`], or 404 |
 //!
 //! All carry `Authorization: Bearer <runner's role token>`.
 
@@ -202,6 +203,10 @@ pub enum Source {
         reference: Option<String>,
         /// The exact commit once known (40 hex digits): resolved at the first fetch, fixed after.
         commit: Option<String>,
+        /// GitHub's number of the repository, when it is read by the platform's App: the runner
+        /// then asks for a [`RepositoryAccess`] before it fetches.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<i64>,
     },
     /// An archive that `berth deploy PATH` sent.
     Upload {
@@ -210,6 +215,21 @@ pub enum Source {
     },
     /// A package of a registry; its version is filled in once it is known.
     Package(Package),
+}
+
+/// What reads a repository of GitHub, for less than an hour. Never stored and never logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryAccess {
+    /// The one origin that may get the token.
+    pub origin: String,
+    /// A token that reads the repositories of one installation.
+    pub token: String,
+}
+
+impl std::fmt::Debug for RepositoryAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RepositoryAccess({}, …)", self.origin)
+    }
 }
 
 /// One environment variable of an instance.

@@ -16,12 +16,15 @@ use crate::client;
 use crate::clock;
 use crate::config::Config;
 use crate::protocol::{
-    LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report, SyncRequest, SyncResponse,
+    LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report, RepositoryAccess, SyncRequest,
+    SyncResponse,
 };
 use crate::runtime::Runtime;
 
 /// How long an answer may take beyond the time it may be held.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the answer to a question for access may take: GitHub may be asked for a token.
+const ACCESS_LIMIT: Duration = Duration::from_secs(30);
 /// The first wait after a failure.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// The longest wait after failures: the control plane is back soon, and many runners spread out.
@@ -121,11 +124,31 @@ impl Control {
         let stream = response.error_for_status()?.bytes_stream();
         Ok(Some(stream.map_err(std::io::Error::other).boxed()))
     }
+
+    /// Asks for what reads a repository. The control plane's sentence says why there is nothing.
+    async fn repository_access(&self, id: i64) -> anyhow::Result<Option<RepositoryAccess>> {
+        let response = self
+            .client
+            .post(self.url(&format!("/internal/runner/repositories/{id}/access"))?)
+            .bearer_auth(&self.token)
+            .timeout(ACCESS_LIMIT)
+            .send()
+            .await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(response.json().await?)),
+            _ => bail!("{}", response.text().await?),
+        }
+    }
 }
 
 impl UploadSource for Control {
     fn open<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, anyhow::Result<Option<UploadStream>>> {
         self.upload(sha256).boxed()
+    }
+
+    fn access(&self, repository: i64) -> BoxFuture<'_, anyhow::Result<Option<RepositoryAccess>>> {
+        self.repository_access(repository).boxed()
     }
 }
 

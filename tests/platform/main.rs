@@ -56,6 +56,7 @@ fn main() {
         node::TESTS,
         dockerfile::TESTS,
         github::TESTS,
+        github::JOURNEYS,
     ]
     .into_iter()
     .flatten()

@@ -112,7 +112,7 @@ pub async fn create(
         entrypoint: new.entrypoint,
         ..projects::Settings::default()
     }
-    .check(false)?;
+    .check(&projects::Sources::default())?;
     let request = Request {
         branch: checked.source_branch,
         commit: new.commit,

@@ -10,6 +10,7 @@ mod caller;
 mod connect;
 mod connections;
 mod deployments;
+mod github;
 mod health;
 mod login;
 mod logs;
@@ -142,6 +143,15 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         (
             "/projects/{project}/build-variables",
             get(build::list_variables).patch(build::change_variables),
+        ),
+        ("/github/installations", get(github::list_installations)),
+        (
+            "/github/installations/{installation}/repositories",
+            get(github::list_repositories),
+        ),
+        (
+            "/github/repositories/{repository}/branches",
+            get(github::list_branches),
         ),
         ("/plans", post(plans::create)),
         ("/plans/{plan}", get(plans::show)),

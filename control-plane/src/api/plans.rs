@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
+use crate::github::choices;
 use crate::projects::Settings;
 use crate::{build_settings, plans, runners};
 
@@ -23,7 +24,8 @@ const HELD: Duration = Duration::from_secs(25);
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct New {
-    source_url: String,
+    source_url: Option<String>,
+    github_repository: Option<i64>,
     source_branch: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
@@ -46,15 +48,24 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
+    let choice = match new.github_repository {
+        Some(id) => {
+            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+        }
+        None => None,
+    };
     let settings = Settings {
-        source_url: Some(new.source_url),
+        source_url: new.source_url,
         source_branch: new.source_branch,
         entrypoint: new.entrypoint,
         ..Settings::default()
     }
-    .check(app.config.allow_file_sources)?;
+    .check(&app.config.sources())?;
     let build = build_settings::check(new.build)?;
-    let source = plans::source_of(&settings)?;
+    let source = match &choice {
+        Some(choice) => choice.source(&app),
+        None => plans::source_of(&settings)?,
+    };
     let entrypoint = settings.entrypoint.as_deref();
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;

@@ -10,6 +10,8 @@ use time::format_description::well_known::Rfc3339;
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
+use crate::error::invalid;
+use crate::github::{choices, links};
 use crate::projects::{self, Project, Settings};
 use crate::variables::Standing;
 use crate::{access, deployments, volumes};
@@ -30,6 +32,12 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "entrypoint": project.entrypoint,
         "hold_breaking": project.hold_breaking,
         "redis": project.redis,
+        "github": links::find(db, project.id).await?.map(|link| json!({
+            "repository": link.repository_id,
+            "installation": link.installation_id,
+            "head": link.head,
+            "problem": link.problem,
+        })),
         "volumes": volumes::list(db, project.id).await?,
         "live": live.map(|d| json!({ "number": d.number, "id": d.id, "commit": d.commit_id })),
         "variables": variables,
@@ -53,6 +61,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<Valu
 pub struct New {
     name: String,
     source_url: Option<String>,
+    github_repository: Option<i64>,
     source_branch: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
@@ -61,22 +70,43 @@ pub struct New {
     redis: bool,
 }
 
-/// `POST /projects`
+/// What is said of a repository at GitHub and an address together.
+const TWO_SOURCES: &str =
+    "Give either github_repository or source_url: the address follows from the repository.";
+
+/// `POST /projects`. A repository of GitHub is deployed at once, since its pushes are.
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
+    let choice = match (new.github_repository, &new.source_url) {
+        (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
+        (Some(id), None) => {
+            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+        }
+        (None, _) => None,
+    };
+    let (source_url, source_branch) = match &choice {
+        Some(choice) => (
+            Some(app.config.clone_url(&choice.repository.full_name)),
+            Some(choice.branch.clone()),
+        ),
+        None => (new.source_url, new.source_branch),
+    };
     let settings = Settings {
-        source_url: new.source_url,
-        source_branch: new.source_branch,
+        source_url,
+        source_branch,
         entrypoint: new.entrypoint,
         hold_breaking: new.hold_breaking,
         redis: new.redis,
     }
-    .check(app.config.allow_file_sources)?;
+    .check(&app.config.sources())?;
     let mut tx = app.db.begin().await?;
-    let organization = projects::home_of(&mut tx, caller.user.id).await?;
+    let organization = match &choice {
+        Some(choice) => choice.organization,
+        None => projects::home_of(&mut tx, caller.user.id).await?,
+    };
     let project = projects::create(
         &mut tx,
         organization,
@@ -86,6 +116,12 @@ pub async fn create(
         app.clock.now(),
     )
     .await?;
+    if let Some(choice) = &choice {
+        let (actor, now) = (&caller.actor, app.clock.now());
+        let (repository, head) = (&choice.repository, &choice.head);
+        links::create(&mut tx, &project, repository, head, actor, now).await?;
+        deployments::queue(&mut tx, &project, choice.request(), "api", actor, now).await?;
+    }
     let face = face(&app, &mut tx, &project).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(face)))
@@ -155,7 +191,7 @@ pub async fn change(
         hold_breaking: change.hold_breaking.unwrap_or(project.hold_breaking),
         redis: change.redis.unwrap_or(project.redis),
     }
-    .check(app.config.allow_file_sources)?;
+    .check(&app.config.sources())?;
     let project =
         projects::change(&mut tx, &project, &settings, &caller.actor, app.clock.now()).await?;
     let face = face(&app, &mut tx, &project).await?;

@@ -16,7 +16,10 @@ use tokio::time::timeout;
 use super::client::{Client, ClientArguments, path};
 use super::data::adopt_noted_url;
 use super::output::{Output, line, text};
+use crate::clock::Clock;
 use crate::config::ServeConfig;
+use crate::crypto::KeyEncryptionKey;
+use crate::github::{self, registration};
 use crate::private_postgres::{self, PrivatePostgres};
 
 /// Below this a build may fill the disk: an environment with its cache takes about one. Bytes.
@@ -107,6 +110,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         settings = config.settings();
         checks.push(Check::from("settings", check_settings(config)));
         checks.push(Check::from("database", database(config).await));
+        checks.extend(github(config).await);
         checks.extend(
             runner::check(&arguments.runner)
                 .await
@@ -188,6 +192,59 @@ async fn connect(options: &PgConnectOptions) -> anyhow::Result<()> {
     // Whether the farewell arrives does not matter.
     let _ = connection.close().await;
     Ok(())
+}
+
+/// Whether GitHub knows the App by its key; nothing is said of what is not set up.
+async fn github(config: &ServeConfig) -> Option<Check> {
+    const SUBJECT: &str = "GitHub";
+    match ask_github(config).await {
+        Ok(None) => None,
+        Ok(Some(text)) => Some(Check::well(SUBJECT, text)),
+        Err(error) => Some(Check::broken(SUBJECT, format!("{error:#}"))),
+    }
+}
+
+async fn ask_github(config: &ServeConfig) -> anyhow::Result<Option<String>> {
+    let config = config.clone().check()?;
+    let options = if config.database_url.is_some() {
+        config.database_options()?
+    } else {
+        match PrivatePostgres::find_running(&config.data)? {
+            Some(postgres) => postgres.options(),
+            None => return Ok(None),
+        }
+    };
+    // Without a database, or before the first start, another check says so.
+    let Ok(Ok(mut db)) = timeout(PATIENCE, PgConnection::connect_with(&options)).await else {
+        return Ok(None);
+    };
+    let Ok(true) = registration::exists(&mut db).await else {
+        return Ok(None);
+    };
+    let kek = KeyEncryptionKey::new(&config.key_encryption_key()?);
+    let Some(app) = registration::find(&mut db, &kek).await? else {
+        return Ok(None);
+    };
+    let client = github::client::Client::new(&config, Clock::System)?;
+    let assertion = app.assertion(Clock::System.now())?;
+    let known = github::rest::app_of(&client, &assertion).await.map_err(|failure| {
+        anyhow::anyhow!(
+            "{} does not know the App {} by its key: {failure} Set it up anew on the page GitHub, \
+             or check BERTH_GITHUB_API_URL and this machine's clock",
+            config.github(),
+            app.slug
+        )
+    })?;
+    anyhow::ensure!(
+        known.id == app.id,
+        "the key is that of another App, {}; set the App up anew on the page GitHub",
+        known.slug
+    );
+    Ok(Some(format!(
+        "{} knows the App {}.",
+        config.github(),
+        known.slug
+    )))
 }
 
 /// Whether clients on this machine find projects by name, as the C library resolves it.

@@ -27,6 +27,8 @@ const ABANDONED: Duration = Duration::minutes(20);
 /// Gives a runner the deployments that nobody works on, and renews the lease on its own. It takes
 /// over what another let lapse only when it was `present` throughout: after an outage of the
 /// control plane every lease has lapsed, and whoever syncs first must not take the others' work.
+/// What a push brought waits while another deployment of its project is on its way: the next push
+/// then takes its place, and many pushes are few builds.
 pub async fn claim(
     db: &mut PgConnection,
     runner: Uuid,
@@ -50,6 +52,9 @@ pub async fn claim(
              select id from deployments
              where state not in ('stopped', 'failed', 'canceled')
                and (runner_id is null or ($4 and runner_id <> $1 and lease_until < $3))
+               and not (origin = 'push' and state = 'queued' and exists (
+                   select from deployments o where o.project_id = deployments.project_id and o.id <> deployments.id
+                     and (o.state in ('building', 'starting', 'checking') or o.state = 'queued' and o.number < deployments.number)))
              order by created_at for update skip locked
          )",
         runner,

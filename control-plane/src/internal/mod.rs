@@ -27,6 +27,10 @@ pub fn router(app: &App) -> Router<App> {
             put(runner::lock).layer(DefaultBodyLimit::max(locks::MAX_LOCK_BYTES)),
         )
         .route("/internal/runner/plans", post(runner::planned))
+        .route(
+            "/internal/runner/repositories/{repository}/access",
+            post(runner::repository_access),
+        )
         .route_layer(from_fn_with_state(app.clone(), runner_only));
     let edge = Router::new()
         .route("/internal/edge/routes", get(edge::routes))

@@ -9,8 +9,8 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use runner::protocol::{
-    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report, SyncRequest,
-    SyncResponse,
+    DeploymentSpec, Goal, LogLine, MAX_WAIT_MS, PROTOCOL_VERSION, PlanAnswer, Report,
+    RepositoryAccess, SyncRequest, SyncResponse,
 };
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::db::{Changed, version};
 use crate::deployments::{self, LEASE};
 use crate::error::{Error, Result};
+use crate::github::{links, tokens};
 use crate::runners::{self, Before, Presence};
 use crate::{
     build_settings, build_variables, locks, logs as lines, plans, uploads, variables, volumes,
@@ -184,6 +185,23 @@ pub async fn planned(
     plans::answer(&mut tx, &answer, app.clock.now()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives what reads a repository, while a deployment of it is being built or a plan of it made.
+pub async fn repository_access(
+    State(app): State<App>,
+    Path(repository): Path<i64>,
+) -> Result<Json<RepositoryAccess>, InternalError> {
+    let installation = links::find_for_fetch(&mut *app.db.acquire().await?, repository)
+        .await?
+        .ok_or(Error::NotFound("repository"))?;
+    let token = tokens::of_installation(&app, installation)
+        .await
+        .map_err(|failure| Error::Unavailable(failure.to_string()))?;
+    Ok(Json(RepositoryAccess {
+        origin: app.config.github_origin(),
+        token: token.secret.expose().to_owned(),
+    }))
 }
 
 /// Streams an uploaded archive.

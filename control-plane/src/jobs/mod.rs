@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::error::Result;
 use crate::{
-    connections, deployments, edges, grants, locks, login_codes, logs, pending_authorizations,
-    plans, signin, uploads, usage,
+    connections, deployments, edges, github, grants, locks, login_codes, logs,
+    pending_authorizations, plans, signin, uploads, usage,
 };
 
 /// Drains end within this long of their time.
@@ -61,6 +61,7 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
         plans::purge(&mut db, now).await?;
         usage::purge(&mut db, now).await?;
         connections::purge(&mut db, now).await?;
+        github::purge(&mut db, now).await?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! What people see: HTML rendered on the server, forms that work without a script, and htmx where
 //! something changes while one looks. One file a page, one template beside it in `web/templates/`.
 
+mod account;
 mod apps;
 pub mod assets;
 mod docs;
 mod error;
+mod github;
 mod home;
 mod members;
 mod new;
@@ -65,8 +67,12 @@ pub fn router() -> Router<App> {
             "/service-accounts/{account}/clients/{client}/delete",
             post(service_accounts::delete_client),
         )
+        .route("/account", get(account::show))
+        .route("/account/github", post(account::connect))
+        .route("/account/github/disconnect", post(account::disconnect))
         .route("/static/{name}", get(assets::serve))
         .route("/favicon.ico", get(assets::favicon))
+        .merge(github::router())
         .merge(project::router())
         .fallback(error::not_found)
 }

@@ -16,7 +16,9 @@ use super::view::{Problems, Shell};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
 use crate::error::{Error, Result, invalid};
-use crate::projects::{self, Settings};
+use crate::github::choices::{self, Choice};
+use crate::github::{installations, links, registration, rest};
+use crate::projects::{self, Settings, Sources};
 use crate::signin::{CsrfForm, SignedIn};
 use crate::variables::{self, NewVariable};
 use crate::{build_settings, plans};
@@ -31,21 +33,35 @@ struct New {
     allow_file: bool,
     plan: Option<Plan>,
     diagnosis: Option<Diagnosis>,
+    /// Whether repositories of GitHub can be picked.
+    github: bool,
+    /// The one that was.
+    picked: Option<Picked>,
 }
 
+/// A repository of GitHub that the project is to follow.
+struct Picked {
+    full_name: String,
+    private: bool,
+    branches: Vec<String>,
+}
+
+/// Branches that the form suggests; any other can be typed.
+const MOST_BRANCHES: usize = 300;
+
 impl New {
-    fn page(
+    async fn page(
         app: &App,
         person: &SignedIn,
         form: Form,
         problems: Problems,
         status: StatusCode,
     ) -> PageResult {
-        page(status, &Self::with(app, person, form, problems))
+        page(status, &Self::with(app, person, form, problems).await?)
     }
 
-    fn with(app: &App, person: &SignedIn, form: Form, problems: Problems) -> Self {
-        Self {
+    async fn with(app: &App, person: &SignedIn, form: Form, problems: Problems) -> Result<Self> {
+        let mut new = Self {
             shell: Shell::new(person, "projects"),
             form,
             problems,
@@ -53,7 +69,43 @@ impl New {
             allow_file: app.config.allow_file_sources,
             plan: None,
             diagnosis: None,
+            github: registration::exists(&mut *app.db.acquire().await?).await?,
+            picked: None,
+        };
+        if let Some(id) = new.form.repository() {
+            new.pick(app, person, id).await?;
         }
+        Ok(new)
+    }
+
+    /// What the form shows of a repository. Without GitHub's answer the branch is typed.
+    async fn pick(&mut self, app: &App, person: &SignedIn, id: i64) -> Result<()> {
+        let found =
+            installations::get_readable(&mut *app.db.acquire().await?, person.user.id, id).await?;
+        let branches = rest::branches(app, found.installation_id, &found.full_name).await;
+        let mut branches: Vec<String> = match branches {
+            Ok(found) => found.into_iter().map(|branch| branch.name).collect(),
+            Err(failure) => {
+                self.problems
+                    .general
+                    .get_or_insert_with(|| failure.to_string());
+                Vec::new()
+            }
+        };
+        branches.truncate(MOST_BRANCHES);
+        self.form.source_url = app.config.clone_url(&found.full_name);
+        if self.form.source_branch.is_empty() {
+            self.form.source_branch = found.default_branch.unwrap_or_default();
+        }
+        if self.form.name.is_empty() {
+            self.form.name = name_of(&found.full_name);
+        }
+        self.picked = Some(Picked {
+            full_name: found.full_name,
+            private: found.private,
+            branches,
+        });
+        Ok(())
     }
 }
 
@@ -67,17 +119,34 @@ pub struct Form {
     entrypoint: String,
     root_directory: String,
     variables: String,
+    /// GitHub's number of the repository, when one was picked.
+    repository: String,
 }
 
 impl Form {
-    fn settings(&self, allow_file: bool) -> Result<Settings> {
+    fn repository(&self) -> Option<i64> {
+        self.repository.trim().parse().ok()
+    }
+
+    /// What was picked at GitHub, with what is there now; the address then follows from it.
+    async fn choose(&mut self, app: &App, person: &SignedIn) -> Result<Option<Choice>> {
+        let Some(id) = self.repository() else {
+            return Ok(None);
+        };
+        let choice = choices::choose(app, person.user.id, id, Some(&self.source_branch)).await?;
+        self.source_url = app.config.clone_url(&choice.repository.full_name);
+        self.source_branch.clone_from(&choice.branch);
+        Ok(Some(choice))
+    }
+
+    fn settings(&self, allowed: &Sources) -> Result<Settings> {
         let given = Settings {
             source_url: Some(self.source_url.clone()),
             source_branch: Some(self.source_branch.clone()),
             entrypoint: Some(self.entrypoint.clone()),
             ..Settings::default()
         };
-        given.check(allow_file)
+        given.check(allowed)
     }
 
     fn build(&self) -> Result<BuildSettings> {
@@ -99,19 +168,26 @@ pub async fn show(
     }
     // Values must not come from a link that someone else may have made.
     form.variables.clear();
-    New::page(&app, &person, form, Problems::default(), StatusCode::OK)
+    New::page(&app, &person, form, Problems::default(), StatusCode::OK).await
 }
 
 /// `POST /new`
 pub async fn create(
     State(app): State<App>,
     person: SignedIn,
-    CsrfForm(form): CsrfForm<Form>,
+    CsrfForm(mut form): CsrfForm<Form>,
 ) -> PageResult {
     let mut problems = Problems::default();
-    if let Some(checked) = check(&form, app.config.allow_file_sources, &mut problems)? {
+    let choice = match form.choose(&app, &person).await {
+        Ok(choice) => choice,
+        Err(error) => {
+            problems.add(error)?;
+            None
+        }
+    };
+    if let Some(checked) = check(&form, &app.config.sources(), &mut problems)? {
         let mut tx = app.db.begin().await?;
-        match create_in(&mut tx, &app, &person, &checked).await {
+        match create_in(&mut tx, &app, &person, &checked, choice.as_ref()).await {
             Ok(deployment) => {
                 tx.commit().await?;
                 let to = format!(
@@ -130,6 +206,7 @@ pub async fn create(
         problems,
         StatusCode::UNPROCESSABLE_ENTITY,
     )
+    .await
 }
 
 /// How long the page waits for a plan: a small repository is there in seconds, and a large one is
@@ -140,10 +217,10 @@ const PLAN_WAIT: Duration = Duration::from_secs(25);
 pub async fn plan(
     State(app): State<App>,
     person: SignedIn,
-    CsrfForm(form): CsrfForm<Form>,
+    CsrfForm(mut form): CsrfForm<Form>,
 ) -> PageResult {
     let mut problems = Problems::default();
-    let answer = match plan_of(&app, &person, &form).await {
+    let answer = match plan_of(&app, &person, &mut form).await {
         Ok(Some(answer)) => Some(answer),
         Ok(None) => {
             problems.general = Some("The plan takes longer than usual; check with `berth doctor` that a runner is connected, or deploy and follow it there.".into());
@@ -159,7 +236,7 @@ pub async fn plan(
     } else {
         StatusCode::OK
     };
-    let mut template = New::with(&app, &person, form, problems);
+    let mut template = New::with(&app, &person, form, problems).await?;
     if template.form.name.is_empty() {
         template.form.name = name_of(&template.form.source_url);
     }
@@ -170,9 +247,14 @@ pub async fn plan(
     page(status, &template)
 }
 
-async fn plan_of(app: &App, person: &SignedIn, form: &Form) -> Result<Option<PlanAnswer>> {
-    let settings = form.settings(app.config.allow_file_sources)?;
-    let (source, build) = (plans::source_of(&settings)?, form.build()?);
+async fn plan_of(app: &App, person: &SignedIn, form: &mut Form) -> Result<Option<PlanAnswer>> {
+    let choice = form.choose(app, person).await?;
+    let settings = form.settings(&app.config.sources())?;
+    let source = match &choice {
+        Some(choice) => choice.source(app),
+        None => plans::source_of(&settings)?,
+    };
+    let build = form.build()?;
     let (user, entrypoint) = (person.user.id, settings.entrypoint.as_deref());
     let mut tx = app.db.begin().await?;
     let id = plans::ask(&mut tx, user, &source, entrypoint, &build, app.clock.now()).await?;
@@ -188,7 +270,7 @@ struct Checked {
 }
 
 /// Every field is looked at, so that a person sees all problems at once.
-fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Option<Checked>> {
+fn check(form: &Form, allowed: &Sources, problems: &mut Problems) -> Result<Option<Checked>> {
     let name = form.name.trim().to_owned();
     if let Err(error) = projects::check_name(&name) {
         problems.add(error)?;
@@ -200,7 +282,7 @@ fn check(form: &Form, allow_file: bool, problems: &mut Problems) -> Result<Optio
             None
         }
     };
-    let settings = match form.settings(allow_file) {
+    let settings = match form.settings(allowed) {
         Ok(settings) if settings.source_url.is_none() => {
             problems.add(invalid(
                 "source_url",
@@ -237,9 +319,13 @@ async fn create_in(
     app: &App,
     person: &SignedIn,
     new: &Checked,
+    choice: Option<&Choice>,
 ) -> Result<Deployment> {
     let (actor, now) = (person.actor(), app.clock.now());
-    let organization = projects::home_of(db, person.user.id).await?;
+    let organization = match choice {
+        Some(choice) => choice.organization,
+        None => projects::home_of(db, person.user.id).await?,
+    };
     let project = projects::create(db, organization, &new.name, &new.settings, &actor, now)
         .await
         .map_err(
@@ -259,7 +345,15 @@ async fn create_in(
         };
         variables::change(db, &project, &change, &actor, now).await?;
     }
-    deployments::queue(db, &project, Request::default(), "page", &actor, now).await
+    let request = match choice {
+        Some(choice) => {
+            let (repository, head) = (&choice.repository, &choice.head);
+            links::create(db, &project, repository, head, &actor, now).await?;
+            choice.request()
+        }
+        None => Request::default(),
+    };
+    deployments::queue(db, &project, request, "page", &actor, now).await
 }
 
 /// A project's name that a repository's address or a package suggests: its last part, as a host label.

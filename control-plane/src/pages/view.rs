@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use axum::http::{HeaderValue, header};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use time::format_description::well_known::Rfc3339;
@@ -9,8 +10,10 @@ use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
+use super::error::PageResult;
 use crate::error::{Error, Result};
 use crate::signin::SignedIn;
+use crate::signin::page::content_security_policy;
 use crate::{organizations, service_accounts};
 
 /// The frame around every page of someone who is signed in.
@@ -44,6 +47,18 @@ impl Shell {
     }
 }
 
+/// A page with forms that lead to another origin: browsers hold forms, and where they are redirected,
+/// to what the page names.
+pub fn toward(page: PageResult, origin: &str) -> PageResult {
+    let mut response = page?;
+    if let Ok(policy) = HeaderValue::try_from(content_security_policy(Some(origin))) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(response)
+}
+
 /// `?done=` of a page that a form led to. Only fixed sentences, so that no link can make a page
 /// say something else.
 #[derive(Debug, Default, Deserialize)]
@@ -58,6 +73,10 @@ impl Done {
             "removed" => "Removed.",
             "generated" => "Generated and sealed; only your server can read it.",
             "added" => "Added; they sign in as they did before.",
+            "requested" => {
+                "GitHub asked an owner of that account to install the App; come back once they did."
+            }
+            "installed" => "Installed. Press “Update from GitHub” to see the repositories here.",
             "deleted" => "The project is deleted; its URL no longer answers.",
             "disconnected" => "The app is disconnected; its tokens no longer work.",
             "revoked" => "The token is revoked; it no longer works.",
@@ -150,6 +169,7 @@ impl People {
             Some(name) => name,
             None if actor.starts_with("token:") => "an API token",
             None if actor.starts_with("user:") => "someone who has left",
+            None if actor == "github" => "GitHub",
             None => "Berth",
         }
     }

@@ -108,6 +108,11 @@ pub fn admit_attempt(app: &App, headers: &HeaderMap, email: &str) -> Result<()> 
     ACCOUNTS.admit(account(app, address, email), now)
 }
 
+/// Counts an attempt that names no account. Fails with [`Error::TooMany`] when there were too many.
+pub fn admit_address(app: &App, headers: &HeaderMap) -> Result<()> {
+    ADDRESSES.admit((app.installation, client_address(headers)), app.clock.now())
+}
+
 /// Forgets an account's failed attempts after the right password.
 pub fn forget_attempts(app: &App, headers: &HeaderMap, email: &str) {
     ACCOUNTS.forget(&account(app, client_address(headers), email));

@@ -1,9 +1,10 @@
-//! How people sign in: a password, the one-time link of the first start, and the browser session
-//! that follows.
+//! How people sign in: a password, GitHub, the one-time link of the first start, and the browser
+//! session that follows.
 
 pub mod address;
 pub mod attempts;
 pub mod csrf;
+mod github;
 pub mod next;
 pub mod page;
 mod password;
@@ -24,7 +25,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::users;
 
-pub use attempts::{admit_attempt, forget_attempts};
+pub use attempts::{admit_address, admit_attempt, forget_attempts};
 pub use csrf::{CsrfForm, CsrfToken, check_csrf_header};
 pub use person::{SignedIn, find_session_user};
 pub use sessions::session_layer;
@@ -34,6 +35,11 @@ pub fn router() -> Router<App> {
     Router::new()
         .route("/signin", get(password::show).post(password::sign_in))
         .route("/setup/{token}", get(setup::show).post(setup::set_password))
+        .route("/signin/github", post(github::begin))
+        .route(
+            crate::github::manifest::CALLBACK_PATH,
+            get(github::come_back),
+        )
         .route("/signout", post(signout::sign_out))
 }
 

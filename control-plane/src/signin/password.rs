@@ -14,6 +14,7 @@ use super::{next, person, sessions};
 use crate::app::App;
 use crate::audit::{self, Actor};
 use crate::error::Error;
+use crate::github::registration;
 use crate::oauth;
 use crate::pages::PageError;
 use crate::users::{self, User};
@@ -26,6 +27,8 @@ struct SignIn<'a> {
     next: &'a str,
     email: &'a str,
     problem: Option<&'a str>,
+    /// Whether there is an App to sign in by.
+    github: bool,
 }
 
 /// `?next=/path`.
@@ -127,6 +130,12 @@ async fn form(
     let csrf = csrf::token(session).await?;
     // Signing in may go on to a client whose consent is remembered; the browser must let it.
     let form_action = oauth::form_action_after_sign_in(app, next).await?;
+    let github = registration::exists(&mut *app.db.acquire().await?).await?;
+    let sources: Vec<String> = form_action
+        .into_iter()
+        .chain(github.then(|| app.config.github_origin()))
+        .collect();
+    let form_action = (!sources.is_empty()).then(|| sources.join(" "));
     Ok(page(
         StatusCode::OK,
         &SignIn {
@@ -134,6 +143,7 @@ async fn form(
             next,
             email,
             problem,
+            github,
         },
         form_action.as_deref(),
     ))

@@ -1,5 +1,6 @@
 //! From a source to something that can be started: obtain it, plan it, install what it needs.
 
+mod access;
 pub mod archive;
 pub mod catalogue;
 pub mod command;

@@ -24,13 +24,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::access;
 use super::archive::{self, Refusal, Totals};
 use super::fetch::{self, Say};
 use super::git_url::checked_url;
+use super::transport::Session;
 use super::upload::{hex, receive, upload_missing, upload_timeout};
 use crate::diagnose::{self, Code};
 use crate::logs::LogWriter;
-use crate::protocol::{self, Diagnosis, Source};
+use crate::protocol::{self, Diagnosis, RepositoryAccess, Source};
 
 /// Longest fetch of a source, whatever the build may still take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_mins(1);
@@ -126,14 +128,32 @@ impl SourceStore {
                 url,
                 reference,
                 commit,
+                repository,
             } => {
-                let url = checked_url(url, self.settings.allow_file)?;
-                let request = fetch::Request {
+                let request = |url| fetch::Request {
                     url,
                     reference: reference.clone().filter(|name| !name.trim().is_empty()),
                     commit: commit.as_ref().map(|id| id.to_ascii_lowercase()),
                 };
-                self.obtain_git(request, say, deadline).await
+                let Some(id) = *repository else {
+                    let url = checked_url(url, self.settings.allow_file)?;
+                    return self.obtain_git(request(url), None, say, deadline).await;
+                };
+                // What is here needs no access, and no GitHub that answers.
+                if let (Some(commit), Ok(url)) = (commit, Url::parse(url))
+                    && let Some(tree) = self.find(git_name(commit, &url, Some(id))).await
+                {
+                    say(format!("The source of {commit} is already here."));
+                    return Ok(tree);
+                }
+                let access = tokio::time::timeout_at(deadline.into(), uploads.access(id))
+                    .await
+                    .map_err(|late| access::unavailable(&late.into()))?
+                    .map_err(|error| access::unavailable(&error))?
+                    .ok_or_else(access::refused)?;
+                let request = request(access::checked_url(url, &access.origin)?);
+                self.obtain_git(request, Some((id, access)), say, deadline)
+                    .await
             }
             Source::Upload { sha256 } => self.obtain_upload(sha256, uploads, say, deadline).await,
             Source::Package(package) => Err(diagnose::platform_failure(format!(
@@ -194,12 +214,14 @@ impl SourceStore {
     async fn obtain_git(
         &self,
         request: fetch::Request,
+        access: Option<(i64, RepositoryAccess)>,
         say: Say,
         deadline: Instant,
     ) -> Result<SourceTree, Diagnosis> {
         let shown = request.url.to_string();
+        let repository = access.as_ref().map(|(id, _)| *id);
         if let Some(commit) = &request.commit
-            && let Some(tree) = self.find(git_name(commit, &request.url)).await
+            && let Some(tree) = self.find(git_name(commit, &request.url, repository)).await
         {
             say(format!("The source of {commit} is already here."));
             return Ok(tree);
@@ -211,7 +233,13 @@ impl SourceStore {
         });
         let canceled = CancellationToken::new();
         let stop = canceled.clone().drop_guard();
-        let session = fetch::session(&request.url, &self.reach, deadline.into(), canceled)
+        let session = self
+            .session(
+                &request.url,
+                access.map(|(_, access)| access),
+                deadline,
+                canceled,
+            )
             .map_err(|error| {
                 diagnose::platform_failure(format!("The runner cannot fetch: {error:#}."))
             })?;
@@ -235,7 +263,7 @@ impl SourceStore {
                     request.reference.as_deref(),
                 )
             })?;
-            let name = git_name(&commit.id, &request.url);
+            let name = git_name(&commit.id, &request.url, repository);
             archive.rewind().map_err(disk)?;
             // The packs are not needed any more, and the tree may be as large.
             let _ = fs::remove_dir_all(&scratch);
@@ -260,6 +288,20 @@ impl SourceStore {
                 .unwrap_or_default()
         ));
         Ok(result)
+    }
+
+    fn session(
+        &self,
+        url: &Url,
+        access: Option<RepositoryAccess>,
+        deadline: Instant,
+        canceled: CancellationToken,
+    ) -> anyhow::Result<Option<Session>> {
+        let Some(access) = access else {
+            return fetch::session(url, &self.reach, deadline.into(), canceled);
+        };
+        let session = Session::new(url.clone(), &access::reach(url), deadline.into(), canceled)?;
+        Ok(Some(session.with_credential(access::header(&access)?)))
     }
 
     async fn obtain_upload(
@@ -418,8 +460,14 @@ impl Incoming {
     }
 }
 
-fn git_name(commit: &str, url: &Url) -> String {
-    let repository = hex(digest(&SHA256, url.as_str().as_bytes()).as_ref());
+/// What was read with access lies apart from what everybody may read at the same address: who only
+/// names the address and the commit must not find it here.
+fn git_name(commit: &str, url: &Url, access: Option<i64>) -> String {
+    let named = match access {
+        Some(id) => format!("{id} {url}"),
+        None => url.to_string(),
+    };
+    let repository = hex(digest(&SHA256, named.as_bytes()).as_ref());
     format!("git-{commit}-{}", &repository[..REPOSITORY_DIGITS])
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn over_http(
     store: &SourceStore,
     request: fetch::Request,
 ) -> Result<SourceTree, Diagnosis> {
-    store.obtain_git(request, log().0, soon()).await
+    store.obtain_git(request, None, log().0, soon()).await
 }
 
 pub(super) async fn from_file(
@@ -74,6 +74,7 @@ pub(super) async fn from_file(
         url: Url::from_file_path(path).unwrap().to_string(),
         reference: reference.map(str::to_owned),
         commit: None,
+        repository: None,
     };
     store
         .obtain_saying(&source, &Uploads::default(), log().0, soon())
@@ -272,14 +273,14 @@ async fn slow_hosts_end_with_the_deadline_and_dropped_fetches_stop() {
     let deadline = Instant::now() + Duration::from_millis(300);
     let request = git(&server.url("drip/a"), None, None);
     let found = store
-        .obtain_git(request.clone(), log().0, deadline)
+        .obtain_git(request.clone(), None, log().0, deadline)
         .await
         .unwrap_err();
     assert_eq!(found.code, "fetch_timeout");
     assert!(deadline.elapsed() < Duration::from_secs(5));
     let dropped = tokio::time::timeout(
         Duration::from_millis(200),
-        store.obtain_git(request, log().0, soon()),
+        store.obtain_git(request, None, log().0, soon()),
     );
     assert!(dropped.await.is_err());
     // What was being written goes away once the blocked thread notices.
@@ -526,6 +527,7 @@ async fn submodules_and_lfs_pointers_are_noted() {
         url: Url::from_file_path(&path).unwrap().to_string(),
         reference: None,
         commit: None,
+        repository: None,
     };
     let found = store(&root)
         .obtain_saying(&source, &Uploads::default(), say, soon())
@@ -659,6 +661,7 @@ async fn the_same_commit_of_another_repository_is_fetched_anew() {
             .to_string(),
         reference: None,
         commit: Some(commit.to_string()),
+        repository: None,
     };
     let found = store
         .obtain_saying(&source, &Uploads::default(), log().0, soon())

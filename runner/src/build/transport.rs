@@ -15,7 +15,7 @@ use bytes::Bytes;
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use git2::{ErrorClass, ErrorCode};
 use outbound::{CheckedResolver, Forbidden, Reach};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -68,9 +68,17 @@ pub struct Session {
     canceled: CancellationToken,
     received: AtomicU64,
     fault: Mutex<Option<Fault>>,
+    credential: Option<HeaderValue>,
 }
 
 impl Session {
+    /// Shows a credential with every request. They all go to one origin: see [`Self::redirected`].
+    #[must_use]
+    pub fn with_credential(mut self, credential: HeaderValue) -> Self {
+        self.credential = Some(credential);
+        self
+    }
+
     /// Prepares a fetch of `url`. Must be called within a tokio runtime; libgit2's blocking calls
     /// then wait on it from a blocking thread.
     pub fn new(
@@ -102,6 +110,7 @@ impl Session {
             canceled,
             received: AtomicU64::new(0),
             fault: Mutex::new(None),
+            credential: None,
         })
     }
 
@@ -156,6 +165,10 @@ impl Session {
                 .post(url)
                 .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
                 .body(body),
+        };
+        let request = match &self.credential {
+            Some(credential) => request.header(AUTHORIZATION, credential),
+            None => request,
         };
         self.wait(request.header(ACCEPT, accept).send())
     }

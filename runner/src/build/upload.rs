@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 
 use super::archive::Refusal;
 use crate::diagnose::{self, Code, diagnosis};
-use crate::protocol::Diagnosis;
+use crate::protocol::{Diagnosis, RepositoryAccess};
 
 /// Most bytes of an upload, compressed.
 pub const MAX_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;
@@ -21,11 +21,18 @@ pub const MAX_UPLOAD_BYTES: u64 = 50 * 1024 * 1024;
 /// The bytes of an uploaded archive, in order.
 pub type UploadStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// Where uploaded archives come from.
+/// Where uploaded archives come from, and access to repositories.
 pub trait UploadSource: Send + Sync {
     /// Opens the archive with this SHA-256 (64 lower-case hex digits); `None` when there is none.
     /// The bytes need not be checked: the store does.
     fn open<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, anyhow::Result<Option<UploadStream>>>;
+
+    /// What reads a repository that the platform's GitHub App reads; `None` when it may not. The
+    /// error is a sentence for the build's log.
+    fn access(&self, repository: i64) -> BoxFuture<'_, anyhow::Result<Option<RepositoryAccess>>> {
+        let _ = repository;
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// Writes an upload to a file while checking its size and its hash.

@@ -101,7 +101,7 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         hold_breaking: form.hold_breaking.is_some(),
         redis: form.redis.is_some(),
     };
-    let settings = given.check(app.config.allow_file_sources)?;
+    let settings = given.check(&app.config.sources())?;
     projects::change(
         &mut tx,
         &project,

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
+use crate::github::links;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, People, Shell};
 use crate::projects::{self, Project};
@@ -58,6 +59,8 @@ struct Show {
     /// How much the server is called.
     calls: Option<String>,
     storage: Vec<Stored>,
+    /// Why pushes to GitHub do not come live.
+    cut_off: Option<String>,
 }
 
 /// Persistent files, in words.
@@ -111,6 +114,8 @@ struct Facts {
     missing: Vec<String>,
     calls: Option<String>,
     volumes: Vec<Volume>,
+    /// Why pushes to GitHub do not come live.
+    cut_off: Option<String>,
 }
 
 impl Facts {
@@ -123,6 +128,9 @@ impl Facts {
             .as_ref()
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
+            cut_off: links::find(db, project.id)
+                .await?
+                .and_then(|link| link.problem),
             live: deployments::find_live(db, project.id).await?,
             held: all
                 .iter()
@@ -234,6 +242,7 @@ impl Show {
             waits_for_runner: facts.waits_for_runner,
             missing: facts.missing,
             calls: facts.calls,
+            cut_off: facts.cut_off,
             storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),

@@ -1,0 +1,391 @@
+//! Projects whose source is a repository of an installation, and bringing the head of their
+//! production branch live.
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::installations::{self, Readable};
+use super::rest;
+use crate::app::App;
+use crate::audit::{self, Actor};
+use crate::deployments::{self, Request};
+use crate::error::{Error, Result};
+use crate::projects::{self, Project};
+
+/// A project's repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The project.
+    pub project_id: Uuid,
+    /// The installation by which it is read.
+    pub installation_id: i64,
+    /// The repository's number.
+    pub repository_id: i64,
+    /// The newest commit that a deployment was queued for.
+    pub head: Option<String>,
+    /// Why pushes do not come live.
+    pub problem: Option<String>,
+    /// When the branch was last compared with GitHub.
+    pub checked_at: Option<OffsetDateTime>,
+}
+
+/// What came of looking at a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// Its head is what was deployed last.
+    Same(String),
+    /// A deployment of this commit was queued.
+    Queued(String),
+    /// It cannot come live, and the project's page says why.
+    Stuck(String),
+}
+
+/// Ties a project to a repository, which its organization may use. `head` is what its first
+/// deployment is queued for.
+pub async fn create(
+    db: &mut PgConnection,
+    project: &Project,
+    repository: &Readable,
+    head: &str,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let allowed =
+        installations::find_readable_of(db, project.organization_id, repository.id).await?;
+    if allowed.is_none() {
+        return Err(Error::NotFound("repository"));
+    }
+    sqlx::query!(
+        "insert into github_links (project_id, installation_id, repository_id, head, checked_at)
+         values ($1, $2, $3, $4, $5)
+         on conflict (project_id) do update set installation_id = excluded.installation_id,
+             repository_id = excluded.repository_id, head = excluded.head, problem = null, checked_at = excluded.checked_at",
+        project.id,
+        repository.installation_id,
+        repository.id,
+        head,
+        now,
+    )
+    .execute(&mut *db)
+    .await?;
+    let entry = audit::Entry {
+        at: now,
+        actor,
+        action: "project.link_github",
+        organization: Some(project.organization_id),
+        project: Some(project.id),
+        subject: json!({ "repository": repository.id, "name": repository.full_name }),
+    };
+    audit::record(db, entry).await?;
+    Ok(())
+}
+
+/// A project's link.
+pub async fn find(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Option<Link>> {
+    sqlx::query_as!(
+        Link,
+        "select project_id, installation_id, repository_id, head, problem, checked_at
+         from github_links where project_id = $1",
+        project,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Unties a project whose source became another.
+pub async fn forget(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("delete from github_links where project_id = $1", project)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// The projects of a repository, as seen by a delivery of an installation. The installation must be
+/// the one that the project was linked by.
+pub async fn list_of(
+    db: &mut PgConnection,
+    repository: i64,
+    installation: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select project_id from github_links where repository_id = $1 and installation_id = $2
+         order by project_id",
+        repository,
+        installation,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// The projects of an installation.
+pub async fn list_of_installation(
+    db: &mut PgConnection,
+    installation: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select project_id from github_links where installation_id = $1 order by project_id",
+        installation,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Projects that were not compared with GitHub since `before`, the longest ago first.
+pub async fn list_due(
+    db: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select project_id from github_links where checked_at is null or checked_at <= $1
+         order by checked_at nulls first limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Notes why a project's branch could not be compared, so that the others have their turn.
+pub async fn note_failure(
+    db: &mut PgConnection,
+    project: Uuid,
+    why: &str,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set problem = $2, checked_at = $3,
+             problem_at = case when problem is distinct from $2 then $3 else problem_at end
+         where project_id = $1",
+        project,
+        why,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The branch whose pushes come live: the project's, or else the repository's default.
+pub fn production_branch(project: &Project, repository: &Readable) -> Option<String> {
+    project
+        .source_branch
+        .clone()
+        .or_else(|| repository.default_branch.clone())
+}
+
+/// Asks GitHub for the head of a project's production branch, and queues its deployment if it is
+/// news. What a delivery said does not matter: deliveries come late, twice and out of order.
+/// `db` is a transaction; the project's link stays locked until its end, so that two never look at
+/// once. `None` when there is no link.
+pub async fn look(
+    app: &App,
+    db: &mut PgConnection,
+    project: Uuid,
+) -> Result<Option<Looked>, Failure> {
+    let locked = sqlx::query_scalar!(
+        "select project_id from github_links where project_id = $1 for update",
+        project,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let (Some(_), Some(link), Some(project)) = (
+        locked,
+        find(db, project).await?,
+        projects::find(db, project).await?,
+    ) else {
+        return Ok(None);
+    };
+    let looked = look_at(app, db, &link, &project).await?;
+    let now = app.clock.now();
+    let (head, problem) = match &looked {
+        Looked::Same(sha) | Looked::Queued(sha) => (Some(sha), None),
+        Looked::Stuck(why) => (None, Some(why)),
+    };
+    sqlx::query!(
+        "update github_links set head = coalesce($2, head), problem = $3, checked_at = $4,
+             problem_at = case when problem is distinct from $3 then $4 else problem_at end
+         where project_id = $1",
+        project.id,
+        head,
+        problem,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(Some(looked))
+}
+
+async fn look_at(
+    app: &App,
+    db: &mut PgConnection,
+    link: &Link,
+    project: &Project,
+) -> Result<Looked, Failure> {
+    let link = &follow_installation(db, link, project).await?;
+    if let Some(why) = state_problem(db, link).await? {
+        return Ok(Looked::Stuck(why));
+    }
+    let Some(repository) = settle(app, db, link, project).await? else {
+        let why = "The repository was deleted, or the App may not read it any more; add it to the App's installation at GitHub, or give the project another source.";
+        return Ok(Looked::Stuck(why.into()));
+    };
+    let Some(branch) = production_branch(project, &repository) else {
+        return Ok(Looked::Stuck(
+            "The repository has no default branch; choose the project's branch in its settings."
+                .into(),
+        ));
+    };
+    let found =
+        rest::find_branch(app, link.installation_id, &repository.full_name, &branch).await?;
+    let Some(head) = found
+        .map(|found| found.commit.sha)
+        .filter(|sha| is_commit(sha))
+    else {
+        return Ok(Looked::Stuck(format!(
+            "The branch {branch} is gone from {}; what is live stays so. Push it again, or choose another branch in the project's settings.",
+            repository.full_name
+        )));
+    };
+    if link.head.as_ref() == Some(&head) || is_newest(db, project.id, &head).await? {
+        return Ok(Looked::Same(head));
+    }
+    let request = Request {
+        branch: Some(branch),
+        commit: Some(head.clone()),
+        ..Request::default()
+    };
+    // The address may just have been changed by a new name.
+    let project = projects::find(db, project.id)
+        .await?
+        .ok_or_else(|| Failure::Ours("The project is gone.".into()))?;
+    deployments::queue(
+        db,
+        &project,
+        request,
+        "push",
+        &Actor::GitHub,
+        app.clock.now(),
+    )
+    .await?;
+    Ok(Looked::Queued(head))
+}
+
+/// Whether a project's newest deployment is of this commit: somebody was faster than the push.
+async fn is_newest(db: &mut PgConnection, project: Uuid, commit: &str) -> sqlx::Result<bool> {
+    let newest = sqlx::query_scalar!(
+        r#"select coalesce(commit_id, source->>'commit', '') as "commit!" from deployments
+         where project_id = $1 and state not in ('failed', 'canceled') order by number desc limit 1"#,
+        project,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(newest.as_deref() == Some(commit))
+}
+
+/// An App that was installed anew has another number; the repository is the same.
+async fn follow_installation(
+    db: &mut PgConnection,
+    link: &Link,
+    project: &Project,
+) -> Result<Link> {
+    let mut link = link.clone();
+    let now_at = installations::find_readable_of(db, project.organization_id, link.repository_id)
+        .await?
+        .map(|it| it.installation_id);
+    if let Some(id) = now_at.filter(|id| *id != link.installation_id) {
+        sqlx::query!(
+            "update github_links set installation_id = $2 where project_id = $1",
+            link.project_id,
+            id,
+        )
+        .execute(db)
+        .await?;
+        link.installation_id = id;
+    }
+    Ok(link)
+}
+
+async fn state_problem(db: &mut PgConnection, link: &Link) -> Result<Option<String>> {
+    let state = installations::find_state(db, link.installation_id).await?;
+    Ok(match state.as_deref() {
+        Some("active") => None,
+        Some("suspended") => Some(
+            "The App's installation is suspended at GitHub; what is live stays so. Unsuspend it there.".into(),
+        ),
+        _ => Some(
+            "The App is not installed at GitHub any more; what is live stays so. Install it again, then choose the repository anew.".into(),
+        ),
+    })
+}
+
+/// The repository under the name that it has now, if the project's organization may still use it.
+/// A name tells nothing: it may have passed to another repository. So the number is compared.
+async fn settle(
+    app: &App,
+    db: &mut PgConnection,
+    link: &Link,
+    project: &Project,
+) -> Result<Option<Readable>, Failure> {
+    let known = installations::find_readable_of(db, project.organization_id, link.repository_id)
+        .await?
+        .filter(|it| it.installation_id == link.installation_id);
+    if let Some(known) = &known {
+        let found = rest::find_repository(app, link.installation_id, &known.full_name).await?;
+        if let Some(found) = found.filter(|found| found.id == link.repository_id) {
+            let now = app.clock.now();
+            installations::keep_repositories(db, link.installation_id, &[found], now).await?;
+            return readable(app, db, link, project).await;
+        }
+    }
+    installations::refresh(app, db, link.installation_id).await?;
+    readable(app, db, link, project).await
+}
+
+/// What is known of the repository; the project's address follows its name.
+async fn readable(
+    app: &App,
+    db: &mut PgConnection,
+    link: &Link,
+    project: &Project,
+) -> Result<Option<Readable>, Failure> {
+    let found = installations::find_readable_of(db, project.organization_id, link.repository_id)
+        .await?
+        .filter(|it| it.installation_id == link.installation_id);
+    if let Some(found) = &found {
+        let url = app.config.clone_url(&found.full_name);
+        if project.source_url.as_ref() != Some(&url) {
+            projects::move_source(db, project, &url, &Actor::GitHub, app.clock.now()).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// 40 hexadecimal digits: what GitHub gives, and what a deployment takes.
+pub fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The installation by which a runner may read a repository now: for a deployment that has not
+/// ended, since a runner that lost its sources builds anew what is live, or a plan that is being
+/// made.
+pub async fn find_for_fetch(db: &mut PgConnection, repository: i64) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"select r.installation_id as "installation_id!"
+         from github_readable r join github_installations i on i.id = r.installation_id and i.state = 'active'
+         where r.repository_id = $1 and r.state = 'active' and (
+             exists (select from deployments d join projects p on p.id = d.project_id
+                 where p.organization_id = r.organization_id and d.state not in ('stopped', 'failed', 'canceled')
+                   and d.source->>'repository' = $1::bigint::text)
+             or exists (select from plans q join members m on m.user_id = q.user_id
+                 where m.organization_id = r.organization_id and q.answered_at is null
+                   and q.source->>'repository' = $1::bigint::text))
+         limit 1"#,
+        repository,
+    )
+    .fetch_optional(db)
+    .await
+}
