@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::agent::Agent;
 use crate::build::archive;
 use crate::build::catalogue;
+use crate::build::container::Failure;
 use crate::build::dockerfile::Offer;
+use crate::build::halt::{self, Halt};
 use crate::build::language::plan_source;
 use crate::build::plan::FileTree;
 use crate::build::source::{FETCH_TIMEOUT, SourceTree};
@@ -24,6 +26,8 @@ use crate::sync::Control;
 
 /// Plans made at once: each may fetch a whole repository.
 const PLANS_AT_ONCE: usize = 2;
+/// Longest planning of a source that is here: the largest take seconds, and others wait.
+const PLAN_TIMEOUT: Duration = Duration::from_mins(1);
 /// Before a question that could not be answered is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -84,7 +88,8 @@ pub fn plan_archive(
     let tree = FileTree::open(directory.path())?;
     // What may be pulled is for the runner to say, and is asked there.
     let offer = Offer { images, pull: &[] };
-    Ok(plan_source(&tree, entrypoint, settings, offer).map(|planned| planned.plan().clone()))
+    let planned = plan_source(&tree, entrypoint, settings, offer, &Halt::default());
+    Ok(planned.map(|planned| planned.plan().clone()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -134,7 +139,8 @@ async fn plan_tree<R: Runtime>(
     let images = agent.image_names().await;
     let (entrypoint, settings) = (request.entrypoint.clone(), request.build.clone());
     let pull = agent.settings.pull_images.clone();
-    let planned = tokio::task::spawn_blocking(move || {
+    let deadline = tokio::time::Instant::now() + PLAN_TIMEOUT;
+    let planned = halt::bounded(deadline, &agent.shutdown, move |halt| {
         let tree = FileTree::open(&tree.path).map_err(|error| {
             diagnose::platform_failure(format!("The source cannot be read: {error}."))
         })?;
@@ -142,10 +148,13 @@ async fn plan_tree<R: Runtime>(
             images: &images,
             pull: &pull,
         };
-        plan_source(&tree, entrypoint.as_deref(), &settings, offer)
+        plan_source(&tree, entrypoint.as_deref(), &settings, offer, halt)
     });
-    let planned = planned.await.map_err(|error| {
-        diagnose::platform_failure(format!("The runner failed while planning: {error}."))
+    let planned = planned.await.map_err(|failure| match failure {
+        Failure::TimedOut => diagnose::build_timeout(PLAN_TIMEOUT.as_secs()),
+        other => {
+            diagnose::platform_failure(format!("The runner failed while planning: {other:?}."))
+        }
     })?;
     planned.map(|planned| planned.plan().clone())
 }

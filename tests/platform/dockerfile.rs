@@ -1,5 +1,6 @@
 //! A repository's own Dockerfile: built without the engine's builder, run as every instance is.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -50,6 +51,10 @@ pub const TESTS: &[Test] = &[
     (
         "dockerfile::a_base_that_is_allowed_is_pulled_and_stripped",
         a_base_that_is_allowed_is_pulled_and_stripped,
+    ),
+    (
+        "dockerfile::a_source_is_not_copied_without_end",
+        a_source_is_not_copied_without_end,
     ),
     (
         "dockerfile::what_cannot_be_built_says_why",
@@ -473,14 +478,18 @@ fn intruder(directory: &Path, canary: &Path) -> Result<String> {
     let output = Command::new("cc")
         .args(["-shared", "-fPIC", "-w", "-O1", "-s", "-o"])
         .arg(&library)
-        .arg(format!("-DCANARY={canary:?}"))
+        .arg(format!("-DCANARY=\"{}\"", canary.display()))
         .arg(&code)
         .output()
         .context("starting cc")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "cc: {said}");
     let bytes = std::fs::read(library)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}")?;
+    }
+    Ok(text)
 }
 
 /// glibc loads what `/etc/ld.so.preload` names into every process. The platform's own, which are
@@ -700,6 +709,62 @@ COPY server.py .
     let mounts = detail[0]["Mounts"].as_array().context("no mounts")?;
     let all_ours = mounts.iter().all(|mount| mount["Type"] == "bind");
     ensure!(all_ours, "{mounts:?}");
+    Ok(())
+}
+
+/// Few lines can name a large file many times.
+fn a_source_is_not_copied_without_end() -> Result<()> {
+    const LARGE: u64 = 20 << 20;
+    let platform = platform::shared()?;
+    let repository = Repository::new(&[
+        ("Dockerfile", "FROM python:3.11\nCOPY links/* /x/\nCMD x\n"),
+        ("server.py", FASTMCP),
+        ("links/server.py", FASTMCP),
+    ])?;
+    let large = repository.path().join("large");
+    std::fs::File::create(large)?.set_len(LARGE)?;
+    for number in 0..60 {
+        let link = repository.path().join(format!("links/{number}"));
+        std::os::unix::fs::symlink("../large", link)?;
+    }
+    repository.commit(&[])?;
+    let done = platform.deploy("docker-links", &repository.url(), &BY_DOCKERFILE)?;
+    let found = &done["diagnosis"];
+    ensure!(found["code"] == "dockerfile_invalid", "{done:#}");
+    ensure!(found["location"] == "Dockerfile:2", "{found:#}");
+    ensure!(found["cause"].to_string().contains("links"), "{found:#}");
+    // The same file ten thousand times is one, and so is a directory in several places.
+    let many = format!(
+        "FROM python:3.11
+COPY{} /x/
+RUN{} test \"$(stat -c %s /x/large /a/large /b/large | sort -u)\" = {LARGE} && touch /passed
+RUN test -e /passed && ! test -e /a
+CMD [\"/no/such/program\"]
+",
+        " large ./large".repeat(10_000),
+        ["/a", "/b"]
+            .map(|at| format!(" --mount=type=bind,source=.,target={at}"))
+            .concat(),
+    );
+    repository.commit(&[("Dockerfile", &many)])?;
+    let done = platform.deploy("docker-links", &repository.url(), &BY_DOCKERFILE)?;
+    ensure!(
+        done["diagnosis"]["code"] == "exited",
+        "it was built: {done:#}"
+    );
+    let log = build_log(&platform, "docker-links")?;
+    ensure!(log.contains("Step 3/3"), "{log}");
+    let rules = "*.x\n".repeat(1_001);
+    let files = [
+        ("Dockerfile", "FROM python:3.11\nCMD x\n"),
+        (".dockerignore", rules.as_str()),
+    ];
+    let found = fails(&platform, "docker-rules", &files)?;
+    ensure!(found["code"] == "configuration_invalid", "{found:#}");
+    ensure!(
+        found["cause"].to_string().contains("1000 rules"),
+        "{found:#}"
+    );
     Ok(())
 }
 

@@ -96,7 +96,7 @@ mod tests {
     async fn calling_it_off_ends_the_waiting_and_the_work() {
         let (work, heard) = endless();
         let canceled = CancellationToken::new();
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = Instant::now() + Duration::from_hours(1);
         canceled.cancel();
         let ended = bounded(far, &canceled, work).await;
         assert!(matches!(ended, Err(Failure::Canceled)));
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_ends_in_time_answers() {
-        let far = Instant::now() + Duration::from_secs(3600);
+        let far = Instant::now() + Duration::from_hours(1);
         let answer = bounded(far, &CancellationToken::new(), Halt::is_set).await;
         assert!(!answer.unwrap());
     }

@@ -1,6 +1,7 @@
 //! The plan of a source, in the language that it is written in or by its own Dockerfile. Pure.
 
 use super::dockerfile::{self, DockerfilePlan, Offer};
+use super::halt::Halt;
 use super::node::{self, Asked, Language, NodePlan};
 use super::plan::{self, BuildPlan};
 use super::tree::FileTree;
@@ -34,12 +35,13 @@ impl Planned {
 ///
 /// Many repositories hold a Dockerfile for other platforms beside a server that can be planned
 /// without it, and better: so one is taken where the settings say so, or where nothing is found to
-/// start.
+/// start. `halt` stops what takes long.
 pub fn plan_source(
     tree: &FileTree,
     entrypoint: Option<&str>,
     settings: &BuildSettings,
     offer: Offer<'_>,
+    halt: &Halt,
 ) -> Result<Planned, Diagnosis> {
     let (root, view) = plan::root_of(tree, settings)?;
     let by_dockerfile = |file: &str, why: String| {
@@ -48,6 +50,7 @@ pub fn plan_source(
             view: &view,
             settings,
             offer,
+            halt,
         };
         dockerfile::plan(&asked, file, why).map(|plan| Planned::Dockerfile(Box::new(plan)))
     };
@@ -125,7 +128,7 @@ mod tests {
         let images = ["node:22", "python:3.11"].map(str::to_owned);
         let packages = ("apt.txt", "libmagic1\n");
         let tree = FileTree::from_files([SERVER, MANIFEST, JS, packages]);
-        plan_source(&tree, None, settings, offer(&images))
+        plan_source(&tree, None, settings, offer(&images), &Halt::default())
     }
 
     fn offer(images: &[String]) -> Offer<'_> {
@@ -143,7 +146,13 @@ mod tests {
         let two = [("a.py", server.1), ("b.py", server.1)];
         let plan = |files: &[(&str, &str)], entrypoint, settings: &BuildSettings| {
             let tree = FileTree::from_files(files.iter().copied());
-            plan_source(&tree, entrypoint, settings, offer(&images))
+            plan_source(
+                &tree,
+                entrypoint,
+                settings,
+                offer(&images),
+                &Halt::default(),
+            )
         };
         let usual = BuildSettings::default();
         let set = BuildSettings {
@@ -184,7 +193,7 @@ mod tests {
                 dockerfile: Some(file.to_owned()),
                 ..below("a")
             };
-            plan_source(&tree, None, &settings, offer(&images))
+            plan_source(&tree, None, &settings, offer(&images), &Halt::default())
         };
         assert!(plan("b/x.Dockerfile").is_ok());
         for bad in [

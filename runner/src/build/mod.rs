@@ -18,7 +18,7 @@ pub mod fetch;
 #[cfg(test)]
 mod git_server;
 mod git_url;
-mod halt;
+pub mod halt;
 pub mod language;
 mod names;
 mod node;

@@ -16,6 +16,7 @@ use super::command;
 use super::container::{Failure, Site};
 use super::dockerfile::{self, Offer};
 use super::environment::{Layout, Request};
+use super::halt::{self, Halt};
 use super::language::{self, Planned};
 use super::node;
 use super::plan::{BuildPlan, FileTree};
@@ -26,7 +27,7 @@ use crate::agent::Agent;
 use crate::diagnose::{self, Code, Evidence};
 use crate::instance;
 use crate::logs::LogWriter;
-use crate::protocol::{self, DeploymentSpec, Diagnosis, LogStream, Phase, Source};
+use crate::protocol::{self, BuildSettings, DeploymentSpec, Diagnosis, LogStream, Phase, Source};
 use crate::record::Built;
 use crate::runtime::{Exit, Image, Owner, Runtime};
 use crate::store;
@@ -167,8 +168,40 @@ impl<R: Runtime> Begun<'_, R> {
             return Ok((source, Prepared::Package(Box::new(plan))));
         }
         let source = fetch(agent, spec, uploads, self.canceled, log, self.deadline).await?;
-        let planned = make_plan(agent, spec, &source.path, log).await?;
+        let planned = self.plan(&source.path).await?;
         Ok((source.path, Prepared::Source(Box::new(planned))))
+    }
+
+    /// The plan of a source.
+    async fn plan(&self, source: &Path) -> Result<Planned, Stop> {
+        let (agent, spec) = (self.agent, self.spec);
+        let begun = Instant::now();
+        let images = agent.image_names().await;
+        let path = source.to_owned();
+        let entrypoint = spec.entrypoint.clone();
+        let settings = spec.build.clone();
+        let pull = agent.settings.pull_images.clone();
+        let plan = halt::bounded(self.deadline, self.canceled, move |halt| {
+            let offer = Offer {
+                images: &images,
+                pull: &pull,
+            };
+            plan_tree(&path, entrypoint.as_deref(), &settings, offer, halt)
+        });
+        let planned = tokio::select! {
+            planned = plan => planned,
+            () = agent.shutdown.cancelled() => return Err(Stop::Canceled),
+        };
+        let unknown = |_| diagnose::unknown_failure("Planning the source", &[]);
+        let planned = planned.map_err(|failure| self.stop(failure, unknown))??;
+        for reason in &planned.plan().reasons {
+            self.log.line(reason.clone());
+        }
+        agent.update(spec.deployment, |record| {
+            record.report.plan = Some(planned.plan().clone());
+            record.timing("plan", elapsed_ms(begun));
+        });
+        Ok(planned)
     }
 
     /// The file with the variables of builds, in memory.
@@ -393,44 +426,23 @@ async fn fetch<R: Runtime>(
     Ok(source)
 }
 
-async fn make_plan<R: Runtime>(
-    agent: &Agent<R>,
-    spec: &DeploymentSpec,
+fn plan_tree(
     source: &Path,
-    log: &LogWriter,
-) -> Result<Planned, Stop> {
-    let begun = Instant::now();
-    let images = agent.image_names().await;
-    let path = source.to_owned();
-    let entrypoint = spec.entrypoint.clone();
-    let settings = spec.build.clone();
-    let pull = agent.settings.pull_images.clone();
-    let planned = tokio::task::spawn_blocking(move || {
-        let tree = FileTree::open(&path).map_err(|error| {
-            diagnose::platform_failure(format!("The source cannot be read: {error}."))
-        })?;
-        let offer = Offer {
-            images: &images,
-            pull: &pull,
-        };
-        language::plan_source(&tree, entrypoint.as_deref(), &settings, offer).map_err(|found| {
-            let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
-                .iter()
-                .any(|code| found.code == code.as_str());
-            let left_out = diagnose::excluded(&tree, entrypoint.as_deref());
-            left_out.filter(|_| is_missing).unwrap_or(found)
-        })
+    entrypoint: Option<&str>,
+    settings: &BuildSettings,
+    offer: Offer<'_>,
+    halt: &Halt,
+) -> Result<Planned, Diagnosis> {
+    let tree = FileTree::open(source).map_err(|error| {
+        diagnose::platform_failure(format!("The source cannot be read: {error}."))
+    })?;
+    language::plan_source(&tree, entrypoint, settings, offer, halt).map_err(|found| {
+        let is_missing = [Code::EntrypointNotFound, Code::NoEntrypoint]
+            .iter()
+            .any(|code| found.code == code.as_str());
+        let left_out = diagnose::excluded(&tree, entrypoint);
+        left_out.filter(|_| is_missing).unwrap_or(found)
     })
-    .await
-    .map_err(|error| platform(&error.into()))??;
-    for reason in &planned.plan().reasons {
-        log.line(reason.clone());
-    }
-    agent.update(spec.deployment, |record| {
-        record.report.plan = Some(planned.plan().clone());
-        record.timing("plan", elapsed_ms(begun));
-    });
-    Ok(planned)
 }
 
 /// From a failed build to what is reported; `diagnose` knows the program's account, or how it ended

@@ -9,6 +9,11 @@ use std::sync::Arc;
 /// Largest file that planning reads. Lock files of large projects are a few MiB.
 const MAX_READ_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Largest ignore file, bytes, and most rules of one: each is tried on every name of a source. The
+/// longest that people write have a few hundred.
+pub const MAX_IGNORE_BYTES: u64 = 64 * 1024;
+pub const MAX_IGNORE_RULES: usize = 1_000;
+
 /// Files of a source by their path relative to its root, `/` between components.
 #[derive(Clone)]
 pub struct FileTree {

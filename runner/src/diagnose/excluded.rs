@@ -4,11 +4,14 @@ use ignore::gitignore::GitignoreBuilder;
 
 use super::evidence::found;
 use super::{Code, edit};
-use crate::build::tree::{FileTree, join, upwards};
+use crate::build::tree::{FileTree, MAX_IGNORE_BYTES, MAX_IGNORE_RULES, join, upwards};
 use crate::protocol::Diagnosis;
 
 /// What packing reads at every level, all with the rules of `.gitignore`.
 const IGNORE_FILES: &[&str] = &[".gitignore", ".dockerignore"];
+
+/// Directories above the entrypoint whose ignore files are looked at; nobody's lies deeper.
+const MAX_LEVELS: usize = 32;
 
 /// What is started when no entrypoint is set.
 const USUAL_FILES: &[&str] = &["main.py", "server.py"];
@@ -30,9 +33,12 @@ pub fn excluded(tree: &FileTree, entrypoint: Option<&str>) -> Option<Diagnosis> 
 
 fn left_out(tree: &FileTree, path: &str) -> Option<Diagnosis> {
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    upwards(directory).find_map(|directory| {
+    upwards(directory).take(MAX_LEVELS).find_map(|directory| {
         IGNORE_FILES.iter().find_map(|name| {
             let file = join(directory, name)?;
+            if tree.size(&file)? > MAX_IGNORE_BYTES {
+                return None;
+            }
             let (index, line) = matching_line(&tree.text(&file)?, directory, path)?;
             Some(diagnose(&file, index, &line, path))
         })
@@ -43,7 +49,7 @@ fn left_out(tree: &FileTree, path: &str) -> Option<Diagnosis> {
 fn matching_line(text: &str, directory: &str, path: &str) -> Option<(usize, String)> {
     let root = format!("/{directory}");
     let mut rules = GitignoreBuilder::new(&root);
-    for line in text.lines() {
+    for line in text.lines().take(MAX_IGNORE_RULES) {
         // A line that is no pattern leaves nothing out.
         let _ = rules.add_line(None, line);
     }
@@ -94,5 +100,18 @@ mod tests {
         let tree = FileTree::from_files([(".gitignore", "*.log\n!server.py\n"), ("a.py", "")]);
         assert!(excluded(&tree, Some("server.py")).is_none());
         assert!(excluded(&FileTree::from_files([]), Some("../server.py")).is_none());
+    }
+
+    #[test]
+    fn an_ignore_file_that_nobody_wrote_is_not_gone_through() {
+        let rules = |many: usize| format!("{}server.py\n", "x\n".repeat(many));
+        for (text, is_found) in [
+            (rules(MAX_IGNORE_RULES - 1), true),
+            (rules(MAX_IGNORE_RULES), false),
+            (format!("server.py\n#{}", "x".repeat(64 * 1024)), false),
+        ] {
+            let tree = FileTree::from_files([(".gitignore", text.as_str())]);
+            assert_eq!(excluded(&tree, Some("server.py")).is_some(), is_found);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One step in its container: what it is given, what it leaves, and by which key that is found
 //! again.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::context::{self, Selected};
+use super::failed;
 use super::official::{self, TRUSTED};
 use super::stages::{Copy, From, Run, Step, Work};
 use super::steps::{Made, Making, PREFIX, RECIPE};
 use crate::build::container::{
     Failure, VARIABLES_FILE, mount, read_tenant_file, run_kept, tenant_directory,
 };
-use crate::build::{halt, taken};
+use crate::build::halt::{self, Halt};
+use crate::build::taken;
 use crate::hash::Hash;
 use crate::limits;
 use crate::runtime::{ContainerSpec, Image, Runtime};
@@ -38,7 +41,7 @@ impl<R: Runtime> Making<'_, R> {
         parent: &Image,
         step: &Step,
         sources: &[Image],
-    ) -> anyhow::Result<String> {
+    ) -> Result<String, Failure> {
         let site = self.work.site;
         let mut hash = Hash::new()
             .part(RECIPE)
@@ -67,11 +70,11 @@ impl<R: Runtime> Making<'_, R> {
                     .to_string()
                     .as_bytes(),
                 );
-                for bind in &run.mounts.binds {
-                    hash = hash.part(bind.target.as_bytes());
-                    hash = hash.part(self.context_hash(&bind.files).await?.as_bytes());
+                let lent = Lent::by(run);
+                for (number, target) in &lent.places {
+                    hash = hash.part(&number.to_be_bytes()).part(target.as_bytes());
                 }
-                hash
+                hash.part(self.context_hash(&lent.files).await?.as_bytes())
             }
             Work::Copy(copy) => {
                 let how = json!([copy.to, copy.owner, copy.mode]).to_string();
@@ -82,7 +85,7 @@ impl<R: Runtime> Making<'_, R> {
         Ok(hash.hex())
     }
 
-    async fn files_key(&self, hash: Hash, from: &From) -> anyhow::Result<Hash> {
+    async fn files_key(&self, hash: Hash, from: &From) -> Result<Hash, Failure> {
         Ok(match from {
             From::Context(selected) => hash.part(self.context_hash(selected).await?.as_bytes()),
             From::Image(_, paths) => paths
@@ -91,11 +94,25 @@ impl<R: Runtime> Making<'_, R> {
         })
     }
 
-    /// It reads every file.
-    async fn context_hash(&self, selected: &[Selected]) -> anyhow::Result<String> {
+    /// It reads every file, once it is known how much that is.
+    async fn context_hash(&self, selected: &[Selected]) -> Result<String, Failure> {
         let (root, selected) = (self.root.clone(), selected.to_vec());
-        let read = tokio::task::spawn_blocking(move || context::hash(&root, &selected));
-        Ok(read.await??)
+        self.bounded(move |halt| {
+            if context::size(&root, &selected, halt)? > failed::MAX_COPIED_BYTES {
+                return Err(Failure::Said(json!({"code": failed::COPIED_TOO_MUCH})));
+            }
+            Ok(context::hash(&root, &selected, halt)?)
+        })
+        .await
+    }
+
+    /// Work with files on another thread, as long as the build lasts.
+    async fn bounded<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Halt) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let site = self.work.site;
+        halt::bounded(site.deadline, site.canceled, work).await?
     }
 
     /// Does a step; what it leaves is kept under its key.
@@ -148,30 +165,24 @@ impl<R: Runtime> Making<'_, R> {
         run: &Run,
         place: &Path,
     ) -> Result<(Vec<Value>, Option<PathBuf>), Failure> {
-        let mut selected = Vec::new();
-        let mut binds = Vec::new();
-        for bind in &run.mounts.binds {
-            for source in &bind.files {
-                let source_plan = source_json(selected.len(), source);
-                binds.push(json!({"source": source_plan, "target": bind.target}));
-                selected.push(source.clone());
-            }
-        }
-        if selected.is_empty() {
+        let lent = Lent::by(run);
+        let binds = lent.places.iter().map(|(number, target)| {
+            let source = source_json(*number, &lent.files[*number]);
+            json!({"source": source, "target": target})
+        });
+        let binds = binds.collect();
+        if lent.files.is_empty() {
             return Ok((binds, None));
         }
         let files = place.join("files.tar");
-        self.write_context(&selected, &files).await?;
+        self.write_context(&lent.files, &files).await?;
         Ok((binds, Some(files)))
     }
 
     async fn write_context(&self, selected: &[Selected], files: &Path) -> Result<(), Failure> {
         let (root, selected, files) = (self.root.clone(), selected.to_vec(), files.to_owned());
-        let written = tokio::task::spawn_blocking(move || context::write(&root, &selected, &files));
-        let written = written
+        self.bounded(move |halt| Ok(context::write(&root, &selected, &files, halt)?))
             .await
-            .map_err(|error| Failure::Platform(error.into()))?;
-        Ok(written?)
     }
 
     /// Brings the files of a `COPY` into an archive; gives their list.
@@ -217,15 +228,13 @@ impl<R: Runtime> Making<'_, R> {
     /// Takes the archive that a container packed. It is mounted into the next one, so it must be
     /// the runner's own file.
     async fn take(&self, out: &Path, files: &Path) -> Result<(), Failure> {
-        let site = self.work.site;
         let (packed, files) = (out.join("files.tar"), files.to_owned());
-        halt::bounded(site.deadline, site.canceled, move |halt| {
+        self.bounded(move |halt| {
             taken::take(&packed, &files, limits::IMAGE_BYTES, halt)?;
             // The disk has it twice otherwise. What is removed is the name, also of a link.
-            fs::remove_file(&packed)
+            Ok(fs::remove_file(&packed)?)
         })
-        .await??;
-        Ok(())
+        .await
     }
 
     /// Runs a step's container and keeps what it leaves.
@@ -285,6 +294,31 @@ impl<R: Runtime> Making<'_, R> {
         }
         let host = &self.work.agent.build_host;
         Ok(host.step(self.work.site, &image.name, &self.bridge, mounts))
+    }
+}
+
+/// What binds lend: each file or directory once in the archive, wherever it is to stand.
+struct Lent {
+    files: Vec<Selected>,
+    /// The number of each source, and where it stands.
+    places: Vec<(usize, String)>,
+}
+
+impl Lent {
+    fn by(run: &Run) -> Self {
+        let mut numbers = HashMap::new();
+        let mut files = Vec::new();
+        let mut places = Vec::new();
+        for bind in &run.mounts.binds {
+            for source in &bind.files {
+                let number = *numbers.entry(&source.path).or_insert_with(|| {
+                    files.push(source.clone());
+                    files.len() - 1
+                });
+                places.push((number, bind.target.clone()));
+            }
+        }
+        Self { files, places }
     }
 }
 

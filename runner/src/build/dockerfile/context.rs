@@ -2,18 +2,24 @@
 //! leaves out. They reach a container as an archive that the runner makes, so that nothing else of
 //! the source is in reach there, and nothing of the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::super::tree::{FileTree, join};
+use super::super::tree::{
+    FileTree, MAX_IGNORE_BYTES, MAX_IGNORE_RULES, directory_of, join, upwards,
+};
+use crate::build::halt::Halt;
 use crate::hash::Hash;
 
+/// What a file or link takes in an archive beside its bytes, at the least: a header, and the rest of
+/// its last block.
+const ENTRY_BYTES: u64 = 1024;
 /// Signs that make a path a pattern.
 const WILD: [char; 3] = ['*', '?', '['];
 
@@ -40,6 +46,14 @@ impl Selected {
             text,
         }
     }
+
+    /// What it takes in memory until it is copied, about.
+    pub fn weight(&self) -> usize {
+        let files = self.files.iter().flatten();
+        let names = files.map(|name| name.len() + size_of::<String>());
+        let path = self.path.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.name.len() + path + self.text.len() + names.sum::<usize>()
+    }
 }
 
 /// What can be copied.
@@ -54,24 +68,33 @@ pub struct Context {
 
 impl Context {
     /// Of a root directory. `dockerfile` is never left out of the reading, but of the copying.
-    pub fn new(view: &FileTree, dockerfile: &str) -> Result<Self, String> {
+    pub fn new(view: &FileTree, dockerfile: &str, halt: &Halt) -> Result<Self, Refusal> {
         let own = format!("{dockerfile}.dockerignore");
         let ignore_file = [own.as_str(), ".dockerignore"]
             .into_iter()
             .find(|file| view.has(file));
-        let text = ignore_file
-            .and_then(|file| view.text(file))
-            .unwrap_or_default();
-        let rules = Rules::read(&text)?;
-        let (ignored, names) = view
-            .names()
-            .map(str::to_owned)
-            .partition(|name: &String| rules.leaves_out(name));
-        Ok(Self {
-            names,
-            ignored,
+        let rules = match ignore_file {
+            Some(file) => Rules::read(view, file)?,
+            None => Rules::default(),
+        };
+        let mut found = Self {
+            names: BTreeSet::new(),
+            ignored: BTreeSet::new(),
             ignore_file: ignore_file.map(str::to_owned),
-        })
+        };
+        let mut known = HashMap::new();
+        for name in view.names() {
+            if halt.is_set() {
+                return Err(("the build has ended".to_owned(), "Deploy again."));
+            }
+            let names = if rules.leave_out(name, &mut known) {
+                &mut found.ignored
+            } else {
+                &mut found.names
+            };
+            names.insert(name.to_owned());
+        }
+        Ok(found)
     }
 
     /// What a source of `COPY` names. The error is a sentence's end.
@@ -153,6 +176,9 @@ impl Context {
     }
 }
 
+/// Why `.dockerignore` cannot be heeded, as a sentence's end, and what to do.
+type Refusal = (String, &'static str);
+
 /// Why nothing is copied.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -165,17 +191,31 @@ pub enum Missing {
 }
 
 /// `.dockerignore`: the last rule that matches a name, or a directory above it, decides.
-struct Rules(Vec<(bool, GlobMatcher)>);
+#[derive(Default)]
+struct Rules {
+    /// Whether what a rule matches stays.
+    keeps: Vec<bool>,
+    patterns: GlobSet,
+}
 
 impl Rules {
-    fn read(text: &str) -> Result<Self, String> {
-        let mut rules = Vec::new();
+    fn read(view: &FileTree, file: &str) -> Result<Self, Refusal> {
+        const CORRECT: &str = "Correct the pattern that it names.";
+        const SHORTEN: &str =
+            "Name directories instead of what is in them, for example `data` or `**/*.csv`.";
+        if view.size(file).is_some_and(|size| size > MAX_IGNORE_BYTES) {
+            let why = format!("it has more than {} KiB", MAX_IGNORE_BYTES / 1024);
+            return Err((why, SHORTEN));
+        }
+        let text = view.text(file).unwrap_or_default();
+        let mut keeps = Vec::new();
+        let mut patterns = GlobSetBuilder::new();
         for line in text.lines() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (keeps, pattern) = match line.strip_prefix('!') {
+            let (kept, pattern) = match line.strip_prefix('!') {
                 Some(pattern) => (true, pattern.trim()),
                 None => (false, line),
             };
@@ -185,37 +225,58 @@ impl Rules {
             if pattern.is_empty() {
                 continue;
             }
-            rules.push((keeps, matcher(&pattern)?));
+            if keeps.len() == MAX_IGNORE_RULES {
+                let why = format!("it has more than {MAX_IGNORE_RULES} rules");
+                return Err((why, SHORTEN));
+            }
+            keeps.push(kept);
+            patterns.add(glob(&pattern).map_err(|error| (error, CORRECT))?);
         }
-        Ok(Self(rules))
+        let patterns = patterns.build();
+        let patterns = patterns.map_err(|error| (error.to_string(), CORRECT))?;
+        Ok(Self { keeps, patterns })
     }
 
-    fn leaves_out(&self, name: &str) -> bool {
-        let ends = name
-            .match_indices('/')
-            .map(|(at, _)| at)
-            .chain([name.len()]);
-        let above: Vec<&str> = ends.map(|end| &name[..end]).collect();
-        let last = self
-            .0
-            .iter()
-            .rev()
-            .find(|(_, matcher)| above.iter().any(|path| matcher.is_match(path)));
-        last.is_some_and(|(keeps, _)| !keeps)
+    /// Whether they leave out a name. `known` holds what decides of directories: they are the same
+    /// for many names.
+    fn leave_out<'a>(&self, name: &'a str, known: &mut HashMap<&'a str, Option<usize>>) -> bool {
+        let mut decides = None;
+        let mut unknown = Vec::new();
+        for directory in upwards(directory_of(name)).take_while(|above| !above.is_empty()) {
+            if let Some(found) = known.get(directory) {
+                decides = *found;
+                break;
+            }
+            unknown.push(directory);
+        }
+        for directory in unknown.into_iter().rev() {
+            decides = decides.max(self.last(directory));
+            known.insert(directory, decides);
+        }
+        let decides = decides.max(self.last(name));
+        decides.is_some_and(|rule| !self.keeps[rule])
+    }
+
+    /// The last rule that matches a path.
+    fn last(&self, path: &str) -> Option<usize> {
+        self.patterns.matches(path).into_iter().max()
     }
 }
 
 fn matcher(pattern: &str) -> Result<GlobMatcher, String> {
+    glob(pattern).map(|glob| glob.compile_matcher())
+}
+
+fn glob(pattern: &str) -> Result<Glob, String> {
     // Braces are only text here.
     let pattern = pattern.replace('{', "[{]").replace('}', "[}]");
     let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
-    glob.map(|glob| glob.compile_matcher())
-        .map_err(|error| error.to_string())
+    glob.map_err(|error| error.to_string())
 }
 
 /// Writes the sources of a `COPY` into an archive, by their numbers; `root` is the root directory
 /// on this machine.
-pub fn write(root: &Path, sources: &[Selected], target: &Path) -> io::Result<()> {
+pub fn write(root: &Path, sources: &[Selected], target: &Path, halt: &Halt) -> io::Result<()> {
     let mut builder = Builder::new(File::create(target)?);
     for (number, source) in sources.iter().enumerate() {
         let number = number.to_string();
@@ -229,16 +290,13 @@ pub fn write(root: &Path, sources: &[Selected], target: &Path) -> io::Result<()>
             // A file that was named is followed where it is a link; links lead inside a source.
             (Some(path), None) => {
                 let real = within(root, path)?.canonicalize()?;
-                add(&mut builder, &real, Path::new(&number))?;
+                add(&mut builder, &real, Path::new(&number), halt)?;
             }
             (Some(path), Some(files)) => {
                 let directory = within(root, path)?;
                 for file in files {
-                    add(
-                        &mut builder,
-                        &directory.join(file),
-                        &Path::new(&number).join(file),
-                    )?;
+                    let name = Path::new(&number).join(file);
+                    add(&mut builder, &directory.join(file), &name, halt)?;
                 }
             }
         }
@@ -266,7 +324,8 @@ fn header(kind: EntryType, mode: u32) -> Header {
     header
 }
 
-fn add(builder: &mut Builder<File>, path: &Path, name: &Path) -> io::Result<()> {
+fn add(builder: &mut Builder<File>, path: &Path, name: &Path, halt: &Halt) -> io::Result<()> {
+    halt.check()?;
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
         let mut header = header(EntryType::Symlink, 0o777);
@@ -275,7 +334,18 @@ fn add(builder: &mut Builder<File>, path: &Path, name: &Path) -> io::Result<()> 
     let mode = mode(&metadata);
     let mut header = header(EntryType::Regular, mode);
     header.set_size(metadata.len());
-    builder.append_data(&mut header, name, File::open(path)?)
+    let file = Halting(File::open(path)?, halt);
+    builder.append_data(&mut header, name, file)
+}
+
+/// A file whose reading stops with the build.
+struct Halting<'a>(File, &'a Halt);
+
+impl Read for Halting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.1.check()?;
+        self.0.read(buffer)
+    }
 }
 
 /// Whether it is a program; the rest of a stored source's mode is the store's.
@@ -287,10 +357,35 @@ fn mode(metadata: &fs::Metadata) -> u32 {
     }
 }
 
+/// How large the archive of sources would be, about, in bytes: a source's files may be named by many
+/// paths and links, each of which is a copy there.
+pub fn size(root: &Path, sources: &[Selected], halt: &Halt) -> io::Result<u64> {
+    let mut total = 0;
+    for source in sources {
+        halt.check()?;
+        let Some(path) = &source.path else {
+            total += source.text.len() as u64 + ENTRY_BYTES;
+            continue;
+        };
+        let at = within(root, path)?;
+        match &source.files {
+            // It is followed where it is a link.
+            None => total += fs::metadata(at)?.len() + ENTRY_BYTES,
+            Some(files) => {
+                for file in files {
+                    total += fs::symlink_metadata(at.join(file))?.len() + ENTRY_BYTES;
+                }
+            }
+        }
+    }
+    Ok(total)
+}
+
 /// What the sources of a `COPY` hold, as a name.
-pub fn hash(root: &Path, sources: &[Selected]) -> io::Result<String> {
+pub fn hash(root: &Path, sources: &[Selected], halt: &Halt) -> io::Result<String> {
     let mut hash = Hash::new();
     for source in sources {
+        halt.check()?;
         hash = hash
             .part(source.name.as_bytes())
             .part(source.text.as_bytes());
@@ -302,6 +397,7 @@ pub fn hash(root: &Path, sources: &[Selected]) -> io::Result<String> {
             None => hash = hash_file(hash, &directory.canonicalize()?, "")?,
             Some(files) => {
                 for file in files {
+                    halt.check()?;
                     hash = hash_file(hash, &directory.join(file), file)?;
                 }
             }
@@ -329,7 +425,11 @@ mod tests {
     fn context(ignore: &str, names: &[&str]) -> Context {
         let mut files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "x")).collect();
         files.push((".dockerignore", ignore));
-        Context::new(&FileTree::from_files(files), "Dockerfile").unwrap()
+        planned(files).unwrap()
+    }
+
+    fn planned(files: Vec<(&str, &str)>) -> Result<Context, Refusal> {
+        Context::new(&FileTree::from_files(files), "Dockerfile", &Halt::default())
     }
 
     fn names(context: &Context, written: &str) -> Vec<(String, usize)> {
@@ -421,13 +521,14 @@ mod tests {
         fs::write(outside.path().join("s"), "secret").unwrap();
         std::os::unix::fs::symlink(outside.path().join("s"), root.path().join("out")).unwrap();
         let tree = FileTree::open(root.path()).unwrap();
-        let context = Context::new(&tree, "Dockerfile").unwrap();
+        let halt = Halt::default();
+        let context = Context::new(&tree, "Dockerfile", &halt).unwrap();
         assert!(context.select("out").is_err());
         let mut sources = context.select("d").unwrap();
         sources.extend(context.select("d/link").unwrap());
         sources.push(Selected::text("EOF", "text\n".into()));
         let target = root.path().join("files.tar");
-        write(root.path(), &sources, &target).unwrap();
+        write(root.path(), &sources, &target, &halt).unwrap();
         let mut archive = tar::Archive::new(File::open(&target).unwrap());
         let entries: Vec<(String, u32)> = archive
             .entries()
@@ -447,11 +548,81 @@ mod tests {
                 ("2".into(), 0o644)
             ]
         );
-        let before = hash(root.path(), &sources).unwrap();
-        assert_eq!(hash(root.path(), &sources).unwrap(), before);
+        let hash = || hash(root.path(), &sources, &halt).unwrap();
+        let before = hash();
+        assert_eq!(hash(), before);
         fs::remove_file(root.path().join("d/run")).unwrap();
         fs::write(root.path().join("d/run"), "two").unwrap();
-        assert_ne!(hash(root.path(), &sources).unwrap(), before);
+        assert_ne!(hash(), before);
+    }
+
+    #[test]
+    fn an_ignore_file_has_bounds() {
+        let most = "x\n".repeat(MAX_IGNORE_RULES);
+        assert!(planned(vec![(".dockerignore", &most)]).is_ok());
+        let (why, fix) = planned(vec![(".dockerignore", &format!("{most}!y\n"))])
+            .err()
+            .unwrap();
+        assert_eq!(why, "it has more than 1000 rules");
+        assert!(fix.contains("Name directories"), "{fix}");
+        let long = format!("# {}\n", "x".repeat(64 * 1024));
+        let (why, _) = planned(vec![("Dockerfile.dockerignore", &long)])
+            .err()
+            .unwrap();
+        assert_eq!(why, "it has more than 64 KiB");
+    }
+
+    #[test]
+    fn the_last_rule_decides_also_of_what_is_deeper() {
+        let ignore = "a\n!a/b\na/b/c/*.txt\n!a/b/c/keep.txt\n";
+        let files = ["a/x", "a/b/y", "a/b/c/z", "a/b/c/z.txt", "a/b/c/keep.txt"];
+        let context = context(ignore, &files);
+        let kept: Vec<&str> = context.names.iter().map(String::as_str).collect();
+        assert_eq!(
+            kept,
+            [".dockerignore", "a/b/c/keep.txt", "a/b/c/z", "a/b/y"]
+        );
+    }
+
+    #[test]
+    fn links_to_one_file_count_as_often_as_they_are_copied() {
+        const LARGE: u64 = 1 << 20;
+        let root = tempfile::tempdir().unwrap();
+        let large = File::create(root.path().join("large")).unwrap();
+        large.set_len(LARGE).unwrap();
+        fs::create_dir(root.path().join("links")).unwrap();
+        for number in 0..3 {
+            let link = root.path().join(format!("links/{number}"));
+            std::os::unix::fs::symlink("../large", link).unwrap();
+        }
+        let tree = FileTree::open(root.path()).unwrap();
+        let halt = Halt::default();
+        let context = Context::new(&tree, "Dockerfile", &halt).unwrap();
+        let size = |written| {
+            let sources = context.select(written).unwrap();
+            size(root.path(), &sources, &halt).unwrap()
+        };
+        assert_eq!(size("links/*"), 3 * (LARGE + ENTRY_BYTES));
+        assert!(size("links") < 4 * ENTRY_BYTES, "they stay links there");
+    }
+
+    #[test]
+    fn a_build_that_has_ended_reads_and_writes_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "x").unwrap();
+        let tree = FileTree::open(root.path()).unwrap();
+        let halt = Halt::default();
+        let context = Context::new(&tree, "Dockerfile", &halt).unwrap();
+        let sources = context.select(".").unwrap();
+        halt.set();
+        assert!(Context::new(&tree, "Dockerfile", &halt).is_err());
+        assert!(size(root.path(), &sources, &halt).is_err());
+        assert!(hash(root.path(), &sources, &halt).is_err());
+        let target = root.path().join("files.tar");
+        assert!(write(root.path(), &sources, &target, &halt).is_err());
+        // Also in the middle of a file.
+        let file = File::open(root.path().join("a")).unwrap();
+        assert!(Halting(file, &halt).read(&mut [0; 8]).is_err());
     }
 
     #[test]
@@ -465,7 +636,9 @@ mod tests {
             text: String::new(),
         };
         let target = root.path().join("files.tar");
-        assert!(write(root.path(), std::slice::from_ref(&forged), &target).is_err());
-        assert!(hash(root.path(), &[forged]).is_err());
+        let (forged, halt) = ([forged], Halt::default());
+        assert!(write(root.path(), &forged, &target, &halt).is_err());
+        assert!(hash(root.path(), &forged, &halt).is_err());
+        assert!(size(root.path(), &forged, &halt).is_err());
     }
 }

@@ -9,7 +9,32 @@ use super::stages::{Copy, From, Run, Work, absolute, absolute_as_written};
 use super::walk::Walk;
 use crate::diagnose::{Code, diagnosis};
 use crate::protocol::Diagnosis;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The sources of an instruction, each once. One that is named again counts at its last place, since
+/// what is copied later lies above.
+#[derive(Default)]
+struct Sources {
+    found: BTreeMap<usize, Selected>,
+    /// Where each path of the source stands among them.
+    places: HashMap<String, usize>,
+    next: usize,
+    weight: usize,
+}
+
+impl Sources {
+    fn add(&mut self, source: Selected) {
+        if let Some(path) = &source.path
+            && let Some(before) = self.places.insert(path.clone(), self.next)
+            && let Some(same) = self.found.remove(&before)
+        {
+            self.weight -= same.weight();
+        }
+        self.weight += source.weight();
+        self.found.insert(self.next, source);
+        self.next += 1;
+    }
+}
 
 impl Walk<'_> {
     pub(super) fn run(&mut self, line: &Line) -> Result<(), Diagnosis> {
@@ -73,13 +98,16 @@ impl Walk<'_> {
         } else {
             &bind.source
         };
+        let files = self.selected(line, source)?;
+        self.count(line, files.iter().map(Selected::weight).sum())?;
         Ok(Some(mount::Bind {
-            files: self.selected(line, source)?,
+            files,
             target: bind.target,
         }))
     }
 
     fn selected(&self, line: &Line, written: &str) -> Result<Vec<Selected>, Diagnosis> {
+        self.go_on(line)?;
         self.context
             .select(written)
             .map_err(|missing| self.at(line, not_there(missing)))
@@ -154,9 +182,9 @@ impl Walk<'_> {
     }
 
     fn sources(&mut self, line: &Line, written: &[String]) -> Result<Vec<Selected>, Diagnosis> {
-        let mut found = Vec::new();
+        let mut found = Sources::default();
         let mut documents = line.documents.iter();
-        for source in written {
+        for source in last_ones(written) {
             if source.starts_with("<<")
                 && let Some(document) = documents.next()
             {
@@ -166,7 +194,8 @@ impl Walk<'_> {
                 } else {
                     document.text.clone()
                 };
-                found.push(Selected::text(&document.name, text));
+                self.count(line, text.len())?;
+                found.add(Selected::text(&document.name, text));
                 continue;
             }
             let source = self.expanded(line, source)?;
@@ -178,9 +207,12 @@ impl Walk<'_> {
                 let why = format!("ADD {source} would be unpacked by the builder");
                 return Err(self.refuse(line, why, "COPY it and unpack it with RUN tar."));
             }
-            found.extend(self.selected(line, &source)?);
+            for selected in self.selected(line, &source)? {
+                found.add(selected);
+            }
         }
-        Ok(found)
+        self.count(line, found.weight)?;
+        Ok(found.found.into_values().collect())
     }
 
     /// Quotes are text in a document, and variables are replaced.
@@ -239,6 +271,18 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Words without those that stand there once more behind; each document is one of its own.
+fn last_ones(written: &[String]) -> Vec<&String> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<&String> = written
+        .iter()
+        .rev()
+        .filter(|word| word.starts_with("<<") || seen.insert(*word))
+        .collect();
+    last.reverse();
+    last
 }
 
 /// The text for a shell, with the documents that it reads.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 /// Longest text that comes of it, bytes: a word that names others in a row grows fast.
 const MAX_BYTES: usize = 64 * 1024;
+/// Longest document that comes of it, bytes.
+const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 
 /// A word with its variables replaced, and its quotes and escapes gone. The error says what is
 /// wrong with it.
@@ -41,6 +43,10 @@ pub fn expand_document(text: &str, variables: &BTreeMap<String, String>) -> Resu
             }
             ('$', _) => expanded.push_str(&expander.variable(0)?),
             _ => expanded.push(c),
+        }
+        if expanded.len() > MAX_DOCUMENT_BYTES {
+            let kib = MAX_DOCUMENT_BYTES / 1024;
+            return Err(format!("a document has more than {kib} KiB"));
         }
     }
     Ok(expanded)
@@ -183,6 +189,14 @@ impl Expander<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_does_not_grow_without_bounds() {
+        let long = BTreeMap::from([("A".to_owned(), "x".repeat(MAX_BYTES))]);
+        assert!(expand_document(&"$A".repeat(16), &long).is_ok());
+        let error = expand_document(&"$A".repeat(17), &long).unwrap_err();
+        assert_eq!(error, "a document has more than 1024 KiB");
+    }
 
     fn expanded(word: &str) -> Result<String, String> {
         let variables = [("A", "1"), ("EMPTY", ""), ("PATH", "/bin")];

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::stages::{Step, Work};
+use crate::build::archive::MAX_ARCHIVE_BYTES;
 use crate::build::container::Failure;
 use crate::build::pipeline::{self, Stop};
 use crate::diagnose::{self, Code, diagnosis};
@@ -14,6 +15,11 @@ use crate::runtime::Exit;
 const SHOWN: usize = 80;
 /// Most characters of a line of output in a sentence: installers list every package in one.
 const LONGEST_LINE: usize = 160;
+/// Most bytes that a step may take of the source: all that there may be, twice, since it may well
+/// take a file again.
+pub const MAX_COPIED_BYTES: u64 = 2 * MAX_ARCHIVE_BYTES;
+/// What a step that takes more says.
+pub const COPIED_TOO_MUCH: &str = "copied_too_much";
 /// 128 + SIGKILL.
 const KILLED: i64 = 137;
 
@@ -53,6 +59,15 @@ fn said(account: &Value, step: &Step) -> Diagnosis {
                 shown(&step.text, SHOWN)
             ),
             "Correct the path, which begins at the root of the image it is copied from.",
+        ),
+        Some(COPIED_TOO_MUCH) => diagnosis(
+            Code::DockerfileInvalid,
+            format!(
+                "`{}` takes more than {} MiB of the source, which has fewer: it takes files again by other paths or by links.",
+                shown(&step.text, SHOWN),
+                MAX_COPIED_BYTES >> 20
+            ),
+            "Copy a directory instead of the links in it, and each file once.",
         ),
         _ => failed(message, &tail(account), step),
     }
@@ -147,6 +162,10 @@ mod tests {
                 "build_out_of_memory",
             ),
             (Failure::Said(json!({"code": "disk"})), "build_disk_full"),
+            (
+                Failure::Said(json!({"code": COPIED_TOO_MUCH})),
+                "dockerfile_invalid",
+            ),
             (
                 Failure::Said(json!({"code": "not_found", "message": "/x is not there"})),
                 "copy_source_missing",

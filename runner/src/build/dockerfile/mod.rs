@@ -21,6 +21,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 use super::environment_reads;
+use super::halt::Halt;
 use super::node;
 use super::plan;
 use super::tree::{FileTree, directory_of};
@@ -69,6 +70,8 @@ pub struct Asked<'a> {
     pub settings: &'a BuildSettings,
     /// What it can stand on.
     pub offer: Offer<'a>,
+    /// Stops it.
+    pub halt: &'a Halt,
 }
 
 /// Plans a source by its Dockerfile, which `why` says the choice of.
@@ -83,14 +86,15 @@ pub fn plan(asked: &Asked<'_>, file: &str, why: String) -> Result<DockerfilePlan
         )
     })?;
     let parsed = parse::parse(file, &text)?;
-    let context = Context::new(asked.view, file).map_err(|error| {
+    let context = Context::new(asked.view, file, asked.halt).map_err(|(why, fix)| {
         diagnosis(
             Code::ConfigurationInvalid,
-            format!(".dockerignore cannot be read: {error}."),
-            "Correct the pattern that it names.",
+            format!(".dockerignore cannot be read: {why}."),
+            fix,
         )
     })?;
-    let stages = walk::interpret(file, &parsed, &context, &asked.offer, &Known::new())?;
+    let known = Known::new();
+    let stages = walk::interpret(file, &parsed, &context, &asked.offer, &known, asked.halt)?;
     let last = stages.all.last().expect("there is one");
     let mut reasons: Vec<String> = plan::root_reason(asked.root).into_iter().collect();
     reasons.push(why);

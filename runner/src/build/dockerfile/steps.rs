@@ -28,10 +28,12 @@ use super::{DockerfilePlan, environment, port, start_command};
 use crate::agent::Agent;
 use crate::build::container::{Failure, Site};
 use crate::build::environment::Workplace;
+use crate::build::halt;
 use crate::build::pipeline::{self, Stop, elapsed_ms, platform};
 use crate::diagnose::{Code, diagnosis};
 use crate::hash::Hash;
 use crate::launcher::bridge::Bridge;
+use crate::protocol::Diagnosis;
 use crate::record::{Built, OwnImage};
 use crate::runtime::{Image, ImageConfig, Runtime};
 use crate::store;
@@ -102,12 +104,7 @@ pub async fn build<R: Runtime>(
     };
     let configs = making.pull_all(&plan).await?;
     if !configs.is_empty() {
-        let images = work.agent.image_names().await;
-        let offer = Offer {
-            images: &images,
-            pull: &work.agent.settings.pull_images,
-        };
-        plan.stages = walk::interpret(&plan.file, &plan.parsed, &plan.context, &offer, &configs)?;
+        plan = making.read_again(plan, configs).await?;
     }
     making.prepare_runtimes(&plan).await?;
     let image = making.all(&plan).await?;
@@ -169,6 +166,29 @@ impl<R: Runtime> Making<'_, R> {
             }
         }
         Ok(configs)
+    }
+
+    /// Interprets the Dockerfile anew, now that it is known what its base images say of themselves.
+    async fn read_again(
+        &self,
+        mut plan: DockerfilePlan,
+        configs: Known,
+    ) -> Result<DockerfilePlan, Stop> {
+        let (agent, site) = (self.work.agent, self.work.site);
+        let images = agent.image_names().await;
+        let pull = agent.settings.pull_images.clone();
+        let read = halt::bounded(site.deadline, site.canceled, move |halt| {
+            let offer = Offer {
+                images: &images,
+                pull: &pull,
+            };
+            let (file, context) = (&plan.file, &plan.context);
+            let stages = walk::interpret(file, &plan.parsed, context, &offer, &configs, halt)?;
+            plan.stages = stages;
+            Ok::<_, Diagnosis>(plan)
+        });
+        let read = read.await.map_err(|failure| self.stop(failure))?;
+        Ok(read?)
     }
 
     /// Makes every runtime of the platform that is needed look like an official image.
@@ -279,7 +299,7 @@ impl<R: Runtime> Making<'_, R> {
         let text = shown(&step.text, SHOWN);
         let sources = self.sources(step, made).await?;
         let key = self.key(&parent.image, step, &sources).await;
-        let key = key.map_err(|error| platform(&error))?;
+        let key = key.map_err(|failure| self.step_failed(failure, step))?;
         if let Some(image) = self.find(&key).await? {
             log.line(format!(
                 "{count}{text}: unchanged, so what it left is used again."
@@ -292,10 +312,13 @@ impl<R: Runtime> Making<'_, R> {
         let place = Workplace::new(&self.work.agent.directory, self.work.site)
             .map_err(|error| platform(&error.into()))?;
         let carried = self.carry_out(parent, step, &sources, &place.0, &key).await;
-        let image = carried
-            .map_err(|failure| failed::step(failure, &self.file, step, self.work.seconds))?;
+        let image = carried.map_err(|failure| self.step_failed(failure, step))?;
         self.remember(&key, &step.text)?;
         Ok(image)
+    }
+
+    fn step_failed(&self, failure: Failure, step: &Step) -> Stop {
+        failed::step(failure, &self.file, step, self.work.seconds)
     }
 
     /// The images that a step takes files from, ready.

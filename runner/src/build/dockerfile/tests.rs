@@ -16,6 +16,7 @@ fn planned(dockerfile: &str, settings: &BuildSettings) -> Result<DockerfilePlan,
             images: &images,
             pull: &[],
         },
+        halt: &Halt::default(),
     };
     plan(&asked, "Dockerfile", "Because.".to_owned())
 }

@@ -8,10 +8,17 @@ use super::context::Context;
 use super::expand::expand;
 use super::parse::{Line, Parsed, json_words, refused, words};
 use super::stages::{Config, Known, SHELL, Stage, Stages, Step, Work, absolute, needed};
+use crate::build::halt::Halt;
 use crate::protocol::Diagnosis;
 
 /// Most steps of one image: engines stack at most 127 layers, and a base has some.
 const MAX_STEPS: usize = 100;
+/// Most bytes of the variables of a stage, which each of its commands is given: Linux gives a program
+/// hardly more.
+const MAX_VARIABLES_BYTES: usize = 256 * 1024;
+/// Most bytes of what all instructions take of the source, as names: a source of the most files that
+/// there may be fits some thirty times.
+const MAX_SELECTED_BYTES: usize = 64 << 20;
 /// Instructions that say how an image is to be run or what it is called, of which nothing counts:
 /// the platform decides that for every instance.
 const WITHOUT_EFFECT: [&str; 6] = [
@@ -30,9 +37,12 @@ pub fn interpret(
     context: &Context,
     offer: &Offer<'_>,
     known: &Known,
+    halt: &Halt,
 ) -> Result<Stages, Diagnosis> {
     let mut walk = Walk {
         file,
+        halt,
+        selected_bytes: 0,
         escape: parsed.escape,
         context,
         offer,
@@ -72,6 +82,10 @@ fn platform_arguments() -> BTreeMap<String, String> {
 
 pub struct Walk<'a> {
     file: &'a str,
+    /// What stands in few lines can take long.
+    halt: &'a Halt,
+    /// What was taken of the source so far.
+    selected_bytes: usize,
     pub(super) escape: char,
     pub(super) context: &'a Context,
     pub(super) offer: &'a Offer<'a>,
@@ -89,6 +103,7 @@ pub struct Walk<'a> {
 
 impl Walk<'_> {
     fn line(&mut self, line: &Line) -> Result<(), Diagnosis> {
+        self.go_on(line)?;
         if self.stages.is_empty() && !matches!(line.name.as_str(), "FROM" | "ARG") {
             let why = format!("{} stands in front of the first FROM", line.name);
             return Err(self.refuse(
@@ -162,6 +177,40 @@ impl Walk<'_> {
         refused(self.file, line.number, why, fix)
     }
 
+    /// Nobody reads this refusal: the build has ended.
+    pub(super) fn go_on(&self, line: &Line) -> Result<(), Diagnosis> {
+        if self.halt.is_set() {
+            return Err(self.refuse(line, "the build has ended", "Deploy again."));
+        }
+        Ok(())
+    }
+
+    /// Counts what an instruction takes of the source.
+    pub(super) fn count(&mut self, line: &Line, bytes: usize) -> Result<(), Diagnosis> {
+        self.selected_bytes = self.selected_bytes.saturating_add(bytes);
+        if self.selected_bytes > MAX_SELECTED_BYTES {
+            let why = "it takes the same files of the source too many times";
+            let fix = "Copy them once, and take them from there with COPY --from or FROM.";
+            return Err(self.refuse(line, why, fix));
+        }
+        Ok(())
+    }
+
+    fn check_variables(&self, line: &Line) -> Result<(), Diagnosis> {
+        let own = self.stages.last().map(|stage| &stage.config.environment);
+        let all = [&self.declared, &self.arguments].into_iter().chain(own);
+        let bytes: usize = all
+            .flatten()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if bytes > MAX_VARIABLES_BYTES {
+            let kib = MAX_VARIABLES_BYTES / 1024;
+            let why = format!("its variables have more than {kib} KiB together");
+            return Err(self.refuse(line, why, "Write long values into files."));
+        }
+        Ok(())
+    }
+
     /// Flags that mean something here, or that nothing is lost without.
     fn check_flags(&self, line: &Line) -> Result<(), Diagnosis> {
         for (flag, value) in &line.flags {
@@ -211,6 +260,7 @@ impl Walk<'_> {
         text: &str,
         variables: &BTreeMap<String, String>,
     ) -> Result<String, Diagnosis> {
+        self.go_on(line)?;
         expand(text, variables, self.escape)
             .map_err(|why| self.refuse(line, why, "Correct what is written there."))
     }
@@ -306,6 +356,7 @@ impl Walk<'_> {
             };
             if let Some(value) = default.or(inherited) {
                 target.insert(name.to_owned(), value);
+                self.check_variables(line)?;
             }
         }
         Ok(())
@@ -341,6 +392,7 @@ impl Walk<'_> {
                 ));
             }
             self.config().environment.insert(name.to_owned(), value);
+            self.check_variables(line)?;
         }
         Ok(())
     }

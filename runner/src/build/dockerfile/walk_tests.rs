@@ -6,6 +6,10 @@ use crate::build::tree::FileTree;
 const IMAGES: [&str; 2] = ["python:3.11", "node:22"];
 
 fn stages(text: &str) -> Result<Stages, Diagnosis> {
+    stages_unless(text, &Halt::default())
+}
+
+fn stages_unless(text: &str, halt: &Halt) -> Result<Stages, Diagnosis> {
     let images = IMAGES.map(str::to_owned);
     let tree = FileTree::from_files([
         ("requirements.txt", "fastmcp"),
@@ -13,13 +17,71 @@ fn stages(text: &str) -> Result<Stages, Diagnosis> {
         ("secret.key", "x"),
         (".dockerignore", "*.key\n"),
     ]);
-    let context = Context::new(&tree, "Dockerfile").unwrap();
+    let context = Context::new(&tree, "Dockerfile", &Halt::default()).unwrap();
     let offer = Offer {
         images: &images,
         pull: &[],
     };
     let parsed = parse("Dockerfile", text)?;
-    interpret("Dockerfile", &parsed, &context, &offer, &Known::new())
+    interpret("Dockerfile", &parsed, &context, &offer, &Known::new(), halt)
+}
+
+fn names(stage: &Stage) -> Vec<String> {
+    match &copy_of(stage).from {
+        From::Context(selected) => selected.iter().map(|found| found.name.clone()).collect(),
+        From::Image(..) => panic!("it is of the source"),
+    }
+}
+
+#[test]
+fn what_is_named_again_is_copied_once_at_its_last_place() {
+    let many = format!(
+        "COPY src/server.py{} /d/",
+        " src/server.py ./src/server.py".repeat(5_000)
+    );
+    assert_eq!(names(&stage(&many)), ["server.py"]);
+    let found = stage("COPY src/server.py requirements.txt s*/s*.py /d/");
+    assert_eq!(names(&found), ["requirements.txt", "server.py"]);
+    let documents = stage("COPY <<A <<A /d/\none\nA\ntwo\nA");
+    assert_eq!(names(&documents), ["A", "A"]);
+}
+
+#[test]
+fn what_is_taken_of_a_source_has_bounds() {
+    let text = "x".repeat(60 * 1024);
+    // Each document names it more often than one may hold.
+    let grows = format!("ENV A={text}\nCOPY <<B /b\n{}\nB", "$A".repeat(18));
+    let found = refusal(&grows);
+    assert!(
+        found.cause.contains("more than 1024 KiB"),
+        "{}",
+        found.cause
+    );
+    let copy = format!("COPY{} /d/\n", " <<B".repeat(100));
+    let documents = format!("{}\nB\n", "$A".repeat(15)).repeat(100);
+    let found = refusal(&format!("ENV A={text}\n{copy}{documents}"));
+    assert!(found.cause.contains("too many times"), "{}", found.cause);
+}
+
+#[test]
+fn variables_have_bounds_together() {
+    let text = "x".repeat(60 * 1024);
+    let long = |many: usize| {
+        let names: Vec<String> = (1..=many).map(|number| format!("A{number}=$A")).collect();
+        format!("ENV A={text}\nENV {}\nRUN x", names.join(" "))
+    };
+    assert!(stages(&format!("FROM python:3.11\n{}", long(3))).is_ok());
+    let found = refusal(&long(4));
+    assert_eq!(found.code, "dockerfile_invalid");
+    assert!(found.cause.contains("256 KiB together"), "{}", found.cause);
+}
+
+#[test]
+fn a_build_that_has_ended_is_not_read_on() {
+    let halt = Halt::default();
+    halt.set();
+    let found = stages_unless("FROM python:3.11\n", &halt).unwrap_err();
+    assert!(found.cause.contains("has ended"), "{}", found.cause);
 }
 
 fn stage(rest: &str) -> Stage {

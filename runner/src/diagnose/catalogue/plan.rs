@@ -102,7 +102,7 @@ pub const ENTRIES: &[Entry] = &[
         Code::DockerfileInvalid,
         "The Dockerfile holds what cannot be built here",
         &[Match::Found(
-            "The Dockerfile is read before anything of it runs.",
+            "The Dockerfile is read before anything of it runs, and what a step takes of the source is counted before it is done.",
         )],
         "The Dockerfile is not well-formed, or asks for what its builder would have to do with more rights than a build has here.",
         "Do what the diagnosis of the line says; the usual instructions are all built here.",
