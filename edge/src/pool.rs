@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -31,6 +31,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// request body may still be on its way), then closed.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// After a connection has broken off, a new one is opened this much later at the earliest. A process
+/// that dies closes what it holds one after another: its port may still take a connection, to drop it,
+/// and a call that was sent on one cannot be repeated safely, where one that waits is held.
+const DYING: Duration = Duration::from_millis(50);
+
 /// Most bytes of a response's head.
 const MAX_HEAD: usize = 64 * 1024;
 
@@ -40,6 +45,8 @@ pub(crate) struct Pool {
     address: String,
     /// A connection is used by the thread that opened it, on whose event loop it is.
     idle: [Mutex<VecDeque<Idle>>; worker::PLACES],
+    /// When a connection broke off last.
+    broke: Mutex<Option<Instant>>,
     tasks: TaskTracker,
 }
 
@@ -89,6 +96,7 @@ impl Pool {
         Arc::new(Self {
             address,
             idle: std::array::from_fn(|_| Mutex::default()),
+            broke: Mutex::default(),
             tasks,
         })
     }
@@ -121,8 +129,18 @@ impl Pool {
         None
     }
 
+    /// Waits until what broke off a connection is gone.
+    async fn outlive_dying(&self) {
+        // No code panics while it holds the lock.
+        let broke = *self.broke.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broke) = broke {
+            tokio::time::sleep(DYING.saturating_sub(broke.elapsed())).await;
+        }
+    }
+
     /// Opens a connection.
     pub(crate) async fn connect(self: &Arc<Self>) -> io::Result<Connection> {
+        self.outlive_dying().await;
         let stream = timeout(CONNECT, TcpStream::connect(self.address.as_str())).await??;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::Builder::new()
@@ -140,6 +158,8 @@ impl Pool {
     /// Closes what is idle, since the other side has broken a connection off: what dies closes one
     /// after another, and a call sent on one that is next cannot be repeated safely.
     pub(crate) fn distrust(&self) {
+        // No code panics while it holds the lock.
+        *self.broke.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         for idle in &self.idle {
             // No code panics while it holds the lock.
             idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
