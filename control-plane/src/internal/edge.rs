@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::db::{Changed, version};
 use crate::edges::{self, EdgeKey};
 use crate::error::Error;
+use crate::previews::sleep;
 use crate::{connections, routes, usage};
 
 /// `?after=VERSION`.
@@ -62,6 +63,8 @@ pub async fn report(
     if is_new {
         usage::add(&mut tx, &report.calls, now).await?;
     }
+    // Not counted: a wish that comes twice is one.
+    sleep::wake(&mut tx, &report.wanted, now).await?;
     tx.commit().await?;
     if !is_new {
         return Ok(StatusCode::NO_CONTENT);
