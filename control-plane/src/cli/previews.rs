@@ -30,9 +30,6 @@ pub struct Arguments {
 enum Command {
     /// Let the newest commit of a fork's pull request be built and run. A later one waits again.
     Approve {
-        #[command(flatten)]
-        client: ClientArguments,
-
         /// The project.
         project: String,
 
@@ -50,9 +47,6 @@ enum Command {
     },
     /// Deploy the commit of a preview again.
     Deploy {
-        #[command(flatten)]
-        client: ClientArguments,
-
         /// The project.
         project: String,
 
@@ -66,23 +60,21 @@ enum Command {
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::signed_in(&arguments.client)?;
     match arguments.command {
         None => {
             let project = arguments
                 .project
                 .context("clap asks for it without a subcommand")?;
-            let client = Client::signed_in(&arguments.client)?;
             let answer = client.get(&path(&["projects", &project, "previews"])).await?;
             output.result(&answer["previews"], || list(&answer["previews"]));
         }
         Some(Command::Approve {
-            client,
             project,
             preview,
             commit,
             with_secrets,
         }) => {
-            let client = Client::signed_in(&client)?;
             let commit = match commit {
                 Some(commit) => commit,
                 None => newest(&client, &project, &preview).await?,
@@ -93,12 +85,10 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             output.result(&answer, || approved(&answer));
         }
         Some(Command::Deploy {
-            client,
             project,
             preview,
             wait,
         }) => {
-            let client = Client::signed_in(&client)?;
             let address = path(&["projects", &project, "previews", &preview, "deploy"]);
             let deployment = client.send(Method::POST, &address, &Value::Null).await?;
             return Ok(report(&settle(&client, deployment, wait).await?, output));

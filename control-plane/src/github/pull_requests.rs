@@ -150,20 +150,22 @@ pub async fn compare(app: &App, project: Uuid) -> Result<(), Failure> {
     };
     let (project, repository) = (&asking.project, &asking.repository);
     let open = rest::open_pulls(app, repository.installation_id, &repository.full_name).await?;
-    let mut seen = BTreeSet::new();
     // The oldest first: they have the places.
-    for pull in open.iter().rev().filter_map(|pull| read(pull, repository)) {
-        seen.insert(pull.number);
-        follow(app, &mut tx, project, &pull).await?;
-    }
+    let mut pulls: Vec<PullRequest> = open
+        .iter()
+        .rev()
+        .filter_map(|pull| read(pull, repository))
+        .collect();
+    let listed: BTreeSet<i64> = pulls.iter().map(|pull| pull.number).collect();
     for preview in previews::list(&mut tx, project.id).await? {
-        if seen.contains(&preview.pull_request) {
-            continue;
+        if !listed.contains(&preview.pull_request) {
+            // Closed, or the list moved while its pages were read.
+            pulls.extend(find(app, repository, preview.pull_request).await?);
         }
-        // The list may have moved while its pages were read.
-        if let Some(pull) = find(app, repository, preview.pull_request).await? {
-            follow(app, &mut tx, project, &pull).await?;
-        }
+    }
+    // Only now, since nobody must wait for the project while GitHub answers.
+    for pull in &pulls {
+        follow(app, &mut tx, project, pull).await?;
     }
     let most = app.config.previews_per_project.into();
     turns::let_in(&mut tx, project, most, app.clock.now()).await?;

@@ -215,13 +215,14 @@ async fn count_open(db: &mut PgConnection, project: Uuid) -> sqlx::Result<i64> {
     .await
 }
 
-/// Opens those that waited longest for a place, while there are places. The project is locked.
-pub(crate) async fn let_in(
+/// Opens those that waited longest for a place, while there are places.
+pub async fn let_in(
     db: &mut PgConnection,
     project: &Project,
     most: i64,
     now: OffsetDateTime,
 ) -> Result<()> {
+    lock_project(db, project.id).await?;
     let mut crowded: Vec<Preview> = list(db, project.id).await?;
     crowded.retain(|preview| preview.state == State::Crowded);
     crowded.sort_by_key(|preview| (preview.opened_at, preview.pull_request));

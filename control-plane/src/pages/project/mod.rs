@@ -147,6 +147,19 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// The same with the address of a preview in place of the project's.
+    fn at(self, config: &ServeConfig, preview: Option<&str>) -> Self {
+        match preview {
+            Some(slug) => Self {
+                url: config.project_url(&crate::previews::label(&self.name, slug)),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
 /// Whether a button can deploy it. What came by `berth deploy PATH` can be deployed again from the
 /// last archive, which the deployments tell.
 fn can_deploy(project: &Project, deployed_before: bool) -> bool {
