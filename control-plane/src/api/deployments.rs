@@ -25,7 +25,12 @@ fn time(at: OffsetDateTime) -> String {
 }
 
 /// A deployment as the API shows it; `in_use` is the oldest version of the routes at any edge.
-pub(super) fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i64>) -> Value {
+pub(super) fn face(
+    app: &App,
+    project: &Project,
+    deployment: &Deployment,
+    in_use: Option<i64>,
+) -> Value {
     let diagnosis = deployment.diagnosis.clone().map(|mut diagnosis| {
         let page = diagnosis["code"]
             .as_str()

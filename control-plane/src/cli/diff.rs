@@ -57,7 +57,9 @@ async fn newest(client: &Client, project: &str) -> anyhow::Result<String> {
     let answer = client
         .get(&path(&["projects", project, "deployments"]))
         .await?;
-    let newest = of_production(&answer["deployments"])["id"].as_str().map(str::to_owned);
+    let newest = of_production(&answer["deployments"])["id"]
+        .as_str()
+        .map(str::to_owned);
     newest.ok_or_else(|| {
         Failure::NotFound(format!("nothing of {project} has been deployed yet")).into()
     })

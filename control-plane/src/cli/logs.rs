@@ -89,7 +89,9 @@ async fn find(client: &Client, arguments: &Arguments) -> anyhow::Result<String> 
     let answer = client
         .get(&path(&["projects", &arguments.project, "deployments"]))
         .await?;
-    let newest = of_production(&answer["deployments"])["id"].as_str().map(str::to_owned);
+    let newest = of_production(&answer["deployments"])["id"]
+        .as_str()
+        .map(str::to_owned);
     newest.ok_or_else(|| {
         Failure::NotFound(format!(
             "nothing of {} has been deployed yet",

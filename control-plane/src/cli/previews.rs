@@ -66,7 +66,9 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             let project = arguments
                 .project
                 .context("clap asks for it without a subcommand")?;
-            let answer = client.get(&path(&["projects", &project, "previews"])).await?;
+            let answer = client
+                .get(&path(&["projects", &project, "previews"]))
+                .await?;
             output.result(&answer["previews"], || list(&answer["previews"]));
         }
         Some(Command::Approve {
@@ -99,7 +101,9 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
 
 /// The commit that a preview has now.
 async fn newest(client: &Client, project: &str, preview: &str) -> anyhow::Result<String> {
-    let answer = client.get(&path(&["projects", project, "previews"])).await?;
+    let answer = client
+        .get(&path(&["projects", project, "previews"]))
+        .await?;
     let all = answer["previews"].as_array().map_or(&[][..], Vec::as_slice);
     let found = all.iter().find(|it| text(it, "slug") == preview);
     let commit = found.map(|it| text(it, "commit").to_owned());
@@ -120,9 +124,12 @@ fn approved(preview: &Value) -> String {
 fn list(previews: &Value) -> String {
     let previews = previews.as_array().map_or(&[][..], Vec::as_slice);
     if previews.is_empty() {
-        return "There are no previews; open a pull request of the project's repository.".to_owned();
+        return "There are no previews; open a pull request of the project's repository."
+            .to_owned();
     }
-    let head = ["PREVIEW", "STATE", "COMMIT", "BRANCH", "AUTHOR", "TITLE", "URL", "WHAT"];
+    let head = [
+        "PREVIEW", "STATE", "COMMIT", "BRANCH", "AUTHOR", "TITLE", "URL", "WHAT",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(previews.iter().map(|preview| {
         vec![

@@ -27,7 +27,10 @@ pub async fn restart_if_due(
     now: OffsetDateTime,
 ) -> Result<Option<Deployment>> {
     let due = list_due(db, project).await?;
-    let Some(project) = projects::find(db, project).await?.filter(|_| !due.is_empty()) else {
+    let Some(project) = projects::find(db, project)
+        .await?
+        .filter(|_| !due.is_empty())
+    else {
         return Ok(None);
     };
     let mut of_production = None;

@@ -309,8 +309,13 @@ async fn look_at(
                 .into(),
         ));
     };
-    let found =
-        rest::find_branch(app, repository.installation_id, &repository.full_name, &branch).await?;
+    let found = rest::find_branch(
+        app,
+        repository.installation_id,
+        &repository.full_name,
+        &branch,
+    )
+    .await?;
     let Some(head) = found
         .map(|found| found.commit.sha)
         .filter(|sha| is_commit(sha))

@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::installations::Readable;
 use super::{links, rest};
 use crate::app::App;
-use crate::previews::{self, turns};
 use crate::previews::turns::{Followed, PullRequest};
+use crate::previews::{self, turns};
 use crate::projects::{self, Project};
 
 /// What changes a preview; the other actions are about labels, reviews and people.

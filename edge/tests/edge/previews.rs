@@ -32,7 +32,10 @@ fn at(host: &str, mut call: Request<Body>) -> Request<Body> {
 
 #[tokio::test]
 async fn tokens_are_good_at_the_preview_or_at_its_project_and_never_at_both() {
-    let (server, other) = (Server::saying("production").await, Server::saying("preview").await);
+    let (server, other) = (
+        Server::saying("production").await,
+        Server::saying("preview").await,
+    );
     let world = World::protected(&server).await;
     let mut limited = api_token("brt_limited");
     limited.projects = Some(vec![Uuid::from_u128(100)]);
@@ -55,7 +58,10 @@ async fn tokens_are_good_at_the_preview_or_at_its_project_and_never_at_both() {
         )
         .await;
     assert_eq!(send(HOST, &of_production).await.text(), "production");
-    assert_eq!(send(HOST, &of_preview).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        send(HOST, &of_preview).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     assert_eq!(
         send(PREVIEW_HOST, &of_production).await.status,
         StatusCode::UNAUTHORIZED
@@ -89,7 +95,10 @@ async fn tokens_are_good_at_the_preview_or_at_its_project_and_never_at_both() {
 
 #[tokio::test]
 async fn a_call_of_one_that_sleeps_is_told_of_and_held_until_it_is_there() {
-    let (server, other) = (Server::saying("production").await, Server::saying("woken").await);
+    let (server, other) = (
+        Server::saying("production").await,
+        Server::saying("woken").await,
+    );
     let world = World::public(&server).await;
     world.control.publish(|routes| {
         routes.routes.push(Route {
@@ -128,9 +137,16 @@ async fn a_call_of_one_that_sleeps_is_told_of_and_held_until_it_is_there() {
         });
     });
     assert_eq!(answer.text(), "woken");
-    let reports = world.control.reports.until(|reports| Some(reports.to_vec())).await;
+    let reports = world
+        .control
+        .reports
+        .until(|reports| Some(reports.to_vec()))
+        .await;
     let wanted = reports.iter().flat_map(|report| &report.wanted);
-    assert!(wanted.clone().all(|route| *route == PREVIEW), "and nothing else");
+    assert!(
+        wanted.clone().all(|route| *route == PREVIEW),
+        "and nothing else"
+    );
 }
 
 #[tokio::test]

@@ -71,7 +71,10 @@ fn previews() -> Result<()> {
     let slug = format!("pr-{number}");
     let label = format!("demo--{slug}");
     wait_live(&setting, &slug, &proposed)?;
-    ensure!(says(&setting, &label, "proposed")? == proposed, "another commit");
+    ensure!(
+        says(&setting, &label, "proposed")? == proposed,
+        "another commit"
+    );
     let (_, text) = call(&setting, &label, "reveal")?;
     ensure!(text.contains("plain|canary"), "{text}");
     says(&setting, "demo", "first")?;
@@ -83,7 +86,10 @@ fn previews() -> Result<()> {
         .repo
         .push("feature", &files(&revealing("better")), "Improve")?;
     wait_live(&setting, &slug, &better)?;
-    ensure!(says(&setting, &label, "better")? == better, "the old commit");
+    ensure!(
+        says(&setting, &label, "better")? == better,
+        "the old commit"
+    );
     sleeps_and_wakes(&setting, &slug, &label)?;
 
     let merged = setting.repo.merge_pull(number)?;

@@ -84,7 +84,9 @@ async fn claim(app: &App) -> Vec<deployments::Desired> {
     };
     let now = app.clock.now();
     runners::saw(&mut db, &presence, now).await.unwrap();
-    deployments::claim(&mut db, RUNNER, true, now).await.unwrap();
+    deployments::claim(&mut db, RUNNER, true, now)
+        .await
+        .unwrap();
     deployments::list_desired(&mut db, RUNNER).await.unwrap()
 }
 
@@ -173,7 +175,10 @@ async fn a_pull_request_gets_a_preview_that_follows_its_head_and_ends_with_it() 
     );
     let (preview, first) = live(&app, &project, "pr-12").await;
     assert_eq!(first.branch(), Some("change-12"));
-    assert_eq!((first.origin.as_str(), first.created_by.as_str()), ("preview", "github"));
+    assert_eq!(
+        (first.origin.as_str(), first.created_by.as_str()),
+        ("preview", "github")
+    );
     let host = "demo--pr-12.localhost";
     let told_of = route(&app, host).await.unwrap();
     assert_eq!(told_of.resource, "http://demo--pr-12.localhost:8080/mcp");
@@ -183,7 +188,10 @@ async fn a_pull_request_gets_a_preview_that_follows_its_head_and_ends_with_it() 
         (preview.id, Some(project.id))
     );
     let production = route(&app, "demo.localhost").await.unwrap();
-    assert_eq!((production.project, production.preview_of), (project.id, None));
+    assert_eq!(
+        (production.project, production.preview_of),
+        (project.id, None)
+    );
     assert_eq!(told_of.policy, production.policy);
     assert_eq!(told_of.live.unwrap().commit, sha('b'));
     assert!(production.live.is_none(), "production has its own");
@@ -197,12 +205,20 @@ async fn a_pull_request_gets_a_preview_that_follows_its_head_and_ends_with_it() 
 
     world.close_pull(12);
     happen(&app, "closed", 12).await;
-    let states: Vec<State> = runs(&app, &project).await.into_iter().map(|it| it.2).collect();
+    let states: Vec<State> = runs(&app, &project)
+        .await
+        .into_iter()
+        .map(|it| it.2)
+        .collect();
     assert_eq!(states, [State::Stopped, State::Stopped], "at once");
     assert!(route(&app, host).await.is_none());
     world.pull(12, &sha('c'));
     happen(&app, "reopened", 12).await;
-    assert_eq!(find(&app, &project, "pr-12").await.id, preview.id, "the same one");
+    assert_eq!(
+        find(&app, &project, "pr-12").await.id,
+        preview.id,
+        "the same one"
+    );
     assert_eq!(runs(&app, &project).await.len(), 3);
     assert!(inbox(&app).await.iter().all(|(state, _)| state != "failed"));
 }
@@ -287,9 +303,17 @@ async fn the_code_of_a_fork_waits_for_a_member_and_each_commit_anew() {
     assert!(runs(&app, &project).await.is_empty(), "nothing is built");
     assert!(route(&app, "demo--pr-7.localhost").await.is_none());
     let page = Browser::signed_in(&app).await.get("/projects/demo").await;
-    assert!(page.body.contains("Approve commit bbbbbbbb"), "{}", page.body);
+    assert!(
+        page.body.contains("Approve commit bbbbbbbb"),
+        "{}",
+        page.body
+    );
     let deployed = owner
-        .api(Method::POST, "/projects/demo/previews/pr-7/deploy", &json!(null))
+        .api(
+            Method::POST,
+            "/projects/demo/previews/pr-7/deploy",
+            &json!(null),
+        )
         .await;
     assert_eq!(deployed.status, StatusCode::CONFLICT, "{}", deployed.body);
 
@@ -343,9 +367,16 @@ async fn a_fork_gets_no_secret_and_no_build_variable_unless_a_member_says_so() {
         secret: true,
     }];
     let mut tx = app.db.begin().await.unwrap();
-    build_variables::change(&mut tx, &project, &index, &[], &Actor::System, app.clock.now())
-        .await
-        .unwrap();
+    build_variables::change(
+        &mut tx,
+        &project,
+        &index,
+        &[],
+        &Actor::System,
+        app.clock.now(),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     let is_foreign = async |deployment: &Deployment| {
         let desired = claim(&app).await;
@@ -494,13 +525,18 @@ async fn a_preview_that_nobody_calls_sleeps_and_the_next_call_starts_it() {
     let wake = async || {
         let mut tx = app.db.begin().await.unwrap();
         let called = [preview.id, project.id, ids::new_id()];
-        sleep::wake(&mut tx, &called, app.clock.now()).await.unwrap();
+        sleep::wake(&mut tx, &called, app.clock.now())
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
     };
     wake().await;
     wake().await;
     let woken = newest(&app, &project, &preview).await;
-    assert_eq!((woken.origin.as_str(), woken.number), ("wake", first.number + 1));
+    assert_eq!(
+        (woken.origin.as_str(), woken.number),
+        ("wake", first.number + 1)
+    );
     assert!(route(&app, host).await.unwrap().starts, "still held");
     live(&app, &project, "pr-1").await;
     assert!(route(&app, host).await.unwrap().live.is_some());
@@ -522,9 +558,19 @@ async fn production_and_previews_do_not_touch_each_other() {
     answers(&app, &of_production).await;
     let mut db = app.db.acquire().await.unwrap();
     let served = deployments::find_live(&mut db, project.id).await.unwrap();
-    assert_eq!(served.map(|it| it.number), Some(1), "older, and not overtaken");
-    let before = deployments::find_before(&mut db, &of_preview).await.unwrap();
-    assert_eq!(before.map(|it| it.number), Some(1), "compared with production");
+    assert_eq!(
+        served.map(|it| it.number),
+        Some(1),
+        "older, and not overtaken"
+    );
+    let before = deployments::find_before(&mut db, &of_preview)
+        .await
+        .unwrap();
+    assert_eq!(
+        before.map(|it| it.number),
+        Some(1),
+        "compared with production"
+    );
     let promoted = deployments::promote(
         &mut db,
         &project,
@@ -534,7 +580,12 @@ async fn production_and_previews_do_not_touch_each_other() {
         app.clock.now(),
     )
     .await;
-    assert!(promoted.unwrap_err().to_string().contains("merge its pull request"));
+    assert!(
+        promoted
+            .unwrap_err()
+            .to_string()
+            .contains("merge its pull request")
+    );
     let back = deployments::roll_back(&mut db, &project, &Actor::System, app.clock.now()).await;
     assert!(back.is_err(), "a preview is nothing to roll back to");
     drop(db);
@@ -549,8 +600,14 @@ async fn production_and_previews_do_not_touch_each_other() {
         ("variables", Some(of_preview.id))
     );
     let mut db = app.db.acquire().await.unwrap();
-    let of_production = deployments::find_newest(&mut db, project.id, None).await.unwrap();
-    assert_eq!(of_production.unwrap().variables_revision, 1, "its own change alone");
+    let of_production = deployments::find_newest(&mut db, project.id, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        of_production.unwrap().variables_revision,
+        1,
+        "its own change alone"
+    );
 }
 
 #[tokio::test]

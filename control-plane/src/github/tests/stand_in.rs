@@ -189,7 +189,10 @@ fn pulls(world: &World, rest: &[&str]) -> Response {
         let list: Vec<Value> = open.map(|(number, it)| pull(*number, it)).collect();
         return Json(list).into_response();
     };
-    let found = number.parse().ok().and_then(|number| all.get_key_value(&number));
+    let found = number
+        .parse()
+        .ok()
+        .and_then(|number| all.get_key_value(&number));
     match found {
         Some((number, it)) => Json(pull(*number, it)).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

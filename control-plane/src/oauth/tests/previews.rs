@@ -22,7 +22,10 @@ async fn a_token_of_a_preview_names_its_address_and_its_project() {
         .browser
         .get(&scene.request(&[("resource", PREVIEW)]))
         .await;
-    assert_eq!(unknown.parameter("error").as_deref(), Some("invalid_target"));
+    assert_eq!(
+        unknown.parameter("error").as_deref(),
+        Some("invalid_target")
+    );
     scene
         .sql(
             "insert into previews (id, project_id, slug, pull_request, title, author, branch, head, fork, state,

@@ -191,7 +191,8 @@ impl Attempt {
                 .collect(),
             can_promote: !pending
                 && it.preview_id.is_none()
-                && it.state != State::Live && (upload || it.commit_id.is_some()),
+                && it.state != State::Live
+                && (upload || it.commit_id.is_some()),
             commit: it.commit_id,
             author: it.commit_author,
             upload,

@@ -75,7 +75,8 @@ impl Facts {
         let queued = it.state == deployments::State::Queued;
         let before = deployments::find_before(db, &it).await?;
         let offered = it.offers();
-        let needed = variables::needed_by(db, member.project.id, it.preview_id, it.plan.as_ref()).await?;
+        let needed =
+            variables::needed_by(db, member.project.id, it.preview_id, it.plan.as_ref()).await?;
         let people = People::of(db, member.project.organization_id).await?;
         Ok(Self {
             shell: Shell::new(person, "projects"),

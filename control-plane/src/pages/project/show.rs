@@ -236,10 +236,7 @@ impl Show {
         connect: Connect,
         now: OffsetDateTime,
     ) -> Self {
-        let standing = Standing::of(
-            facts.live.is_some(),
-            facts.newest,
-        );
+        let standing = Standing::of(facts.live.is_some(), facts.newest);
         let surface: Option<Surface> = facts
             .live
             .as_ref()
