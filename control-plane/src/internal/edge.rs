@@ -63,9 +63,8 @@ pub async fn report(
     if is_new {
         usage::add(&mut tx, &report.calls, now).await?;
     }
-    // Not counted: a wish that comes twice is one.
-    sleep::wake(&mut tx, &report.wanted, now).await?;
     tx.commit().await?;
+    wake(&app, &report).await?;
     if !is_new {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -85,6 +84,18 @@ pub async fn report(
         tracing::warn!(error = cause, "steps of the connection timeline are lost");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Starts the previews that calls wait for; a wish that comes twice is one. In a transaction of its own,
+/// since it takes projects before previews, and the calls were noted at previews.
+async fn wake(app: &App, report: &EdgeReport) -> Result<(), Error> {
+    if report.wanted.is_empty() {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    sleep::wake(&mut tx, &report.wanted, app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 async fn keep_steps(app: &App, report: &EdgeReport) -> Result<(), Error> {
