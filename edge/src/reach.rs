@@ -50,37 +50,30 @@ pub(crate) async fn reach(
     loop {
         let known = |refusal: Refusal| refusal.caller(call.caller.clone());
         let chosen = choose(&site, &call.owner, parts).map_err(known)?.cloned();
-        let pause = match chosen {
-            Some(target) => {
-                // Before the connection: who has been sent to an instance depends on it.
-                let answer = target.answering.begin();
-                let attempt = match Ready::kept(&target.pool) {
-                    Some(ready) => Some(Ok(ready)),
-                    // Boxed: most calls do without, and would have to hold the room for it.
-                    None => Box::pin(connect(edge, &target, seen)).await,
-                };
-                match attempt {
-                    Some(Ok(ready)) => {
-                        return Ok(Reached {
-                            site,
-                            call,
-                            target,
-                            ready,
-                            answer,
-                        });
-                    }
-                    Some(Err(error)) => {
-                        tracing::debug!(project.id = %site.project.id, deployment.id = %target.deployment(), %error, "an instance cannot be reached yet");
-                        Some(RETRY)
-                    }
-                    None => None,
+        // The place is kept during the pause: an instance that drains is not stopped meanwhile.
+        let (pause, _place) = if let Some(target) = chosen {
+            // Before the connection: who has been sent to an instance depends on it.
+            let answer = target.answering.begin();
+            match obtain(edge, &target, seen).await {
+                Some(Ok(ready)) => {
+                    return Ok(Reached {
+                        site,
+                        call,
+                        target,
+                        ready,
+                        answer,
+                    });
                 }
+                Some(Err(error)) => {
+                    tracing::debug!(project.id = %site.project.id, deployment.id = %target.deployment(), %error, "an instance cannot be reached yet");
+                    (Some(RETRY), Some(answer))
+                }
+                None => (None, Some(answer)),
             }
-            None => {
-                // Told again while it goes on: a report may be lost.
-                edge.wanted.note(site.project.id);
-                Some(TOLD_AGAIN)
-            }
+        } else {
+            // Told again while it goes on: a report may be lost.
+            edge.wanted.note(site.project.id);
+            (Some(TOLD_AGAIN), None)
         };
         if began.elapsed() >= edge.times.hold {
             tracing::warn!(project.id = %site.project.id, "an instance cannot be reached");
@@ -103,6 +96,15 @@ pub(crate) async fn reach(
             call = Call::admit(&now, client, parts)?;
             site = now;
         }
+    }
+}
+
+/// A kept connection to an instance, or a new one; `None` when the routes change first.
+async fn obtain(edge: &Edge, target: &Target, seen: Option<i64>) -> Option<std::io::Result<Ready>> {
+    match Ready::kept(&target.pool) {
+        Some(ready) => Some(Ok(ready)),
+        // Boxed: most calls do without, and would have to hold the room for it.
+        None => Box::pin(connect(edge, target, seen)).await,
     }
 }
 

@@ -398,6 +398,7 @@ async fn a_fork_gets_no_secret_and_no_build_variable_unless_a_member_says_so() {
     let foreign = newest(&app, &project, &find(&app, &project, "pr-2").await).await;
     assert!(is_foreign(&foreign).await);
     assert_eq!(found(&app, &foreign).await, ["PLAIN=preview"]);
+    live(&app, &project, "pr-2").await;
 
     let body = json!({ "commit": sha('c'), "with_secrets": true });
     approve(&mut owner, "pr-2", &body).await;
