@@ -50,10 +50,12 @@ fn call(setting: &Setting, label: &str, tool: &str) -> Result<(String, String)> 
     Ok((commit, answer.text()?))
 }
 
+/// Calls a tool that says its name, once the edge has heard of the deployment that has it.
 fn says(setting: &Setting, label: &str, tool: &str) -> Result<String> {
-    let (commit, text) = call(setting, label, tool)?;
-    ensure!(text.contains(&format!("<{tool}>")), "{text}");
-    Ok(commit)
+    wait::until(&format!("{label} to have {tool}"), SOON, || {
+        let (commit, text) = call(setting, label, tool)?;
+        Ok(text.contains(&format!("<{tool}>")).then_some(commit))
+    })
 }
 
 fn previews() -> Result<()> {
