@@ -121,16 +121,20 @@ fn apart(setting: &Setting, label: &str) -> Result<()> {
 }
 
 fn sleeps_and_wakes(setting: &Setting, slug: &str, label: &str) -> Result<()> {
-    setting.platform.sql(
-        "update previews set last_used_at = now() - interval '1 hour';
-         update deployments set live_at = now() - interval '1 hour' where preview_id is not null and state = 'live'",
-    )?;
     wait::until("the preview to fall asleep", SOON, || {
+        // Again and again: the edge may still have calls to report.
+        setting.platform.sql(
+            "update previews set last_used_at = now() - interval '1 hour' where not asleep;
+             update deployments set live_at = now() - interval '1 hour' where preview_id is not null and state = 'live'",
+        )?;
         let found = preview(setting, slug)?.context("it is gone")?;
         Ok((found["asleep"] == true).then_some(()))
     })?;
-    // Held until it is there.
-    says(setting, label, "better").map(drop)
+    // Held until it is there, for fifty seconds at the most; on a busy machine it may take longer.
+    wait::until("the preview to wake", LIVE, || {
+        let (_, text) = call(setting, label, "better")?;
+        Ok(text.contains("<better>").then_some(()))
+    })
 }
 
 /// The code of a fork waits, and runs without the secret.
