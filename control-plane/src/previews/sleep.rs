@@ -106,7 +106,7 @@ async fn rouse(db: &mut PgConnection, preview: Uuid, now: OffsetDateTime) -> sql
     Ok(roused.rows_affected() == 1)
 }
 
-/// What served before it fell asleep.
+/// What served before it fell asleep: the newest that ever did.
 async fn last_served(
     db: &mut PgConnection,
     project: &projects::Project,
@@ -114,7 +114,7 @@ async fn last_served(
 ) -> Result<Option<deployments::Deployment>> {
     let number = sqlx::query_scalar!(
         "select number from deployments
-         where preview_id = $1 and live_at is not null order by live_at desc, number desc limit 1",
+         where preview_id = $1 and live_at is not null order by number desc limit 1",
         preview,
     )
     .fetch_optional(&mut *db)
