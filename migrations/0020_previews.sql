@@ -34,8 +34,10 @@ comment on column previews.asleep is 'Its instance was stopped because nobody ca
 comment on column previews.last_used_at is 'When it was last called, deployed or opened.';
 
 alter table projects
-    add column previews boolean not null default true;
+    add column previews boolean not null default true,
+    add column preview_variables_revision integer not null default 0;
 comment on column projects.previews is 'Whether pull requests of its repository get previews.';
+comment on column projects.preview_variables_revision is 'Grows with every change of the variables of scopes preview and branch; what variables_revision is for production.';
 
 alter table deployments
     add column preview_id uuid references previews on delete cascade,
@@ -43,6 +45,7 @@ alter table deployments
     add constraint deployments_origin_check
         check (origin in ('page', 'api', 'rollback', 'promote', 'variables', 'push', 'preview', 'wake'));
 comment on column deployments.preview_id is 'The preview that it belongs to; null for production.';
+comment on column deployments.variables_revision is 'The project''s variables_revision that it has or, while no runner has it, is to have; of a preview preview_variables_revision.';
 create index deployments_preview on deployments (preview_id);
 
 drop index deployments_one_live;

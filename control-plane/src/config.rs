@@ -306,6 +306,27 @@ pub struct ServeConfig {
     )]
     pub github_reconcile_seconds: u32,
 
+    /// How many previews of pull requests a project may have open at once; further ones wait.
+    #[arg(
+        long,
+        env = "BERTH_PREVIEWS_PER_PROJECT",
+        value_name = "COUNT",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=1_000)
+    )]
+    pub previews_per_project: u32,
+
+    /// Stop the instance of a preview that nobody called for so long, in minutes; the next call starts
+    /// it. 0 never does.
+    #[arg(
+        long,
+        env = "BERTH_PREVIEW_SLEEP_MINUTES",
+        value_name = "MINUTES",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(..=1_000_000)
+    )]
+    pub preview_sleep_minutes: u32,
+
     /// Let the operator open signing up by GitHub to anyone. Whoever signs up runs code on this
     /// machine, in containers that share its kernel.
     #[arg(long, env = "BERTH_ALLOW_STRANGERS")]
@@ -496,6 +517,12 @@ impl ServeConfig {
         format!("{}/{full_name}.git", self.github())
     }
 
+    /// How long a preview is idle before it is stopped; `None` for never.
+    pub fn preview_sleep(&self) -> Option<time::Duration> {
+        (self.preview_sleep_minutes > 0)
+            .then(|| time::Duration::minutes(self.preview_sleep_minutes.into()))
+    }
+
     /// Which sources projects may name.
     pub fn sources(&self) -> crate::projects::Sources {
         crate::projects::Sources {
@@ -617,6 +644,14 @@ impl ServeConfig {
             (
                 "BERTH_GITHUB_RECONCILE_SECONDS",
                 self.github_reconcile_seconds.to_string(),
+            ),
+            (
+                "BERTH_PREVIEWS_PER_PROJECT",
+                self.previews_per_project.to_string(),
+            ),
+            (
+                "BERTH_PREVIEW_SLEEP_MINUTES",
+                self.preview_sleep_minutes.to_string(),
             ),
             ("BERTH_ALLOW_STRANGERS", self.allow_strangers.to_string()),
             (

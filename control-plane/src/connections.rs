@@ -263,7 +263,8 @@ async fn keep_one(
         Added,
         "with given as (
              select p.id as project_id, (select id from users where id = $6) as user_id
-             from (select coalesce($1, (select id from projects where name = $13)) as id) p
+             from (select coalesce((select v.project_id from previews v where v.id = $1), $1,
+                 (select id from projects where name = $13)) as id) p
              where p.id is null or exists (select from projects where id = p.id)
          ), merged as (
              update connection_steps s set count = least(s.count::bigint + $11::int, 2147483647)::integer,

@@ -1,8 +1,9 @@
 //! Deployments: one attempt each to bring a source live.
 //!
 //! States only move forward ([`transition`]). A runner reports phases, late or twice; a report
-//! that would move a deployment backwards changes nothing. At most one deployment of a project is
-//! live: a unique index says so, and [`promote`] changes both in one transaction.
+//! that would move a deployment backwards changes nothing. A project has one environment that serves
+//! its URL, production, and one for each preview; at most one deployment of an environment is live: a
+//! unique index says so, and [`promote`] changes both in one transaction.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -15,6 +16,7 @@ use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
 use crate::error::{Error, Result, invalid};
 use crate::github::{installations, links};
+use crate::previews::Preview;
 use crate::projects::Project;
 use crate::{build_settings, ids, logs, uploads};
 
@@ -42,6 +44,10 @@ pub struct Deployment {
     pub id: Uuid,
     /// Its project.
     pub project_id: Uuid,
+    /// The preview it belongs to; `None` for production.
+    pub preview_id: Option<Uuid>,
+    /// That preview's slug.
+    pub preview: Option<String>,
     /// 1, 2, 3 … within the project.
     pub number: i32,
     /// Where it is.
@@ -50,7 +56,8 @@ pub struct Deployment {
     pub source: Source,
     /// As asked for; `None` means detect.
     pub entrypoint: Option<String>,
-    /// `page`, `api`, `push`, `promote`, `rollback`, or `variables`: the same build with other values.
+    /// `page`, `api`, `push`, `promote`, `rollback`, `preview`, `wake` (the same again after a sleep), or
+    /// `variables`: the same build with other values.
     pub origin: String,
     /// Who asked, as in the audit log.
     pub created_by: String,
@@ -122,6 +129,8 @@ impl Deployment {
 struct Row {
     id: Uuid,
     project_id: Uuid,
+    preview_id: Option<Uuid>,
+    preview: Option<String>,
     number: i32,
     state: String,
     source: Value,
@@ -153,6 +162,8 @@ impl TryFrom<Row> for Deployment {
         Ok(Self {
             id: row.id,
             project_id: row.project_id,
+            preview_id: row.preview_id,
+            preview: row.preview,
             number: row.number,
             state: State::parse(&row.state)?,
             source: serde_json::from_value(row.source)?,
@@ -204,7 +215,37 @@ pub async fn queue(
     let new = New {
         source: source_of(db, project, &request).await?,
         entrypoint: request.entrypoint.or_else(|| project.entrypoint.clone()),
+        preview: None,
         origin,
+    };
+    insert(db, project, &new, actor, now).await
+}
+
+/// Queues a deployment of a preview's head.
+pub async fn queue_preview(
+    db: &mut PgConnection,
+    project: &Project,
+    preview: &Preview,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<Deployment> {
+    let (Some(url), Some(link)) = (&project.source_url, links::find(db, project.id).await?) else {
+        return Err(Error::Conflict(format!(
+            "The project {} has no repository of GitHub any more, so it has no previews.",
+            project.name
+        )));
+    };
+    check_readable(db, project, &link).await?;
+    let new = New {
+        source: Source::Git {
+            url: url.clone(),
+            repository: Some(link.repository_id),
+            reference: Some(preview.reference()),
+            commit: Some(preview.head.clone()),
+        },
+        entrypoint: project.entrypoint.clone(),
+        preview: Some(preview.id),
+        origin: "preview",
     };
     insert(db, project, &new, actor, now).await
 }
@@ -302,6 +343,8 @@ fn package_of(text: &str, request: &Request) -> Result<Source> {
 struct New<'a> {
     source: Source,
     entrypoint: Option<String>,
+    /// The preview that it is for; `None` for production.
+    preview: Option<Uuid>,
     origin: &'a str,
 }
 
@@ -315,16 +358,18 @@ async fn insert(
     let id = ids::new_id();
     let row = sqlx::query!(
         "update projects set last_deployment_number = last_deployment_number + 1
-         where id = $1 returning last_deployment_number as number, variables_revision",
+         where id = $1 returning last_deployment_number as number,
+             case when $2::uuid is null then variables_revision else preview_variables_revision end as \"variables_revision!\"",
         project.id,
+        new.preview,
     )
     .fetch_one(&mut *db)
     .await?;
     let number = row.number;
     sqlx::query!(
         "insert into deployments
-             (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at, variables_revision)
-         values ($1, $2, $3, 'queued', $4, $5, (select build from projects where id = $2), $6, $7, $8, $8, $9)",
+             (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at, variables_revision, preview_id)
+         values ($1, $2, $3, 'queued', $4, $5, (select build from projects where id = $2), $6, $7, $8, $8, $9, $10)",
         id,
         project.id,
         number,
@@ -334,10 +379,11 @@ async fn insert(
         actor.to_string(),
         now,
         row.variables_revision,
+        new.preview,
     )
     .execute(&mut *db)
     .await?;
-    overtake_queued(db, project.id, number, now).await?;
+    overtake_queued(db, project.id, new.preview, number, now).await?;
     bump(db, Changed::Sync).await?;
     audit::record(
         db,
@@ -347,25 +393,28 @@ async fn insert(
             action: "deployment.queue",
             organization: Some(project.organization_id),
             project: Some(project.id),
-            subject: json!({ "deployment": id, "number": number, "origin": new.origin }),
+            subject: json!({ "deployment": id, "number": number, "origin": new.origin, "preview": new.preview }),
         },
     )
     .await?;
     get(db, project.id, &number.to_string()).await
 }
 
-/// Takes back the project's older deployments that still wait for a runner: only the newest is
-/// worth building, and a queue of fifty pushes is one build.
+/// Takes back older deployments of the same environment that still wait for a runner: only the newest
+/// is worth building, and a queue of fifty pushes is one build.
 async fn overtake_queued(
     db: &mut PgConnection,
     project: Uuid,
+    preview: Option<Uuid>,
     number: i32,
     now: OffsetDateTime,
 ) -> Result<()> {
     let older = sqlx::query_scalar!(
-        "select id from deployments where project_id = $1 and number < $2 and state = 'queued'",
+        "select id from deployments where project_id = $1 and number < $2 and state = 'queued'
+             and preview_id is not distinct from $3",
         project,
         number,
+        preview,
     )
     .fetch_all(&mut *db)
     .await?;
@@ -388,6 +437,7 @@ pub async fn redeploy(
     let new = New {
         source: exact_source(earlier)?,
         entrypoint: earlier.entrypoint.clone(),
+        preview: earlier.preview_id,
         origin,
     };
     let new = insert(db, project, &new, actor, now).await?;
@@ -425,6 +475,12 @@ pub async fn promote(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
+    if earlier.preview_id.is_some() {
+        return Err(Error::Conflict(format!(
+            "Deployment {} is a preview's; merge its pull request to bring it live.",
+            earlier.number
+        )));
+    }
     match earlier.state {
         State::Held => promote_held(db, project, earlier, drain, actor, now).await,
         State::Live => Err(Error::Conflict(format!(
@@ -457,6 +513,7 @@ async fn promote_held(
     .await?;
     let promotion = promotion::Promotion {
         project: project.id,
+        preview: None,
         organization: project.organization_id,
         hold_breaking: project.hold_breaking,
         drain,
@@ -475,21 +532,23 @@ async fn promote_held(
 }
 
 /// What a deployment is compared with: the one that it replaced, or else the live one. The live
-/// one of long ago, that replaced nothing, has none.
+/// one of long ago, that replaced nothing, has none. A preview's is compared with what is live in
+/// production, which its pull request would replace.
 pub async fn find_before(
     db: &mut PgConnection,
     deployment: &Deployment,
 ) -> Result<Option<Deployment>> {
     let number = sqlx::query_scalar!(
         "select number from deployments
-         where project_id = $1 and id <> $2 and case
-             when $3::timestamptz is null then state = 'live'
+         where project_id = $1 and preview_id is null and id <> $2 and case
+             when $3::timestamptz is null or $5::boolean then state = 'live'
              else live_at is not null and (live_at, number) < ($3, $4) end
          order by live_at desc, number desc limit 1",
         deployment.project_id,
         deployment.id,
         deployment.live_at,
         deployment.number,
+        deployment.preview_id.is_some(),
     )
     .fetch_optional(&mut *db)
     .await?;
@@ -511,9 +570,9 @@ pub async fn roll_back(
     let served = sqlx::query_scalar!(
         "with newest as (
              select coalesce(build_of, id) as build from deployments
-             where project_id = $1 and live_at is not null order by live_at desc limit 1)
+             where project_id = $1 and preview_id is null and live_at is not null order by live_at desc limit 1)
          select number from deployments d, newest
-         where project_id = $1 and live_at is not null and coalesce(build_of, d.id) <> newest.build
+         where project_id = $1 and preview_id is null and live_at is not null and coalesce(build_of, d.id) <> newest.build
          order by live_at desc limit 1",
         project.id,
     )
@@ -597,7 +656,7 @@ pub async fn get(db: &mut PgConnection, project: Uuid, number_or_id: &str) -> Re
     let id = Uuid::parse_str(number_or_id).ok();
     sqlx::query_as!(
         Row,
-        r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
+        r#"select id, project_id, preview_id, (select slug from previews v where v.id = preview_id) as "preview?", number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
              commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
              finished_at, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
@@ -612,11 +671,22 @@ pub async fn get(db: &mut PgConnection, project: Uuid, number_or_id: &str) -> Re
     .try_into()
 }
 
-/// The live one.
+/// The live one of production.
 pub async fn find_live(db: &mut PgConnection, project: Uuid) -> Result<Option<Deployment>> {
+    find_live_in(db, project, None).await
+}
+
+/// The live one of an environment: of a preview, or of production.
+pub async fn find_live_in(
+    db: &mut PgConnection,
+    project: Uuid,
+    preview: Option<Uuid>,
+) -> Result<Option<Deployment>> {
     let number = sqlx::query_scalar!(
-        "select number from deployments where project_id = $1 and state = 'live'",
+        "select number from deployments
+         where project_id = $1 and preview_id is not distinct from $2 and state = 'live'",
         project,
+        preview,
     )
     .fetch_optional(&mut *db)
     .await?;
@@ -629,7 +699,7 @@ pub async fn find_live(db: &mut PgConnection, project: Uuid) -> Result<Option<De
 /// How the live one is reached; as usual while nothing is live.
 pub async fn live_transport(db: &mut PgConnection, project: Uuid) -> Result<Transport> {
     let name = sqlx::query_scalar!(
-        "select surface->'transport' from deployments where project_id = $1 and state = 'live'",
+        "select surface->'transport' from deployments where project_id = $1 and preview_id is null and state = 'live'",
         project,
     )
     .fetch_optional(db)
@@ -641,11 +711,52 @@ pub async fn live_transport(db: &mut PgConnection, project: Uuid) -> Result<Tran
         .unwrap_or_default())
 }
 
-/// Newest first.
+/// The newest of an environment: of a preview, or of production.
+pub async fn find_newest(
+    db: &mut PgConnection,
+    project: Uuid,
+    preview: Option<Uuid>,
+) -> Result<Option<Deployment>> {
+    let number = sqlx::query_scalar!(
+        "select number from deployments
+         where project_id = $1 and preview_id is not distinct from $2 order by number desc limit 1",
+        project,
+        preview,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    match number {
+        Some(number) => Ok(Some(get(db, project, &number.to_string()).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Ends everything of a preview at once: what is under way is taken back, what serves is stopped
+/// without a drain. Runners and edges hear of it when the transaction commits.
+pub async fn end_preview(db: &mut PgConnection, preview: Uuid, now: OffsetDateTime) -> Result<()> {
+    let all = sqlx::query!(
+        "select id, state from deployments
+         where preview_id = $1 and state not in ('stopped', 'failed', 'canceled') order by id",
+        preview,
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    for row in all {
+        // One that goes live in between cannot be taken back any more.
+        if !set_state(db, row.id, State::Canceled, now).await? {
+            set_state(db, row.id, State::Stopped, now).await?;
+        }
+    }
+    bump(db, Changed::Routes).await?;
+    bump(db, Changed::Sync).await?;
+    Ok(())
+}
+
+/// Newest first, of production and previews.
 pub async fn list(db: &mut PgConnection, project: Uuid, limit: i64) -> Result<Vec<Deployment>> {
     sqlx::query_as!(
         Row,
-        r#"select id, project_id, number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
+        r#"select id, project_id, preview_id, (select slug from previews v where v.id = preview_id) as "preview?", number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
              commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
              finished_at, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"

@@ -35,6 +35,7 @@ pub mod members;
 pub mod organizations;
 pub mod pending_authorizations;
 pub mod plans;
+pub mod previews;
 pub mod projects;
 pub mod routes;
 pub mod runners;

@@ -10,7 +10,7 @@ use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::error::{Error, Field, Result, invalid, violates};
 use crate::github::links;
-use crate::{deployments, ids, organizations};
+use crate::{deployments, ids, organizations, previews};
 
 /// Longest name. A DNS label holds 63 octets (RFC 1035 section 2.3.4); the rest is left for
 /// preview suffixes (`NAME--SLUG`).
@@ -88,12 +88,14 @@ pub struct Project {
     pub hold_breaking: bool,
     /// Whether its production deployments get a Redis of its own.
     pub redis: bool,
+    /// Whether pull requests of its repository get previews.
+    pub previews: bool,
     /// When it was created.
     pub created_at: OffsetDateTime,
 }
 
 /// What a person may set on a project.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Git URL, or a package.
     pub source_url: Option<String>,
@@ -105,6 +107,22 @@ pub struct Settings {
     pub hold_breaking: bool,
     /// Whether its production deployments get a Redis of its own.
     pub redis: bool,
+    /// Whether pull requests of its repository get previews.
+    pub previews: bool,
+}
+
+impl Default for Settings {
+    /// What a new project has unless somebody says otherwise.
+    fn default() -> Self {
+        Self {
+            source_url: None,
+            source_branch: None,
+            entrypoint: None,
+            hold_breaking: false,
+            redis: false,
+            previews: true,
+        }
+    }
 }
 
 /// Whether a role may change projects (deploy, variables, settings).
@@ -162,6 +180,7 @@ impl Settings {
             entrypoint: presence(self.entrypoint),
             hold_breaking: self.hold_breaking,
             redis: self.redis,
+            previews: self.previews,
         };
         let mut problems = Vec::new();
         let mut field = |name, checked: Result<(), String>| {
@@ -275,11 +294,12 @@ pub async fn create(
         entrypoint: settings.entrypoint.clone(),
         hold_breaking: settings.hold_breaking,
         redis: settings.redis,
+        previews: settings.previews,
         created_at: now,
     };
     sqlx::query!(
-        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into projects (id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, previews, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         project.id,
         organization,
         name,
@@ -288,6 +308,7 @@ pub async fn create(
         settings.entrypoint,
         settings.hold_breaking,
         settings.redis,
+        settings.previews,
         now,
     )
     .execute(&mut *db)
@@ -316,7 +337,8 @@ pub async fn create(
 }
 
 /// Replaces a project's settings; they apply from the next deployment. A Redis that comes or goes
-/// reaches the live server by a restart of the same build, queued here.
+/// reaches the live server by a restart of the same build, queued here. Previews that are switched off,
+/// or whose repository is another, end at once.
 pub async fn change(
     db: &mut PgConnection,
     project: &Project,
@@ -324,11 +346,11 @@ pub async fn change(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Project> {
-    if settings.source_url != project.source_url {
+    if settings.source_url != project.source_url || settings.previews != project.previews {
         links::lock(db, project.id).await?;
     }
     sqlx::query!(
-        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5, redis = $6,
+        "update projects set source_url = $2, source_branch = $3, entrypoint = $4, hold_breaking = $5, redis = $6, previews = $7,
              variables_revision = variables_revision + case when redis = $6 then 0 else 1 end
          where id = $1",
         project.id,
@@ -337,6 +359,7 @@ pub async fn change(
         settings.entrypoint,
         settings.hold_breaking,
         settings.redis,
+        settings.previews,
     )
     .execute(&mut *db)
     .await?;
@@ -354,12 +377,18 @@ pub async fn change(
                 "entrypoint": settings.entrypoint,
                 "hold_breaking": settings.hold_breaking,
                 "redis": settings.redis,
+                "previews": settings.previews,
             }),
         },
     )
     .await?;
+    if settings.source_url != project.source_url || !settings.previews {
+        previews::turns::close_all(db, project, actor, now).await?;
+    }
     if settings.source_url != project.source_url {
         links::forget(db, project.id).await?;
+    } else if settings.previews && !project.previews {
+        links::make_project_due(db, project.id).await?;
     }
     if settings.redis != project.redis {
         deployments::restart_if_due(db, project.id, actor, now).await?;
@@ -370,6 +399,7 @@ pub async fn change(
         entrypoint: settings.entrypoint.clone(),
         hold_breaking: settings.hold_breaking,
         redis: settings.redis,
+        previews: settings.previews,
         ..project.clone()
     })
 }
@@ -448,7 +478,7 @@ pub async fn home_of(db: &mut PgConnection, user: Uuid) -> Result<Uuid> {
 pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, previews, created_at
          from projects where name = $1",
         name,
     )
@@ -460,7 +490,7 @@ pub async fn find_by_name(db: &mut PgConnection, name: &str) -> sqlx::Result<Opt
 pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, created_at
+        "select id, organization_id, name, source_url, source_branch, entrypoint, hold_breaking, redis, previews, created_at
          from projects where id = $1",
         id,
     )
@@ -473,7 +503,7 @@ pub async fn find(db: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Projec
 pub async fn list_for_calls(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.previews, p.created_at
          from projects p join users u on u.id = $1
          where u.service_account_of = p.organization_id or may_call(u.id, p.id)
             or exists (select 1 from members m where m.organization_id = p.organization_id and m.user_id = u.id)
@@ -554,7 +584,7 @@ impl Membership {
 pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Result<Membership> {
     let id = Uuid::parse_str(name_or_id).ok();
     let row = sqlx::query!(
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at, m.role
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.previews, p.created_at, m.role
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 and (p.name = $2 or p.id = $3)",
         user,
@@ -574,6 +604,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
             entrypoint: row.entrypoint,
             hold_breaking: row.hold_breaking,
             redis: row.redis,
+            previews: row.previews,
             created_at: row.created_at,
         },
         role: row.role,
@@ -584,7 +615,7 @@ pub async fn get_for(db: &mut PgConnection, user: Uuid, name_or_id: &str) -> Res
 pub async fn list_for(db: &mut PgConnection, user: Uuid) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.created_at
+        "select p.id, p.organization_id, p.name, p.source_url, p.source_branch, p.entrypoint, p.hold_breaking, p.redis, p.previews, p.created_at
          from projects p join members m on m.organization_id = p.organization_id
          where m.user_id = $1 order by p.name",
         user,

@@ -1,4 +1,4 @@
-//! What edges serve: one snapshot of every project's route.
+//! What edges serve: one snapshot of every project's route, and those of open previews.
 
 use edge::protocol::{ApiToken, Callers, HostHeader, Policy, Route, RouteSnapshot, Upstream, User};
 use serde_json::json;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::config::ServeConfig;
 use crate::db::{Changed, version};
 use crate::error::Result;
-use crate::{grants, signing_keys};
+use crate::{grants, previews, signing_keys};
 
 /// The scope a caller's token must carry.
 pub const SCOPE: &str = "mcp";
@@ -26,17 +26,29 @@ pub async fn snapshot(
         .await?;
     let version = version(db, Changed::Routes).await?;
     let rows = sqlx::query!(
-        r#"select p.id, p.organization_id, p.name, p.access_mode, p.callers, p.public_paths, p.allowed_origins, d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream, d.host_header as "host_header?"
-         from projects p
-         left join deployments d on d.project_id = p.id and d.state in ('live', 'draining')
+        r#"with environments as (
+             select id as project_id, null::uuid as preview_id, null::text as slug, false as asleep from projects
+             union all
+             select project_id, id, slug, asleep from previews where state = 'open')
+         select p.id, p.organization_id, p.name, p.access_mode, p.callers, p.public_paths, p.allowed_origins,
+             e.preview_id as "preview?", e.slug as "slug?",
+             (e.preview_id is not null and (e.asleep or exists (
+                 select from deployments n where n.preview_id = e.preview_id
+                     and n.state in ('queued', 'building', 'starting', 'checking')))) as "starts!",
+             d.id as "deployment?", d.state as "state?", d.commit_id, d.upstream, d.host_header as "host_header?"
+         from environments e join projects p on p.id = e.project_id
+         left join deployments d on d.project_id = p.id and d.preview_id is not distinct from e.preview_id
+             and d.state in ('live', 'draining')
              and d.upstream is not null and d.commit_id is not null and d.unrouted_at is null
-         order by p.name, d.number desc"#,
+         order by p.name, e.slug nulls first, d.number desc"#,
     )
     .fetch_all(&mut *db)
     .await?;
     let mut routes: Vec<Route> = Vec::new();
     for row in rows {
-        if routes.last().is_none_or(|route| route.project != row.id) {
+        // A preview's sessions, limits and calls are its own, and so is its id.
+        let id = row.preview.unwrap_or(row.id);
+        if routes.last().is_none_or(|route| route.project != id) {
             let policy = match row.access_mode.as_str() {
                 "public" => Policy::Public,
                 "tenant" => Policy::Tenant,
@@ -46,16 +58,22 @@ pub async fn snapshot(
                     public_paths: row.public_paths,
                 },
             };
+            let label = match &row.slug {
+                Some(slug) => previews::label(&row.name, slug),
+                None => row.name.clone(),
+            };
             routes.push(Route {
-                host: config.project_host(&row.name),
-                key_host: config.project_key_host(&row.name),
-                project: row.id,
+                host: config.project_host(&label),
+                key_host: config.project_key_host(&label),
+                project: id,
+                preview_of: row.preview.map(|_| row.id),
                 organization: row.organization_id,
-                resource: config.project_url(&row.name),
+                resource: config.project_url(&label),
                 project_name: row.name,
                 policy,
                 allowed_origins: row.allowed_origins,
                 live: None,
+                starts: row.starts,
                 draining: Vec::new(),
             });
         }
@@ -73,6 +91,7 @@ pub async fn snapshot(
         };
         if row.state.as_deref() == Some("live") {
             route.live = Some(upstream);
+            route.starts = false;
         } else {
             route.draining.push(upstream);
         }

@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::error::Result;
+use crate::previews::sleep;
 
 /// How long the minutes are kept.
 const KEPT: Duration = Duration::days(30);
@@ -31,12 +32,14 @@ struct Minute {
     max_us: i64,
 }
 
-/// Adds calls to what is known, and notes which grants and API tokens were used.
+/// Adds calls to what is known, and notes which grants and API tokens were used. A preview's calls are
+/// not its project's; that it was called is noted.
 pub async fn add(db: &mut PgConnection, calls: &[CallEvent], now: OffsetDateTime) -> Result<()> {
     // Sorted, so that two edges' reports lock rows in one order.
     let mut minutes: BTreeMap<(Uuid, OffsetDateTime), Minute> = BTreeMap::new();
     let mut grants: BTreeMap<Uuid, OffsetDateTime> = BTreeMap::new();
     let mut tokens: BTreeMap<Uuid, OffsetDateTime> = BTreeMap::new();
+    let mut called: BTreeMap<Uuid, OffsetDateTime> = BTreeMap::new();
     for call in calls {
         let at = moment(call.at_ms, now);
         let minute = minutes.entry((call.project, start_of(at))).or_default();
@@ -45,7 +48,11 @@ pub async fn add(db: &mut PgConnection, calls: &[CallEvent], now: OffsetDateTime
         minute.errors += i64::from(call.status >= 500);
         minute.duration_us += took;
         minute.max_us = minute.max_us.max(took);
-        for (used, id) in [(&mut grants, call.grant), (&mut tokens, call.api_token)] {
+        for (used, id) in [
+            (&mut grants, call.grant),
+            (&mut tokens, call.api_token),
+            (&mut called, Some(call.project)),
+        ] {
             if let Some(id) = id {
                 let last = used.entry(id).or_insert(at);
                 *last = at.max(*last);
@@ -54,7 +61,8 @@ pub async fn add(db: &mut PgConnection, calls: &[CallEvent], now: OffsetDateTime
     }
     add_minutes(db, &minutes).await?;
     touch_grants(db, &grants).await?;
-    touch_tokens(db, &tokens).await
+    touch_tokens(db, &tokens).await?;
+    Ok(sleep::touch(db, &called).await?)
 }
 
 /// When a call began; now, if the edge's clock cannot be right.
@@ -78,7 +86,7 @@ async fn add_minutes(
     }
     let (projects, starts): (Vec<Uuid>, Vec<OffsetDateTime>) = minutes.keys().copied().unzip();
     let column = |of: fn(&Minute) -> i64| -> Vec<i64> { minutes.values().map(of).collect() };
-    // A project may have been deleted since.
+    // A project may have been deleted since, and a preview is none.
     sqlx::query!(
         "insert into usage_minutes (project_id, minute, calls, errors, duration_us, max_us)
          select u.* from unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::bigint[],

@@ -205,8 +205,8 @@ pub struct Changed {
     pub restart: Option<i32>,
 }
 
-/// Sets and unsets variables, all or none. Those of production reach the live server by a restart
-/// of the same build, queued here.
+/// Sets and unsets variables, all or none. They reach the live servers of production, or of previews,
+/// by a restart of the same build, queued here.
 pub async fn change(
     db: &mut PgConnection,
     project: &Project,
@@ -265,13 +265,15 @@ fn check_all(change: &Change) -> Result<()> {
 }
 
 async fn raise_revision(db: &mut PgConnection, project: Uuid, change: &Change) -> Result<i32> {
-    let is_change =
-        change.scope == Scope::Production && !(change.set.is_empty() && change.unset.is_empty());
+    let is_change = !(change.set.is_empty() && change.unset.is_empty());
+    let of_production = change.scope == Scope::Production;
     Ok(sqlx::query_scalar!(
-        "update projects set variables_revision = variables_revision + $2
+        "update projects set variables_revision = variables_revision + $2,
+             preview_variables_revision = preview_variables_revision + $3
          where id = $1 returning variables_revision",
         project,
-        i32::from(is_change),
+        i32::from(is_change && of_production),
+        i32::from(is_change && !of_production),
     )
     .fetch_one(db)
     .await?)

@@ -43,7 +43,7 @@ pub fn amount(bytes: i64) -> String {
 }
 
 /// Takes over what a runner has: all of it. What is new of a project that is not there is not
-/// taken, and so never asked to be removed.
+/// taken, and so never asked to be removed. A preview has files of its own, under its own id.
 pub async fn take_reports(
     db: &mut PgConnection,
     runner: Uuid,
@@ -65,6 +65,7 @@ pub async fn take_reports(
          from unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])
              as r (project_id, kind, used, size, watched)
          where exists (select from projects p where p.id = r.project_id)
+            or exists (select from previews w where w.id = r.project_id)
             or exists (select from volumes v
                        where v.runner_id = $1 and v.project_id = r.project_id and v.kind = r.kind)
          on conflict (project_id, kind, runner_id) do update
@@ -95,11 +96,12 @@ pub async fn take_reports(
     Ok(())
 }
 
-/// The deleted projects of which a runner still has files.
+/// The deleted projects and closed previews of which a runner still has files.
 pub async fn list_removed(db: &mut PgConnection, runner: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select distinct project_id from volumes v
          where runner_id = $1 and not exists (select from projects p where p.id = v.project_id)
+           and not exists (select from previews w where w.id = v.project_id and w.state <> 'closed')
          order by project_id",
         runner,
     )
@@ -107,7 +109,7 @@ pub async fn list_removed(db: &mut PgConnection, runner: Uuid) -> sqlx::Result<V
     .await
 }
 
-/// A project's: `/data` first.
+/// A project's, or a preview's: `/data` first.
 pub async fn list(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Vec<Volume>> {
     sqlx::query_as!(
         Volume,

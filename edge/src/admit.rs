@@ -219,7 +219,7 @@ fn holder(site: &Site, client: &Client, credentials: &HeaderValue) -> Result<Arc
 
 /// Whether the holder of a genuine token may call now.
 fn judge(caller: &Caller, site: &Site, rules: &Rules) -> Result<(), Denied> {
-    let project = site.project.id;
+    let project = site.project.named;
     match &caller.credential {
         Credential::AccessToken {
             grant,

@@ -168,7 +168,7 @@ mod tests {
         let text = b": ping\r\n\r\nevent: endpoint\r\ndata: /messages/?session_id=ab12\r\n\r\n";
         for first in 1..text.len() {
             for second in first..text.len() {
-                let project = Project::new(Uuid::from_u128(7));
+                let project = Project::new(Uuid::from_u128(7), Uuid::from_u128(7));
                 let mut waiting = Some(Box::new(watch(&project)));
                 let mut stream = None;
                 for piece in [&text[..first], &text[first..second], &text[second..]] {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_opens_none_is_not_kept() {
-        let project = Project::new(Uuid::from_u128(7));
+        let project = Project::new(Uuid::from_u128(7), Uuid::from_u128(7));
         let other = Box::new(watch(&project)).hear(b"event: message\ndata: {}\n\n");
         assert!(matches!(other, Heard::Nothing), "{other:?}");
         let mut waiting = Box::new(watch(&project));

@@ -57,6 +57,7 @@ mod streams;
 mod table;
 mod target;
 mod usage;
+mod wanted;
 mod worker;
 
 pub use config::{Config, Threads, Times, TrustedProxies};

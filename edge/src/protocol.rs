@@ -33,7 +33,7 @@ pub struct RouteSnapshot {
     pub users: Vec<User>,
     /// API tokens that are good for calls.
     pub api_tokens: Vec<ApiToken>,
-    /// The projects.
+    /// The projects and their previews.
     pub routes: Vec<Route>,
 }
 
@@ -71,8 +71,11 @@ pub struct Route {
     /// The second host, for clients that would start a sign-in where they hear of one: it takes
     /// API tokens only and names no authorization server. For example `hello--key.localhost`.
     pub key_host: String,
-    /// The project.
+    /// The project, or the preview of one: nothing else has this id.
     pub project: Uuid,
+    /// Of a preview: its project, which its callers' tokens name.
+    #[serde(default)]
+    pub preview_of: Option<Uuid>,
     /// The organization that it belongs to.
     pub organization: Uuid,
     /// Its name.
@@ -86,6 +89,10 @@ pub struct Route {
     pub allowed_origins: Vec<String>,
     /// Where new MCP sessions and requests without one go; `None` while nothing is live.
     pub live: Option<Upstream>,
+    /// Nothing is live, and something is about to be: calls are held, and told of in
+    /// [`EdgeReport::wanted`], since the instance may be asleep.
+    #[serde(default)]
+    pub starts: bool,
     /// Replaced instances that still serve the MCP sessions they own.
     pub draining: Vec<Upstream>,
 }
@@ -163,6 +170,10 @@ pub struct EdgeReport {
     /// The instances on this edge's table, and who depends on them. Says nothing of instances that
     /// this edge has not heard of yet.
     pub instances: Vec<InstanceUse>,
+    /// Routes that start ([`Route::starts`]) and for which calls were held since the last report, by
+    /// their `project`.
+    #[serde(default)]
+    pub wanted: Vec<Uuid>,
     /// Calls answered since the last report; in JSON, those of one caller
     /// stand together.
     #[serde(with = "crate::call_group")]
@@ -196,7 +207,7 @@ pub struct InstanceUse {
 /// One call that was passed to an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallEvent {
-    /// The project.
+    /// The project, or the preview.
     pub project: Uuid,
     /// Which deployment answered.
     pub deployment: Uuid,
@@ -216,7 +227,7 @@ pub struct CallEvent {
 /// sees the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionStep {
-    /// The project.
+    /// The project, or the preview.
     pub project: Uuid,
     /// Which.
     pub step: EdgeStep,

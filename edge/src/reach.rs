@@ -21,6 +21,9 @@ use crate::target::Target;
 /// Pause between two attempts to reach it; a change of routes ends it early.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// The same while there is no instance.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+
 /// An instance and a connection to it, with the routes and the verdict on the caller under which
 /// they were found.
 pub(crate) struct Reached {
@@ -46,37 +49,42 @@ pub(crate) async fn reach(
     let mut seen = Some(site.version);
     loop {
         let known = |refusal: Refusal| refusal.caller(call.caller.clone());
-        let target = Arc::clone(choose(&site, &call.owner, parts).map_err(known)?);
-        // Before the connection: who has been sent to an instance depends on it.
-        let answer = target.answering.begin();
-        let attempt = match Ready::kept(&target.pool) {
-            Some(ready) => Some(Ok(ready)),
-            // Boxed: most calls do without, and would have to hold the room for it.
-            None => Box::pin(connect(edge, &target, seen)).await,
-        };
-        let error = match attempt {
-            Some(Ok(ready)) => {
-                return Ok(Reached {
-                    site,
-                    call,
-                    target,
-                    ready,
-                    answer,
-                });
+        let chosen = choose(&site, &call.owner, parts).map_err(known)?.cloned();
+        // The place is kept during the pause: an instance that drains is not stopped meanwhile.
+        let (pause, _place) = if let Some(target) = chosen {
+            // Before the connection: who has been sent to an instance depends on it.
+            let answer = target.answering.begin();
+            match obtain(edge, &target, seen).await {
+                Some(Ok(ready)) => {
+                    return Ok(Reached {
+                        site,
+                        call,
+                        target,
+                        ready,
+                        answer,
+                    });
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(project.id = %site.project.id, deployment.id = %target.deployment(), %error, "an instance cannot be reached yet");
+                    (Some(RETRY), Some(answer))
+                }
+                None => (None, Some(answer)),
             }
-            Some(Err(error)) => Some(error),
-            None => None,
+        } else {
+            // Told again while it goes on: a report may be lost.
+            edge.wanted.note(site.project.id);
+            (Some(TOLD_AGAIN), None)
         };
         if began.elapsed() >= edge.times.hold {
-            tracing::warn!(project.id = %site.project.id, deployment.id = %target.deployment(), ?error, "an instance cannot be reached");
+            tracing::warn!(project.id = %site.project.id, "an instance cannot be reached");
             return Err(known(starting()));
         }
         if held.is_none() {
             let place = site.project.usage.enter(Kind::Held);
             held = Some(place.ok_or_else(|| known(starting()))?);
         }
-        if error.is_some() {
-            Box::pin(edge.routes.changed(seen, RETRY)).await;
+        if let Some(pause) = pause {
+            Box::pin(edge.routes.changed(seen, pause)).await;
         }
         // Before the lookup: a change between the two is seen once more, rather than missed.
         seen = edge.routes.version();
@@ -88,6 +96,15 @@ pub(crate) async fn reach(
             call = Call::admit(&now, client, parts)?;
             site = now;
         }
+    }
+}
+
+/// A kept connection to an instance, or a new one; `None` when the routes change first.
+async fn obtain(edge: &Edge, target: &Target, seen: Option<i64>) -> Option<std::io::Result<Ready>> {
+    match Ready::kept(&target.pool) {
+        Some(ready) => Some(Ok(ready)),
+        // Boxed: most calls do without, and would have to hold the room for it.
+        None => Box::pin(connect(edge, target, seen)).await,
     }
 }
 
@@ -119,17 +136,24 @@ fn current(edge: &Edge, parts: &Parts) -> Option<Arc<Site>> {
     edge.routes.find(&host::name(parts).ok()?)
 }
 
-/// The instance that owns the session, else the live one.
-fn choose<'a>(site: &'a Site, owner: &Owner, parts: &Parts) -> Result<&'a Arc<Target>, Refusal> {
+/// The instance that owns the session, else the live one; `None` while it starts.
+fn choose<'a>(
+    site: &'a Site,
+    owner: &Owner,
+    parts: &Parts,
+) -> Result<Option<&'a Arc<Target>>, Refusal> {
     if let Owner::Deployment(deployment) = owner {
-        return site.instance(*deployment).ok_or_else(|| {
+        return site.instance(*deployment).map(Some).ok_or_else(|| {
             if let Some(id) = session_id(parts) {
                 site.project.sessions.forget(id);
             }
             Refusal::session_not_found()
         });
     }
-    site.live().ok_or_else(|| {
+    if site.starts() {
+        return Ok(None);
+    }
+    site.live().map(Some).ok_or_else(|| {
         Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Nothing is live in this project yet; deploy it first.",

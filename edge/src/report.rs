@@ -128,7 +128,8 @@ impl Reporter {
         let rested = self.tried.is_none_or(|tried| tried.elapsed() >= STEPS);
         // After a failure the haste is over.
         self.in_touch
-            && (rested && !self.edge.steps.is_empty()
+            && (!self.edge.wanted.is_empty()
+                || rested && !self.edge.steps.is_empty()
                 || self.pending.len() >= MAX_CALLS
                 || self.version() != self.told_version
                 || self.became_idle())
@@ -162,6 +163,7 @@ impl Reporter {
             let report = EdgeReport {
                 version: self.version(),
                 instances: self.instances(),
+                wanted: self.edge.wanted.take(),
                 ..again.unwrap_or_else(|| self.gather())
             };
             self.tried = Some(Instant::now());
@@ -194,6 +196,7 @@ impl Reporter {
             version: 0,
             id: Some(self.id),
             instances: Vec::new(),
+            wanted: Vec::new(),
             calls: self.pending.drain(..most).collect(),
             steps,
             dropped: std::mem::take(&mut self.dropped) + more,

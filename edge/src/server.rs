@@ -34,6 +34,7 @@ use crate::snapshot::{self, Source};
 use crate::steps::Steps;
 use crate::table::Routes;
 use crate::usage::Calls;
+use crate::wanted::Wanted;
 use crate::{Config, Times, dashboard, host, project, report, session_file, worker};
 
 /// A connection without a request is closed after this long: longer than the proxies and clients
@@ -66,6 +67,8 @@ pub(crate) struct Edge {
     pub(crate) calls: Calls,
     /// and of clients that connect.
     pub(crate) steps: Steps,
+    /// What calls are held for.
+    pub(crate) wanted: Wanted,
     /// `http` or `https`, as clients see it.
     pub(crate) scheme: &'static str,
     dashboard_host: String,
@@ -84,6 +87,7 @@ impl Edge {
             times,
             calls: Calls::new(),
             steps: Steps::default(),
+            wanted: Wanted::default(),
             scheme: match config.public_url.scheme() {
                 "http" => "http",
                 "https" => "https",
@@ -94,6 +98,18 @@ impl Edge {
             dashboard_url: config.public_url.to_string(),
             proxies: config.proxies.trusted_proxies.clone(),
         })
+    }
+
+    /// What is said of a host that has no route.
+    fn nothing_at(&self, host: &str) -> String {
+        let at = &self.dashboard_url;
+        if host.contains("--pr-") {
+            format!(
+                "There is no preview at this address: its pull request is closed, or waits for a member to approve it. The projects are at {at}."
+            )
+        } else {
+            format!("There is no project at this address. Your projects are at {at}.")
+        }
     }
 
     /// Closes connections to instances that nobody has used for a while.
@@ -149,11 +165,7 @@ impl Edge {
             )
             .retry_after(2)
         } else {
-            let sentence = format!(
-                "There is no project at this address. Your projects are at {}.",
-                self.dashboard_url
-            );
-            Refusal::new(StatusCode::NOT_FOUND, sentence)
+            Refusal::new(StatusCode::NOT_FOUND, self.nothing_at(&host))
         };
         error::answer(refusal, &parts, body).await
     }

@@ -39,6 +39,8 @@ pub(crate) struct Site {
     /// Metadata and challenges, written once per snapshot; only where tokens are asked for.
     documents: Option<Documents>,
     live: Option<Arc<Target>>,
+    /// Nothing is live, and something is about to be.
+    starts: bool,
     draining: Vec<Arc<Target>>,
 }
 
@@ -51,10 +53,12 @@ pub(crate) enum Door {
     Keys,
 }
 
-/// What belongs to a project across snapshots.
+/// What belongs to a project, or a preview, across snapshots.
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) id: Uuid,
+    /// What tokens name: of a preview, its project.
+    pub(crate) named: Uuid,
     pub(crate) usage: Arc<Usage>,
     pub(crate) sessions: Sessions,
     /// What is open at the moment.
@@ -63,9 +67,10 @@ pub(crate) struct Project {
 
 impl Project {
     /// One that nobody has called yet.
-    pub(crate) fn new(id: Uuid) -> Arc<Self> {
+    pub(crate) fn new(id: Uuid, named: Uuid) -> Arc<Self> {
         Arc::new(Self {
             id,
+            named,
             usage: Arc::default(),
             sessions: Sessions::default(),
             streams: Arc::default(),
@@ -84,7 +89,7 @@ impl Site {
         tasks: &TaskTracker,
     ) -> anyhow::Result<Self> {
         let project = before.map_or_else(
-            || Project::new(route.project),
+            || Project::new(route.project, route.preview_of.unwrap_or(route.project)),
             |site| Arc::clone(&site.project),
         );
         let target = |upstream: &Upstream| {
@@ -116,6 +121,7 @@ impl Site {
             documents,
             resource: route.resource.as_str().into(),
             live: route.live.as_ref().map(target).transpose()?,
+            starts: route.starts && route.live.is_none(),
             draining: route
                 .draining
                 .iter()
@@ -137,6 +143,7 @@ impl Site {
             origins: Arc::clone(&self.origins),
             documents: None,
             live: self.live.clone(),
+            starts: self.starts,
             draining: self.draining.clone(),
         }
     }
@@ -165,6 +172,11 @@ impl Site {
     /// Where requests without an MCP session go.
     pub(crate) fn live(&self) -> Option<&Arc<Target>> {
         self.live.as_ref()
+    }
+
+    /// Whether a call waits for the first instance, or for one that was stopped.
+    pub(crate) fn starts(&self) -> bool {
+        self.starts
     }
 
     /// The instance of `deployment`, live or draining.

@@ -115,10 +115,10 @@ fn is_good(caller: &Arc<Caller>, site: &Site) -> bool {
             grant, audience, ..
         } => {
             !site.directory.is_revoked(*grant)
-                && caller.covers(site.project.id)
+                && caller.covers(site.project.named)
                 && **audience == *site.resource
         }
-        Credential::ApiToken { stated, .. } => site.directory.takes(stated, site.project.id),
+        Credential::ApiToken { stated, .. } => site.directory.takes(stated, site.project.named),
     }
 }
 

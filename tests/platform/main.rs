@@ -56,7 +56,8 @@ fn main() {
         node::TESTS,
         dockerfile::TESTS,
         github::TESTS,
-        github::JOURNEYS,
+        github::JOURNEYS[0],
+        github::JOURNEYS[1],
     ]
     .into_iter()
     .flatten()

@@ -12,7 +12,7 @@ use super::problem::{ApiResult, Body, Params};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
 use crate::projects::{self, Project};
-use crate::{edges, variables};
+use crate::{edges, previews, variables};
 
 /// Most deployments of one answer.
 const MAX_PAGE: i64 = 200;
@@ -25,7 +25,12 @@ fn time(at: OffsetDateTime) -> String {
 }
 
 /// A deployment as the API shows it; `in_use` is the oldest version of the routes at any edge.
-fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i64>) -> Value {
+pub(super) fn face(
+    app: &App,
+    project: &Project,
+    deployment: &Deployment,
+    in_use: Option<i64>,
+) -> Value {
     let diagnosis = deployment.diagnosis.clone().map(|mut diagnosis| {
         let page = diagnosis["code"]
             .as_str()
@@ -37,6 +42,7 @@ fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i6
         "id": deployment.id,
         "number": deployment.number,
         "project": project.name,
+        "preview": deployment.preview,
         "state": deployment.state.name(),
         "commit": deployment.commit_id,
         "commit_subject": deployment.commit_subject,
@@ -53,7 +59,10 @@ fn face(app: &App, project: &Project, deployment: &Deployment, in_use: Option<i6
         "finished_at": deployment.finished_at.map(time),
         "sessions": deployment.sessions,
         "drain_until": deployment.drain_until.map(time),
-        "url": app.config.project_url(&project.name),
+        "url": match &deployment.preview {
+            Some(slug) => app.config.project_url(&previews::label(&project.name, slug)),
+            None => app.config.project_url(&project.name),
+        },
         "dashboard_url": format!(
             "{}/projects/{}/deployments/{}", app.config.issuer(), project.name, deployment.number
         ),
@@ -151,7 +160,13 @@ pub async fn show(
         .project;
     let deployment = deployments::get(&mut db, project.id, &deployment).await?;
     let in_use = edges::oldest_in_use(&mut db, app.clock.now()).await?;
-    let needed = variables::needed_by(&mut db, project.id, deployment.plan.as_ref()).await?;
+    let needed = variables::needed_by(
+        &mut db,
+        project.id,
+        deployment.preview_id,
+        deployment.plan.as_ref(),
+    )
+    .await?;
     let mut face = face(&app, &project, &deployment, in_use);
     face["missing_variables"] = json!(variables::missing(&needed));
     Ok(Json(face))

@@ -17,6 +17,7 @@ mod logs;
 mod members;
 mod openapi;
 mod plans;
+mod previews;
 mod problem;
 mod projects;
 mod service_accounts;
@@ -159,6 +160,15 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
         (
             "/projects/{project}/deployments/{deployment}/logs",
             get(logs::list),
+        ),
+        ("/projects/{project}/previews", get(previews::list)),
+        (
+            "/projects/{project}/previews/{preview}/approve",
+            post(previews::approve),
+        ),
+        (
+            "/projects/{project}/previews/{preview}/deploy",
+            post(previews::deploy),
         ),
         ("/projects/{project}/rollback", post(deployments::roll_back)),
         ("/projects/{project}/variables", get(variables::list)),

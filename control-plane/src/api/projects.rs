@@ -32,6 +32,7 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "entrypoint": project.entrypoint,
         "hold_breaking": project.hold_breaking,
         "redis": project.redis,
+        "previews": project.previews,
         "github": links::find(db, project.id).await?.map(|link| json!({
             "repository": link.repository_id,
             "installation": link.installation_id,
@@ -68,6 +69,7 @@ pub struct New {
     hold_breaking: bool,
     #[serde(default)]
     redis: bool,
+    previews: Option<bool>,
 }
 
 /// What is said of a repository at GitHub and an address together.
@@ -100,6 +102,7 @@ pub async fn create(
         entrypoint: new.entrypoint,
         hold_breaking: new.hold_breaking,
         redis: new.redis,
+        previews: new.previews.unwrap_or(true),
     }
     .check(&app.config.sources())?;
     let mut tx = app.db.begin().await?;
@@ -154,6 +157,7 @@ pub struct Change {
     entrypoint: Option<Option<String>>,
     hold_breaking: Option<bool>,
     redis: Option<bool>,
+    previews: Option<bool>,
 }
 
 /// Tells an absent member (`None`) from a `null` one (`Some(None)`).
@@ -190,6 +194,7 @@ pub async fn change(
             .unwrap_or_else(|| project.entrypoint.clone()),
         hold_breaking: change.hold_breaking.unwrap_or(project.hold_breaking),
         redis: change.redis.unwrap_or(project.redis),
+        previews: change.previews.unwrap_or(project.previews),
     }
     .check(&app.config.sources())?;
     let project =

@@ -25,12 +25,22 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
+/// The newest of production, of a list; null where there is none.
+pub fn of_production(deployments: &Value) -> &Value {
+    let all = deployments.as_array().map_or(&[][..], Vec::as_slice);
+    all.iter()
+        .find(|it| it["preview"].is_null())
+        .unwrap_or(&Value::Null)
+}
+
 fn list(deployments: &Value) -> String {
     let deployments = deployments.as_array().map_or(&[][..], Vec::as_slice);
     if deployments.is_empty() {
         return "Nothing has been deployed yet.".to_owned();
     }
-    let head = ["NUMBER", "STATE", "COMMIT", "BRANCH", "CREATED", "WHAT"];
+    let head = [
+        "NUMBER", "STATE", "COMMIT", "BRANCH", "PREVIEW", "CREATED", "WHAT",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(deployments.iter().map(|deployment| {
         let what = deployment["diagnosis"]["cause"]
@@ -41,6 +51,7 @@ fn list(deployments: &Value) -> String {
             text(deployment, "state").to_owned(),
             short(text(deployment, "commit")).to_owned(),
             text(deployment, "branch").to_owned(),
+            text(deployment, "preview").to_owned(),
             text(deployment, "created_at").chars().take(19).collect(),
             what.to_owned(),
         ]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientArguments, path};
+use super::deployments::of_production;
 use super::exit::Failure;
 use super::output::{Output, table, text};
 
@@ -56,7 +57,9 @@ async fn newest(client: &Client, project: &str) -> anyhow::Result<String> {
     let answer = client
         .get(&path(&["projects", project, "deployments"]))
         .await?;
-    let newest = answer["deployments"][0]["id"].as_str().map(str::to_owned);
+    let newest = of_production(&answer["deployments"])["id"]
+        .as_str()
+        .map(str::to_owned);
     newest.ok_or_else(|| {
         Failure::NotFound(format!("nothing of {project} has been deployed yet")).into()
     })

@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
+use super::deployments::of_production;
 use super::exit::Failure;
 use super::follow::events;
 use super::output::{Output, line, text};
@@ -88,7 +89,9 @@ async fn find(client: &Client, arguments: &Arguments) -> anyhow::Result<String> 
     let answer = client
         .get(&path(&["projects", &arguments.project, "deployments"]))
         .await?;
-    let newest = answer["deployments"][0]["id"].as_str().map(str::to_owned);
+    let newest = of_production(&answer["deployments"])["id"]
+        .as_str()
+        .map(str::to_owned);
     newest.ok_or_else(|| {
         Failure::NotFound(format!(
             "nothing of {} has been deployed yet",

@@ -31,6 +31,7 @@ mod open;
 mod output;
 mod pack;
 mod plan;
+mod previews;
 mod projects;
 mod promote;
 mod rollback;
@@ -113,6 +114,8 @@ enum Command {
     Lock(lock::Arguments),
     /// List a project's deployments.
     Deployments(deployments::Arguments),
+    /// List the previews of a project's pull requests, and approve those of forks.
+    Previews(previews::Arguments),
     /// Show what a deployment changes for those who call it.
     Diff(diff::Arguments),
     /// Show what a server, or its build, has written.
@@ -205,6 +208,7 @@ impl Program {
             Command::Lock(arguments) => lock::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
+            Command::Previews(arguments) => previews::run(arguments, output).await,
             Command::Diff(arguments) => diff::run(arguments, output).await,
             Command::Logs(arguments) => logs::run(arguments, output).await,
             Command::Env(arguments) => env::run(arguments, output).await,

@@ -54,6 +54,10 @@ struct Settings {
     /// server restarts with it: the same build, no call dropped.
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     redis: Option<String>,
+
+    /// Give pull requests of its GitHub repository previews, each under an address of its own.
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    previews: Option<String>,
 }
 
 impl Settings {
@@ -62,6 +66,7 @@ impl Settings {
         let given = [
             ("hold_breaking", &self.hold_breaking),
             ("redis", &self.redis),
+            ("previews", &self.previews),
         ];
         let given = given.into_iter().filter_map(|(name, value)| {
             let is_on = value.as_deref()? == "on";

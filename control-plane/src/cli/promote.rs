@@ -49,7 +49,9 @@ pub async fn live(client: &Client, project: &str) -> anyhow::Result<Option<Value
     let mut answer = client.get(&address).await?;
     let deployments = answer["deployments"].as_array_mut();
     Ok(deployments.and_then(|all| {
-        let at = all.iter().position(|it| it["state"] == "live")?;
+        let at = all
+            .iter()
+            .position(|it| it["state"] == "live" && it["preview"].is_null())?;
         Some(all.swap_remove(at))
     }))
 }

@@ -27,8 +27,8 @@ const ABANDONED: Duration = Duration::minutes(20);
 /// Gives a runner the deployments that nobody works on, and renews the lease on its own. It takes
 /// over what another let lapse only when it was `present` throughout: after an outage of the
 /// control plane every lease has lapsed, and whoever syncs first must not take the others' work.
-/// What a push brought waits while another deployment of its project is on its way: the next push
-/// then takes its place, and many pushes are few builds.
+/// What a push brought waits while another deployment of its environment is on its way: the next push
+/// then takes its place, and many pushes are few builds. The same holds for previews.
 pub async fn claim(
     db: &mut PgConnection,
     runner: Uuid,
@@ -52,8 +52,9 @@ pub async fn claim(
              select id from deployments
              where state not in ('stopped', 'failed', 'canceled')
                and (runner_id is null or ($4 and runner_id <> $1 and lease_until < $3))
-               and not (origin = 'push' and state = 'queued' and exists (
+               and not (origin in ('push', 'preview') and state = 'queued' and exists (
                    select from deployments o where o.project_id = deployments.project_id and o.id <> deployments.id
+                     and o.preview_id is not distinct from deployments.preview_id
                      and (o.state in ('building', 'starting', 'checking') or o.state = 'queued' and o.number < deployments.number)))
              order by created_at for update skip locked
          )",
@@ -134,6 +135,8 @@ pub struct Desired {
     pub project_id: Uuid,
     /// The project's name.
     pub project_name: String,
+    /// The preview, if it is of one.
+    pub preview: Option<OfPreview>,
     /// The project's organization.
     pub organization_id: Uuid,
     /// Who looks at the credentials of its callers.
@@ -148,16 +151,29 @@ pub struct Desired {
     pub stop: bool,
 }
 
+/// What a deployment's preview means for it.
+#[derive(Debug)]
+pub struct OfPreview {
+    /// The preview.
+    pub id: Uuid,
+    /// What follows `PROJECT--` in its address.
+    pub slug: String,
+    /// Whether its code comes from elsewhere and nobody let it have secrets.
+    pub is_foreign: bool,
+}
+
 /// Everything a runner is to have.
 pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Desired>> {
     let rows = sqlx::query!(
         r#"select d.id, d.project_id, p.name as project_name, p.organization_id, p.access_mode, d.source, d.entrypoint, d.commit_id,
+             v.id as "preview?", v.slug as "slug?", (v.fork and not v.with_secrets) as is_foreign,
              (d.stop_requested_at is not null) as "stop!",
              (select o.id from deployments o
               where o.project_id = d.project_id and o.runner_id = d.runner_id and o.id <> d.id
+                and o.preview_id is not distinct from d.preview_id
                 and coalesce(o.build_of, o.id) = d.build_of and o.state in ('live', 'draining')
               order by o.number desc limit 1) as reuse
-         from deployments d join projects p on p.id = d.project_id
+         from deployments d join projects p on p.id = d.project_id left join previews v on v.id = d.preview_id
          where d.runner_id = $1 and d.state not in ('stopped', 'failed', 'canceled')
          order by d.created_at"#,
         runner,
@@ -179,6 +195,11 @@ pub async fn list_desired(db: &mut PgConnection, runner: Uuid) -> Result<Vec<Des
                 id: row.id,
                 project_id: row.project_id,
                 project_name: row.project_name,
+                preview: row.preview.zip(row.slug).map(|(id, slug)| OfPreview {
+                    id,
+                    slug,
+                    is_foreign: row.is_foreign.unwrap_or(true),
+                }),
                 organization_id: row.organization_id,
                 mode: Mode::parse(&row.access_mode),
                 source,

@@ -15,9 +15,11 @@ use crate::db::{Changed, bump, version};
 use crate::error::Result;
 use crate::surface;
 
-/// A promotion in a project, whose row the caller has locked.
+/// A promotion in one environment of a project, whose row the caller has locked.
 pub(super) struct Promotion<'a> {
     pub(super) project: Uuid,
+    /// The preview; `None` for production.
+    pub(super) preview: Option<Uuid>,
     pub(super) organization: Uuid,
     /// Whether what breaks callers waits for a member.
     pub(super) hold_breaking: bool,
@@ -108,19 +110,22 @@ impl Promotion<'_> {
         sqlx::query_as!(
             Replaced,
             "select id, number, surface from deployments
-             where project_id = $1 and state = 'live' for update",
+             where project_id = $1 and preview_id is not distinct from $2 and state = 'live' for update",
             self.project,
+            self.preview,
         )
         .fetch_optional(db)
         .await
     }
 
-    /// Whoever promotes or rolls back has decided already.
+    /// Whoever promotes or rolls back has decided already. A preview is there to be tried, and nobody
+    /// depends on it.
     fn is_to_be_held(&self, this: &This, live: &Replaced) -> bool {
         let read = |surface: &Option<Value>| -> Option<Surface> {
             serde_json::from_value(surface.clone()?).ok()
         };
         self.hold_breaking
+            && self.preview.is_none()
             && !matches!(this.origin.as_str(), "promote" | "rollback")
             && read(&live.surface)
                 .zip(read(&this.surface))
@@ -182,9 +187,10 @@ impl Promotion<'_> {
     /// Ends older ones that are held: a newer one has taken their turn.
     async fn cancel_held(&self, db: &mut PgConnection, number: i32) -> Result<()> {
         let held = sqlx::query_scalar!(
-            "select id from deployments where project_id = $1 and state = 'held' and number < $2",
+            "select id from deployments where project_id = $1 and preview_id is not distinct from $3 and state = 'held' and number < $2",
             self.project,
             number,
+            self.preview,
         )
         .fetch_all(&mut *db)
         .await?;

@@ -6,13 +6,15 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Deployment, New, exact_source, find_live, get, insert};
+use super::{Deployment, New, exact_source, find_live_in, get, insert};
 use crate::audit::Actor;
 use crate::error::Result;
+use crate::projects::Project;
 use crate::{build_settings, projects};
 
-/// Queues a restart of the live deployment when the project's variables have changed since, and
-/// answers it. Called after everything that may make one due; at most one is under way:
+/// Queues a restart of every live deployment whose variables have changed since, of production and
+/// of previews, and answers that of production. Called after everything that may make one due; at
+/// most one is under way in each environment:
 ///
 /// - While a deployment is pending nothing is queued. It has the newest values, or once it has
 ///   ended this is called again: several changes at once become one restart.
@@ -24,33 +26,62 @@ pub async fn restart_if_due(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Option<Deployment>> {
-    // Always project before deployment, as in reports.
-    let due = sqlx::query_scalar!(
-        "select p.id from projects p join deployments d on d.project_id = p.id and d.state = 'live'
-         where p.id = $1 and d.variables_revision < p.variables_revision and not exists (
-             select from deployments o where o.project_id = p.id and (
-                 o.state in ('queued', 'building', 'starting', 'checking')
-                 or o.origin = 'variables' and o.variables_revision = p.variables_revision and (
-                     o.state in ('failed', 'held')
-                     or o.state = 'canceled' and o.number = p.last_deployment_number)))
-         for update of p",
-        project,
-    )
-    .fetch_optional(&mut *db)
-    .await?;
-    let (Some(_), Some(project), Some(live)) = (
-        due,
-        projects::find(db, project).await?,
-        find_live(db, project).await?,
-    ) else {
+    let due = list_due(db, project).await?;
+    let Some(project) = projects::find(db, project)
+        .await?
+        .filter(|_| !due.is_empty())
+    else {
         return Ok(None);
     };
+    let mut of_production = None;
+    for preview in due {
+        let Some(live) = find_live_in(db, project.id, preview).await? else {
+            continue;
+        };
+        let queued = restart(db, &project, &live, actor, now).await?;
+        if preview.is_none() {
+            of_production = Some(queued);
+        }
+    }
+    Ok(of_production)
+}
+
+/// The environments of a project, which is locked, whose live deployment lacks the newest values.
+async fn list_due(db: &mut PgConnection, project: Uuid) -> Result<Vec<Option<Uuid>>> {
+    // Always project before deployment, as in reports.
+    Ok(sqlx::query_scalar!(
+        "select d.preview_id from projects p join deployments d on d.project_id = p.id and d.state = 'live'
+             cross join lateral (select case when d.preview_id is null
+                 then p.variables_revision else p.preview_variables_revision end as revision) newest
+         where p.id = $1 and d.variables_revision < newest.revision and not exists (
+             select from deployments o where o.project_id = p.id and o.preview_id is not distinct from d.preview_id and (
+                 o.state in ('queued', 'building', 'starting', 'checking')
+                 or o.origin = 'variables' and o.variables_revision = newest.revision and (
+                     o.state in ('failed', 'held')
+                     or o.state = 'canceled' and o.number = (
+                         select max(number) from deployments n
+                         where n.project_id = p.id and n.preview_id is not distinct from d.preview_id))))
+         order by d.preview_id nulls first for update of p",
+        project,
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+async fn restart(
+    db: &mut PgConnection,
+    project: &Project,
+    live: &Deployment,
+    actor: &Actor,
+    now: OffsetDateTime,
+) -> Result<Deployment> {
     let new = New {
-        source: exact_source(&live)?,
+        source: exact_source(live)?,
         entrypoint: live.entrypoint.clone(),
+        preview: live.preview_id,
         origin: "variables",
     };
-    let restart = insert(db, &project, &new, actor, now).await?;
+    let restart = insert(db, project, &new, actor, now).await?;
     build_settings::keep(db, restart.id, live.id).await?;
     // It belongs to the runner that has the build, and what is known of the build is known of it.
     sqlx::query!(
@@ -63,6 +94,5 @@ pub async fn restart_if_due(
     )
     .execute(&mut *db)
     .await?;
-    let restart = get(db, project.id, &restart.number.to_string()).await?;
-    Ok(Some(restart))
+    get(db, project.id, &restart.number.to_string()).await
 }

@@ -189,6 +189,17 @@ pub async fn make_due(db: &mut PgConnection, installation: i64) -> sqlx::Result<
     Ok(())
 }
 
+/// Has a project compared in the next round.
+pub async fn make_project_due(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set checked_at = null where project_id = $1",
+        project,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Why a project whose organization may not use its repository is not deployed.
 pub const NOT_SHOWN: &str = "Nobody in this organization shows GitHub any more that they may use the project's repository; what is live stays so. Press “Update from GitHub” on the page GitHub, or give the project another source.";
 
@@ -288,15 +299,9 @@ async fn look_at(
     link: &Link,
     project: &Project,
 ) -> Result<Looked, Failure> {
-    let link = &follow_installation(db, link, project).await?;
-    if let Some(why) = state_problem(db, link).await? {
-        return Ok(Looked::Stuck(why));
-    }
-    if !is_shown(db, link, project).await? {
-        return Ok(Looked::Stuck(NOT_SHOWN.into()));
-    }
-    let Some(repository) = settle(app, db, link, project).await? else {
-        return Ok(Looked::Stuck(UNREACHABLE.into()));
+    let repository = match reach(app, db, link, project).await? {
+        Ok(repository) => repository,
+        Err(why) => return Ok(Looked::Stuck(why)),
     };
     let Some(branch) = production_branch(project, &repository) else {
         return Ok(Looked::Stuck(
@@ -304,8 +309,13 @@ async fn look_at(
                 .into(),
         ));
     };
-    let found =
-        rest::find_branch(app, link.installation_id, &repository.full_name, &branch).await?;
+    let found = rest::find_branch(
+        app,
+        repository.installation_id,
+        &repository.full_name,
+        &branch,
+    )
+    .await?;
     let Some(head) = found
         .map(|found| found.commit.sha)
         .filter(|sha| is_commit(sha))
@@ -339,11 +349,30 @@ async fn look_at(
     Ok(Looked::Queued(head))
 }
 
-/// Whether a project's newest deployment is of this commit: somebody was faster than the push.
+/// The repository of a project's link as it is now, if the project's organization may use it, or why
+/// not in a sentence.
+pub(super) async fn reach(
+    app: &App,
+    db: &mut PgConnection,
+    link: &Link,
+    project: &Project,
+) -> Result<Result<Readable, String>, Failure> {
+    let link = &follow_installation(db, link, project).await?;
+    if let Some(why) = state_problem(db, link).await? {
+        return Ok(Err(why));
+    }
+    if !is_shown(db, link, project).await? {
+        return Ok(Err(NOT_SHOWN.into()));
+    }
+    let repository = settle(app, db, link, project).await?;
+    Ok(repository.ok_or_else(|| UNREACHABLE.into()))
+}
+
+/// Whether the newest deployment of production is of this commit: somebody was faster than the push.
 async fn is_newest(db: &mut PgConnection, project: Uuid, commit: &str) -> sqlx::Result<bool> {
     let newest = sqlx::query_scalar!(
         r#"select coalesce(commit_id, source->>'commit', '') as "commit!" from deployments
-         where project_id = $1 and state not in ('failed', 'canceled') order by number desc limit 1"#,
+         where project_id = $1 and preview_id is null and state not in ('failed', 'canceled') order by number desc limit 1"#,
         project,
     )
     .fetch_optional(db)

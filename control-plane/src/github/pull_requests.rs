@@ -1,18 +1,203 @@
-//! Pull requests: the place of previews.
+//! Pull requests: GitHub is asked how one stands now, and the previews of the projects of its
+//! repository follow ([`crate::previews`]).
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::deliveries::Delivery;
 use super::events::Outcome;
 use super::failure::Failure;
+use super::installations::Readable;
+use super::{links, rest};
 use crate::app::App;
+use crate::previews::turns::{Followed, PullRequest};
+use crate::previews::{self, turns};
+use crate::projects::{self, Project};
 
-/// Acts on what happened to a pull request. There are no previews yet.
-#[expect(clippy::unused_async, reason = "every event is taken in the same way")]
+/// What changes a preview; the other actions are about labels, reviews and people.
+const ACTIONS: [&str; 5] = ["opened", "synchronize", "reopened", "closed", "edited"];
+
+#[derive(Deserialize)]
+struct Told {
+    number: i64,
+}
+
+/// Acts on what happened to a pull request: what that is, the payload does not decide.
 pub async fn take(
-    _app: &App,
-    _db: &mut PgConnection,
-    _delivery: &Delivery,
+    app: &App,
+    db: &mut PgConnection,
+    delivery: &Delivery,
 ) -> Result<Outcome, Failure> {
-    Ok(Outcome::Ignored("Pull requests have no previews here."))
+    let is_of_use = |action: &str| ACTIONS.contains(&action);
+    if !delivery.action.as_deref().is_some_and(is_of_use) {
+        return Ok(Outcome::Ignored("This changes no preview."));
+    }
+    let (Some(repository), Some(installation), Ok(told)) = (
+        delivery.repository,
+        delivery.installation,
+        serde_json::from_slice::<Told>(&delivery.payload),
+    ) else {
+        return Ok(Outcome::Ignored(
+            "The payload has not the form of its event.",
+        ));
+    };
+    let projects = links::list_of(db, repository, installation).await?;
+    if projects.is_empty() {
+        return Ok(Outcome::Ignored(
+            "No project has this repository by this installation.",
+        ));
+    }
+    let mut said = BTreeSet::new();
+    let mut put_off = None;
+    for project in projects {
+        match look(app, project, told.number).await {
+            Ok(sentence) => drop(said.insert(sentence)),
+            Err(failure) if failure.may_pass() => put_off = Some(failure),
+            Err(failure) => drop(said.insert(failure.to_string())),
+        }
+    }
+    match put_off {
+        Some(failure) => Err(failure),
+        None => Ok(Outcome::Done(Vec::from_iter(said).join(" "))),
+    }
+}
+
+/// What is needed to ask for a project's pull requests. Its link stays locked until the transaction
+/// ends, so that answers are acted on in the order in which they were given.
+struct Asking {
+    project: Project,
+    repository: Readable,
+}
+
+async fn begin(
+    app: &App,
+    db: &mut PgConnection,
+    project: Uuid,
+) -> Result<Result<Asking, String>, Failure> {
+    let (true, Some(link), Some(project)) = (
+        links::lock(db, project).await?,
+        links::find(db, project).await?,
+        projects::find(db, project).await?,
+    ) else {
+        return Ok(Err("The project is gone.".into()));
+    };
+    if !project.previews {
+        return Ok(Err("The project has previews switched off.".into()));
+    }
+    let repository = match links::reach(app, db, &link, &project).await? {
+        Ok(repository) => repository,
+        Err(why) => return Ok(Err(why)),
+    };
+    // Its address may just have followed a new name.
+    let project = projects::find(db, project.id).await?.unwrap_or(project);
+    Ok(Ok(Asking {
+        project,
+        repository,
+    }))
+}
+
+/// Asks GitHub for a pull request and has a project's preview follow it, in a transaction of its own.
+async fn look(app: &App, project: Uuid, number: i64) -> Result<String, Failure> {
+    let mut tx = app.db.begin().await?;
+    let asking = match begin(app, &mut tx, project).await? {
+        Ok(asking) => asking,
+        Err(why) => {
+            tx.commit().await?;
+            return Ok(why);
+        }
+    };
+    let Some(pull) = find(app, &asking.repository, number).await? else {
+        tx.commit().await?;
+        return Ok("GitHub knows no such pull request.".into());
+    };
+    let followed = follow(app, &mut tx, &asking.project, &pull).await?;
+    tx.commit().await?;
+    Ok(sentence(followed, number))
+}
+
+async fn follow(
+    app: &App,
+    db: &mut PgConnection,
+    project: &Project,
+    pull: &PullRequest,
+) -> Result<Followed, Failure> {
+    let most = app.config.previews_per_project.into();
+    Ok(turns::follow(db, project, pull, most, app.clock.now()).await?)
+}
+
+fn sentence(followed: Followed, number: i64) -> String {
+    match followed {
+        Followed::Same => format!("The preview of #{number} is as it should be."),
+        Followed::Queued => format!("Queued the preview of #{number}."),
+        Followed::Waits => {
+            format!("The preview of #{number} waits for a member to approve its commit.")
+        }
+        Followed::Crowded => format!(
+            "The project has as many open previews as it may; that of #{number} waits for a place."
+        ),
+        Followed::Closed => format!("Closed the preview of #{number}."),
+    }
+}
+
+/// Compares the open pull requests of a project with its previews: what heals a lost delivery.
+pub async fn compare(app: &App, project: Uuid) -> Result<(), Failure> {
+    let mut tx = app.db.begin().await?;
+    let Ok(asking) = begin(app, &mut tx, project).await? else {
+        return Ok(());
+    };
+    let (project, repository) = (&asking.project, &asking.repository);
+    let open = rest::open_pulls(app, repository.installation_id, &repository.full_name).await?;
+    // The oldest first: they have the places.
+    let mut pulls: Vec<PullRequest> = open
+        .iter()
+        .rev()
+        .filter_map(|pull| read(pull, repository))
+        .collect();
+    let listed: BTreeSet<i64> = pulls.iter().map(|pull| pull.number).collect();
+    for preview in previews::list(&mut tx, project.id).await? {
+        if !listed.contains(&preview.pull_request) {
+            // Closed, or the list moved while its pages were read.
+            pulls.extend(find(app, repository, preview.pull_request).await?);
+        }
+    }
+    // Only now, since nobody must wait for the project while GitHub answers.
+    for pull in &pulls {
+        follow(app, &mut tx, project, pull).await?;
+    }
+    let most = app.config.previews_per_project.into();
+    turns::let_in(&mut tx, project, most, app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn find(
+    app: &App,
+    repository: &Readable,
+    number: i64,
+) -> Result<Option<PullRequest>, Failure> {
+    let (installation, name) = (repository.installation_id, &repository.full_name);
+    let found = rest::find_pull(app, installation, name, number).await?;
+    Ok(found.and_then(|pull| read(&pull, repository)))
+}
+
+/// A pull request in our words; `None` when it is of another repository, or has no commit.
+fn read(pull: &rest::Pull, repository: &Readable) -> Option<PullRequest> {
+    let base = pull.base.repo.as_ref()?.id;
+    if base != repository.id || !links::is_commit(&pull.head.sha) {
+        return None;
+    }
+    let author = pull.user.as_ref().map(|user| user.login.clone());
+    Some(PullRequest {
+        number: pull.number,
+        title: pull.title.clone(),
+        // Whose account is gone is shown so at GitHub as well.
+        author: author.unwrap_or_else(|| "ghost".into()),
+        branch: pull.head.branch.clone(),
+        head: pull.head.sha.to_ascii_lowercase(),
+        fork: pull.head.repo.as_ref().map(|repo| repo.id) != Some(repository.id),
+        open: pull.state == "open",
+    })
 }

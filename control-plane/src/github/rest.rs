@@ -96,6 +96,44 @@ pub struct Head {
     pub sha: String,
 }
 
+/// A pull request.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Pull {
+    /// Its number in its repository.
+    pub number: i64,
+    /// `open` or `closed`.
+    pub state: String,
+    /// Its title.
+    pub title: String,
+    /// Who opened it; nobody once the account is gone.
+    #[serde(default)]
+    pub user: Option<Account>,
+    /// What it brings.
+    pub head: Side,
+    /// Where it is to go.
+    pub base: Side,
+}
+
+/// One of the two branches of a pull request.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Side {
+    /// The branch.
+    #[serde(rename = "ref")]
+    pub branch: String,
+    /// Its commit.
+    pub sha: String,
+    /// Its repository; none once a fork is deleted.
+    #[serde(default)]
+    pub repo: Option<SideRepository>,
+}
+
+/// The repository of a side.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct SideRepository {
+    /// Its number, which stays.
+    pub id: i64,
+}
+
 /// The App as it sees itself.
 #[derive(Debug, Clone, Deserialize)]
 pub struct AppItself {
@@ -249,6 +287,43 @@ pub async fn find_branch(
         Err(Failure::NotFound) => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// A pull request; `None` when there is no such one, or no such repository.
+pub async fn find_pull(
+    app: &App,
+    installation: i64,
+    full_name: &str,
+    number: i64,
+) -> Result<Option<Pull>, Failure> {
+    let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
+    let number = number.to_string();
+    let path = ["repos", owner, name, "pulls", &number];
+    match ask(app, installation, Call::get(&path)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::NotFound) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// A repository's open pull requests, newest first.
+pub async fn open_pulls(
+    app: &App,
+    installation: i64,
+    full_name: &str,
+) -> Result<Vec<Pull>, Failure> {
+    let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
+    let path = ["repos", owner, name, "pulls"];
+    let mut found = Vec::new();
+    for number in 1..=MAX_PAGES {
+        let mut query = page_query(number).to_vec();
+        query.push(("state", "open".to_owned()));
+        let page = ask(app, installation, Call::get(&path).query(&query)).await?;
+        if is_last(&mut found, page) {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// An installation as GitHub has it now.

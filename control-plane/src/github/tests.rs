@@ -2,6 +2,7 @@
 
 mod inbox;
 mod people;
+mod previews;
 mod reach;
 mod rounds;
 mod setup;

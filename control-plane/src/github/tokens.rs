@@ -131,12 +131,18 @@ async fn mint(app: &App, db: &mut PgConnection, installation: i64) -> Result<Tok
     let assertion = registration.assertion(app.clock.now())?;
     let id = installation.to_string();
     let path = ["app", "installations", &id, "access_tokens"];
-    let body = json!({ "permissions": { "contents": "read", "metadata": "read" } });
-    let minted: Minted = app
-        .github
-        .client
-        .ask(&Credential::App(&assertion), Call::post(&path, Some(body)))
-        .await?;
+    let ask = async |permissions: serde_json::Value| -> Result<Minted, Failure> {
+        let body = json!({ "permissions": permissions });
+        let who = Credential::App(&assertion);
+        let call = Call::post(&path, Some(body));
+        app.github.client.ask(&who, call).await
+    };
+    let wanted = json!({ "contents": "read", "metadata": "read", "pull_requests": "read" });
+    let minted = match ask(wanted).await {
+        // An App that may not read pull requests has no previews; its pushes come live all the same.
+        Err(Failure::Refused(_)) => ask(json!({ "contents": "read", "metadata": "read" })).await?,
+        other => other?,
+    };
     tracing::info!(installation, "minted a token of a GitHub installation");
     Ok(Token {
         secret: Secret::new(minted.token),

@@ -1,4 +1,4 @@
-//! Processes the inbox, and compares branches with GitHub by the clock.
+//! Processes the inbox, and compares branches and pull requests with GitHub by the clock.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::deliveries::{self, Delivery, TOPIC};
 use super::events::{self, Outcome};
 use super::failure::Failure;
-use super::{installations, links, registration};
+use super::{installations, links, pull_requests, registration};
 use crate::app::App;
 use crate::crypto::fill_random;
 use crate::error::{Error, Result};
@@ -182,6 +182,10 @@ pub async fn compare(app: &App) -> Result<()> {
         let Err(failure) = looked else {
             tx.commit().await?;
             failures = 0;
+            // Of less weight than the branch, and often fails for a lack of permission alone.
+            if let Err(failure) = pull_requests::compare(app, project).await {
+                tracing::warn!(project.id = %project, why = %failure, "pull requests could not be compared with GitHub");
+            }
             continue;
         };
         tx.rollback().await?;

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::db::{Changed, version};
 use crate::edges::{self, EdgeKey};
 use crate::error::Error;
+use crate::previews::sleep;
 use crate::{connections, routes, usage};
 
 /// `?after=VERSION`.
@@ -63,6 +64,7 @@ pub async fn report(
         usage::add(&mut tx, &report.calls, now).await?;
     }
     tx.commit().await?;
+    wake(&app, &report).await?;
     if !is_new {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -82,6 +84,18 @@ pub async fn report(
         tracing::warn!(error = cause, "steps of the connection timeline are lost");
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Starts the previews that calls wait for; a wish that comes twice is one. In a transaction of its own,
+/// since it takes projects before previews, and the calls were noted at previews.
+async fn wake(app: &App, report: &EdgeReport) -> Result<(), Error> {
+    if report.wanted.is_empty() {
+        return Ok(());
+    }
+    let mut tx = app.db.begin().await?;
+    sleep::wake(&mut tx, &report.wanted, app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 async fn keep_steps(app: &App, report: &EdgeReport) -> Result<(), Error> {

@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::github::{Failure, installations, links, tokens};
 use crate::runners::{self, Before, Presence};
 use crate::{
-    build_settings, build_variables, locks, logs as lines, plans, uploads, variables, volumes,
+    build_settings, build_variables, locks, logs as lines, plans, previews, uploads, variables,
+    volumes,
 };
 
 /// Takes over what the runner observed and answers what it should have, held while that is what
@@ -135,16 +136,27 @@ async fn spec(
 ) -> Result<DeploymentSpec> {
     let config = &app.config;
     let variables = variables::for_runner(db, row.id, runner).await?;
+    let name = match &row.preview {
+        Some(preview) => previews::label(&row.project_name, &preview.slug),
+        None => row.project_name.clone(),
+    };
+    // A stranger's code must not read where packages come from, nor by which credentials.
+    let build_variables = match &row.preview {
+        Some(preview) if preview.is_foreign => Vec::new(),
+        _ => build_variables::for_runner(db, row.project_id, runner).await?,
+    };
     Ok(DeploymentSpec {
         deployment: row.id,
-        project: row.project_id,
+        // What a preview's code leaves behind, in its files or in a store of packages, is not what
+        // production finds.
+        project: row.preview.map_or(row.project_id, |preview| preview.id),
         organization: row.organization_id,
         goal: if row.stop { Goal::Stop } else { Goal::Run },
         source: row.source,
         entrypoint: row.entrypoint,
         build: build_settings::of_deployment(db, row.id).await?,
-        build_variables: build_variables::for_runner(db, row.project_id, runner).await?,
-        public_url: config.project_url(&row.project_name),
+        build_variables,
+        public_url: config.project_url(&name),
         own_sign_in: row.mode == Mode::Tenant,
         redis: variables::has_redis(db, row.id).await?,
         variables,

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::error::Result;
 use crate::{
     connections, deployments, edges, github, grants, locks, login_codes, logs,
-    pending_authorizations, plans, signin, uploads, usage,
+    pending_authorizations, plans, previews, signin, uploads, usage,
 };
 
 /// Drains end within this long of their time.
@@ -48,6 +48,11 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
         let mut db = app.db.acquire().await?;
         app.keys.refresh(&mut db, &app.kek, now).await?;
         edges::forget_silent(&mut db, now).await?;
+        if let Some(idle) = app.config.preview_sleep() {
+            let mut tx = app.db.begin().await?;
+            previews::sleep::put_to_sleep(&mut tx, idle, now).await?;
+            tx.commit().await?;
+        }
     }
     if ticks.is_multiple_of(TICKS_BETWEEN_PURGES) {
         let mut db = app.db.acquire().await?;

@@ -64,8 +64,8 @@ async fn answer(
         return Ok(Redirect::to(&next::signin_url(&again)).into_response());
     };
     let mut db = app.db.acquire().await?;
-    if let Target::Project(project) = &request.target
-        && !access::may_call(&mut db, user.id, project.id).await?
+    if let Target::Server(server) = &request.target
+        && !access::may_call(&mut db, user.id, server.project.id).await?
     {
         return Err(request.refuse(
             "access_denied",

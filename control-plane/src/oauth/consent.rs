@@ -141,11 +141,11 @@ impl Pending {
     pub(super) fn new(request: AuthorizationRequest, user: Uuid, app: &App) -> Self {
         let is_offline = scope::gives_refresh_token(&request.client, &request.scope);
         let (resource, wanted) = match request.target {
-            Target::Project(project) => (
-                app.config.project_url(&project.name),
+            Target::Server(server) => (
+                server.resource,
                 Wanted::Project {
-                    id: project.id,
-                    name: project.name,
+                    id: server.project.id,
+                    name: server.project.name,
                 },
             ),
             Target::Api { token_name } => (resource::api(&app.config), Wanted::Api { token_name }),

@@ -10,6 +10,7 @@ use http::StatusCode;
 use self::check::{Wrong, check};
 use super::parameters::Parameters;
 use super::redirect_uri;
+use super::resource::Server;
 use super::response::Reply;
 use crate::app::App;
 use crate::clients::{self, Client, Unresolved};
@@ -17,14 +18,13 @@ use crate::config::ServeConfig;
 use crate::connections::Failure;
 use crate::error::Error;
 use crate::pages::PageError;
-use crate::projects::Project;
 use crate::signin::page::{Problem, page};
 
 /// What a client wants to call.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// A project's MCP server.
-    Project(Project),
+    /// A project's MCP server, or that of one of its previews.
+    Server(Server),
     /// The API, for `berth login`.
     Api {
         /// What the API token will be called.

@@ -7,15 +7,17 @@ use crate::access::{self, Mode};
 use crate::app::App;
 use crate::config::ServeConfig;
 use crate::error::Result;
+use crate::previews;
 use crate::projects::{self, Project};
 
 /// Why a project whose access mode is not `platform` is no resource of ours.
 const NO_TOKENS: &str = "this MCP server takes no tokens of this authorization server; connect to it without signing in here, or as its own metadata says";
 
-/// The project that a resource names. Clients write a project's URL in four ways, all of which
+/// The host label that a resource names: a project's name, or that of a preview
+/// ([`previews::label`]). Clients write a project's URL in four ways, all of which
 /// mean the same: `https://P.D`, `https://P.D/`, `https://P.D/mcp` and `https://P.D/mcp/`, with
 /// scheme and host in any letter case and the scheme's own port given or not.
-pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<String> {
+pub(super) fn label(config: &ServeConfig, resource: &str) -> Option<String> {
     // Before the parser, which forgives spaces, backslashes and dots in paths.
     if !resource
         .bytes()
@@ -31,37 +33,73 @@ pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<Strin
     let url = Url::parse(resource).ok()?;
     let same_place = url.scheme() == config.url.scheme()
         && url.port_or_known_default() == config.url.port_or_known_default();
-    let name = url
+    let label = url
         .host_str()?
         .strip_suffix(&config.apps_domain)?
         .strip_suffix('.')?;
-    let label = !name.is_empty() && !name.contains('.');
-    (same_place && label).then(|| name.to_owned())
+    let is_label = !label.is_empty() && !label.contains('.');
+    (same_place && is_label).then(|| label.to_owned())
 }
 
-/// The project that a request names, or why no token of it can be had: `invalid_target` (RFC 8707
+/// The project that a resource names, itself or by one of its previews.
+pub(super) fn project_name(config: &ServeConfig, resource: &str) -> Option<String> {
+    let label = label(config, resource)?;
+    Some(match previews::parts(&label) {
+        Some((name, _)) => name.to_owned(),
+        None => label,
+    })
+}
+
+/// An MCP server of ours: a project's, or that of one of its previews.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The project, by which it is decided who may call.
+    pub(super) project: Project,
+    /// The audience of its tokens, in our one spelling: those of a project are not good at its
+    /// previews, nor those of a preview elsewhere.
+    pub(super) resource: String,
+}
+
+/// The server that a request names, or why no token of it can be had: `invalid_target` (RFC 8707
 /// section 2).
-pub(super) async fn find_project(
+pub(super) async fn find_server(
     app: &App,
     db: &mut PgConnection,
     resource: Option<&str>,
-) -> Result<Result<Project, &'static str>> {
+) -> Result<Result<Server, &'static str>> {
     let Some(resource) = resource else {
         return Ok(Err(
             "resource is missing; send the URL of the MCP server, for example https://project.example.net/mcp (RFC 8707)",
         ));
     };
-    let found = match project_name(&app.config, resource) {
-        Some(name) => projects::find_by_name(db, &name).await?,
+    let label = label(&app.config, resource);
+    let found = match &label {
+        Some(label) => find(db, label).await?,
         None => None,
     };
-    let Some(project) = found else {
+    let (Some(project), Some(label)) = (found, label) else {
         return Ok(Err("resource is no MCP server of this platform"));
     };
     if access::mode_of(db, project.id).await? != Mode::Platform {
         return Ok(Err(NO_TOKENS));
     }
-    Ok(Ok(project))
+    Ok(Ok(Server {
+        resource: app.config.project_url(&label),
+        project,
+    }))
+}
+
+/// The project of a host label; of a preview only while that is open.
+async fn find(db: &mut PgConnection, label: &str) -> Result<Option<Project>> {
+    let Some((name, slug)) = previews::parts(label) else {
+        return Ok(projects::find_by_name(db, label).await?);
+    };
+    let Some(project) = projects::find_by_name(db, name).await? else {
+        return Ok(None);
+    };
+    let preview = previews::find(db, project.id, slug).await?;
+    let is_open = preview.is_some_and(|preview| preview.state == previews::State::Open);
+    Ok(is_open.then_some(project))
 }
 
 /// The API as a resource. It has this spelling only: its one client is ours.
@@ -69,13 +107,13 @@ pub(super) fn api(config: &ServeConfig) -> String {
     format!("{}/api/v1", config.issuer())
 }
 
-/// A resource in our one spelling: a project's own URL, or [`api`]. `None` when it is neither.
+/// A resource in our one spelling: the URL of a project or a preview, or [`api`]. `None` when it is neither.
 /// Whether there is such a project is not looked at.
 pub(super) fn canonical(config: &ServeConfig, resource: &str) -> Option<String> {
     if resource == api(config) {
         return Some(resource.to_owned());
     }
-    project_name(config, resource).map(|name| config.project_url(&name))
+    label(config, resource).map(|label| config.project_url(&label))
 }
 
 /// Whether a resource names the same as `canonical`: a project's own URL, or [`api`].

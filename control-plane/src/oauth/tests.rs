@@ -8,6 +8,7 @@ mod consent;
 mod documents;
 mod introspect;
 mod login;
+mod previews;
 mod refresh;
 mod register;
 mod timeline;

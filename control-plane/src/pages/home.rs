@@ -61,7 +61,7 @@ async fn row(
     now: OffsetDateTime,
 ) -> Result<Row> {
     let live = deployments::find_live(db, project.id).await?;
-    let newest = deployments::list(db, project.id, 1).await?.pop();
+    let newest = deployments::find_newest(db, project.id, None).await?;
     let standing = Standing::of(live.is_some(), newest.as_ref().map(|newest| newest.state));
     Ok(Row {
         name: project.name.clone(),

@@ -34,37 +34,42 @@ impl Needed {
     }
 }
 
-/// The needs of a project's code by the newest plan there is.
+/// The needs of a project's code by the newest plan of production.
 pub async fn needed(db: &mut PgConnection, project: Uuid) -> Result<Vec<Needed>> {
     let plan = sqlx::query_scalar!(
         r#"select plan as "plan!" from deployments
-         where project_id = $1 and plan is not null order by number desc limit 1"#,
+         where project_id = $1 and preview_id is null and plan is not null order by number desc limit 1"#,
         project,
     )
     .fetch_optional(&mut *db)
     .await?;
-    needed_by(db, project, plan.as_ref()).await
+    needed_by(db, project, None, plan.as_ref()).await
 }
 
-/// The needs by one plan.
+/// The needs by one plan, of a deployment of production or of a preview.
 pub async fn needed_by(
     db: &mut PgConnection,
     project: Uuid,
+    preview: Option<Uuid>,
     plan: Option<&Value>,
 ) -> Result<Vec<Needed>> {
     let Some(plan) = plan.and_then(|plan| serde_json::from_value::<Plan>(plan.clone()).ok()) else {
         return Ok(Vec::new());
     };
     let mut set = sqlx::query_scalar!(
-        "select name from variables where project_id = $1 and scope = 'production'",
+        "select distinct v.name from variables v left join previews w on w.id = $2
+         where v.project_id = $1 and case when $2::uuid is null then v.scope = 'production'
+             else (v.scope = 'preview' or v.scope = 'branch' and v.branch = w.branch and not w.fork)
+                 and (not v.secret or not w.fork or w.with_secrets) end",
         project,
+        preview,
     )
     .fetch_all(&mut *db)
     .await?;
     let has_redis = sqlx::query_scalar!("select redis from projects where id = $1", project)
         .fetch_one(db)
         .await?;
-    if has_redis {
+    if has_redis && preview.is_none() {
         set.extend(REDIS_VARIABLES.map(String::from));
     }
     Ok(join(plan, &set))

@@ -18,7 +18,9 @@ struct Kept {
     value: String,
 }
 
-/// The variables of a deployment as its runner gets them. They are those of the project from when
+/// The variables of a deployment as its runner gets them. A preview's are those of scope preview, and
+/// before them those of its branch; what comes from a fork gets no secret ones unless a member said so,
+/// and none by the name of its branch, which a stranger chose. They are those of the project from when
 /// a runner first has it, and stay so: its instance may have to be started again. A secret that
 /// was never sealed to this runner is left out: the runner joined later, and the value must be set
 /// again.
@@ -28,11 +30,18 @@ pub async fn for_runner(
     runner: Uuid,
 ) -> Result<Vec<Sent>> {
     sqlx::query!(
-        "update deployments d set variables_revision = p.variables_revision, redis = p.redis, variables = coalesce(
-             (select jsonb_agg(jsonb_build_object('name', v.name, 'secret', v.secret, 'value', v.value)
-                 order by v.name)
-              from variables v where v.project_id = p.id and v.scope = 'production'), '[]')
-         from projects p where p.id = d.project_id and d.id = $1 and d.variables is null",
+        "update deployments d set redis = p.redis and w.id is null,
+             variables_revision = case when w.id is null then p.variables_revision else p.preview_variables_revision end,
+             variables = coalesce(
+                 (select jsonb_agg(jsonb_build_object('name', v.name, 'secret', v.secret, 'value', v.value)
+                     order by v.name)
+                  from (select distinct on (v.name) v.name, v.secret, v.value from variables v
+                        where v.project_id = p.id and case when w.id is null then v.scope = 'production'
+                            else (v.scope = 'preview' or v.scope = 'branch' and v.branch = w.branch and not w.fork)
+                                and (not v.secret or not w.fork or w.with_secrets) end
+                        order by v.name, v.scope = 'branch' desc) v), '[]')
+         from deployments e join projects p on p.id = e.project_id left join previews w on w.id = e.preview_id
+         where e.id = d.id and d.id = $1 and d.variables is null",
         deployment,
     )
     .execute(&mut *db)

@@ -40,7 +40,7 @@ impl Standing {
     pub async fn read(db: &mut PgConnection, project: Uuid) -> Result<Self> {
         let row = sqlx::query!(
             r#"select p.variables_revision as revision, d.number as "live?", d.variables_revision as "live_revision?"
-             from projects p left join deployments d on d.project_id = p.id and d.state = 'live'
+             from projects p left join deployments d on d.project_id = p.id and d.preview_id is null and d.state = 'live'
              where p.id = $1"#,
             project,
         )
@@ -79,7 +79,7 @@ async fn next(db: &mut PgConnection, project: Uuid) -> Result<Option<Next>> {
     Ok(sqlx::query_as!(
         Next,
         "select number as deployment, state from deployments
-         where project_id = $1 and state not in ('live', 'draining', 'stopped')
+         where project_id = $1 and preview_id is null and state not in ('live', 'draining', 'stopped')
          order by state in ('failed', 'canceled'), number desc limit 1",
         project,
     )

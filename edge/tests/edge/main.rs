@@ -10,6 +10,7 @@ mod harness;
 mod identity;
 mod modes;
 mod passing;
+mod previews;
 mod refusing;
 mod reporting;
 mod routing;

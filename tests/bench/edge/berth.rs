@@ -99,6 +99,7 @@ fn route(name: &str, policy: Policy, project: Uuid, port: u16) -> Route {
         host: format!("{name}.apps.test"),
         key_host: format!("{name}--key.apps.test"),
         project,
+        preview_of: None,
         organization: Uuid::from_u128(6),
         project_name: name.to_owned(),
         resource: resource(name),
@@ -110,6 +111,7 @@ fn route(name: &str, policy: Policy, project: Uuid, port: u16) -> Route {
             address: format!("127.0.0.1:{port}"),
             host_header: HostHeader::Public,
         }),
+        starts: false,
         draining: Vec::new(),
     }
 }

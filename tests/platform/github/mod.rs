@@ -3,6 +3,7 @@
 mod emulator;
 mod journey;
 mod person;
+mod previews;
 mod receiver;
 
 use crate::Test;
@@ -11,4 +12,4 @@ use crate::Test;
 pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
-pub const JOURNEYS: &[Test] = journey::TESTS;
+pub const JOURNEYS: [&[Test]; 2] = [journey::TESTS, previews::TESTS];

@@ -53,6 +53,17 @@ type Kept = (String, BTreeMap<String, String>);
 /// A status and headers.
 type Trouble = (u16, Vec<(&'static str, String)>);
 
+/// A pull request of `octo/demo`.
+#[derive(Debug, Clone)]
+pub struct Pull {
+    pub title: String,
+    pub branch: String,
+    pub head: String,
+    /// The number of the head's repository; none once that is deleted.
+    pub from: Option<i64>,
+    pub open: bool,
+}
+
 /// What the stand-in knows, and what it was asked.
 #[derive(Debug, Default)]
 pub struct World {
@@ -60,6 +71,8 @@ pub struct World {
     pub login: Mutex<String>,
     /// Repositories by number: name, and branches with their heads.
     pub repositories: Mutex<BTreeMap<i64, Kept>>,
+    /// Pull requests of `octo/demo` by number.
+    pub pulls: Mutex<BTreeMap<i64, Pull>>,
     /// Answered in place of everything.
     pub trouble: Mutex<Option<Trouble>>,
     /// Paths that hold this text are answered with 502.
@@ -100,6 +113,29 @@ impl World {
         all.insert(repository, (name.into(), branches));
     }
 
+    /// Opens a pull request of a branch of `octo/demo`, or changes it.
+    pub fn pull(&self, number: i64, head: &str) {
+        self.pull_from(number, head, Some(11));
+    }
+
+    /// The same, of a branch of this repository.
+    pub fn pull_from(&self, number: i64, head: &str, from: Option<i64>) {
+        let pull = Pull {
+            title: format!("Change {number}"),
+            branch: format!("change-{number}"),
+            head: head.to_owned(),
+            from,
+            open: true,
+        };
+        self.pulls.lock().unwrap().insert(number, pull);
+    }
+
+    /// Closes a pull request.
+    pub fn close_pull(&self, number: i64) {
+        let mut all = self.pulls.lock().unwrap();
+        all.get_mut(&number).unwrap().open = false;
+    }
+
     /// How often a path was asked for.
     pub fn count(&self, path: &str) -> usize {
         let asked = self.asked.lock().unwrap();
@@ -136,6 +172,31 @@ fn list(world: &World) -> Value {
     let all = world.repositories.lock().unwrap();
     let all: Vec<Value> = all.iter().map(|(id, it)| repository(*id, &it.0)).collect();
     json!({ "total_count": all.len(), "repositories": all })
+}
+
+fn pull(number: i64, it: &Pull) -> Value {
+    let repository = |id: i64| json!({ "id": id });
+    json!({ "number": number, "state": if it.open { "open" } else { "closed" }, "title": it.title,
+        "user": { "id": 5, "login": "contributor", "type": "User" },
+        "head": { "ref": it.branch, "sha": it.head, "repo": it.from.map(repository) },
+        "base": { "ref": "main", "sha": sha('a'), "repo": repository(11) } })
+}
+
+fn pulls(world: &World, rest: &[&str]) -> Response {
+    let all = world.pulls.lock().unwrap();
+    let Some(number) = rest.first() else {
+        let open = all.iter().rev().filter(|(_, it)| it.open);
+        let list: Vec<Value> = open.map(|(number, it)| pull(*number, it)).collect();
+        return Json(list).into_response();
+    };
+    let found = number
+        .parse()
+        .ok()
+        .and_then(|number| all.get_key_value(&number));
+    match found {
+        Some((number, it)) => Json(pull(*number, it)).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn api(
@@ -211,6 +272,7 @@ async fn api(
             };
             match rest {
                 [] => Json(repository(*id, &full)).into_response(),
+                ["pulls", number @ ..] => pulls(&world, number),
                 ["branches"] => Json(
                     branches
                         .iter()

@@ -45,8 +45,8 @@ pub(super) async fn check(
         ));
     }
     let scope = scope::granted(parameters.get("scope"));
-    match resource::find_project(app, db, parameters.get("resource")).await? {
-        Ok(project) => Ok((Target::Project(project), scope)),
+    match resource::find_server(app, db, parameters.get("resource")).await? {
+        Ok(server) => Ok((Target::Server(server), scope)),
         Err(why) => Err(Wrong::Told("invalid_target", why)),
     }
 }

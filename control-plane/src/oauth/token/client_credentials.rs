@@ -26,21 +26,20 @@ pub(super) async fn answer(
             "only clients of service accounts may use client_credentials; use authorization_code",
         ));
     };
-    let project = resource::find_project(app, db, form.get("resource"))
+    let server = resource::find_server(app, db, form.get("resource"))
         .await?
         .map_err(|why| TokenError::InvalidTarget(Failure::ResourceUnknown, why))?;
-    if !access::may_call(db, account, project.id).await? {
+    if !access::may_call(db, account, server.project.id).await? {
         return Err(TokenError::InvalidTarget(
             Failure::NoAccess,
             "the service account may not call this MCP server; add it to the callers in the project's settings",
         ));
     }
-    let audience = app.config.project_url(&project.name);
     let new = NewGrant {
         user: account,
         client_id: &client.id,
-        project: &project,
-        resource: &audience,
+        project: &server.project,
+        resource: &server.resource,
         scope: SCOPE,
     };
     let grant = standing::ensure(db, new, app.clock.now()).await?;

@@ -105,6 +105,8 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Attempt {
     pub number: i32,
+    /// The slug of the preview that it is of.
+    pub preview: Option<String>,
     pub state: &'static str,
     pub label: &'static str,
     /// It may still go live.
@@ -152,6 +154,7 @@ impl Attempt {
         let pending = it.state.is_pending();
         Self {
             number: it.number,
+            preview: it.preview.clone(),
             state: it.state.name(),
             label: label(it.state),
             pending,
@@ -186,7 +189,10 @@ impl Attempt {
                     took: took(t.duration_ms),
                 })
                 .collect(),
-            can_promote: !pending && it.state != State::Live && (upload || it.commit_id.is_some()),
+            can_promote: !pending
+                && it.preview_id.is_none()
+                && it.state != State::Live
+                && (upload || it.commit_id.is_some()),
             commit: it.commit_id,
             author: it.commit_author,
             upload,
@@ -262,6 +268,8 @@ fn reason(it: &Deployment, people: &People) -> String {
     match it.origin.as_str() {
         "rollback" => format!("Rolled back by {who}"),
         "promote" => format!("Promoted by {who}"),
+        "preview" => format!("Deployed for its pull request by {who}"),
+        "wake" => "Started by a call".to_owned(),
         "variables" => format!("Restarted for changed variables by {who}"),
         _ => format!("Deployed by {who}"),
     }

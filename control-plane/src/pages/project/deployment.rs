@@ -71,15 +71,16 @@ impl Facts {
         it: Deployment,
     ) -> Result<Self> {
         let now: OffsetDateTime = app.clock.now();
-        let live = deployments::find_live(db, member.project.id).await?;
+        let live = deployments::find_live_in(db, member.project.id, it.preview_id).await?;
         let queued = it.state == deployments::State::Queued;
         let before = deployments::find_before(db, &it).await?;
         let offered = it.offers();
-        let needed = variables::needed_by(db, member.project.id, it.plan.as_ref()).await?;
+        let needed =
+            variables::needed_by(db, member.project.id, it.preview_id, it.plan.as_ref()).await?;
         let people = People::of(db, member.project.organization_id).await?;
         Ok(Self {
             shell: Shell::new(person, "projects"),
-            project: Frame::new(&app.config, member, ""),
+            project: Frame::new(&app.config, member, "").at(&app.config, it.preview.as_deref()),
             stay: live
                 .as_ref()
                 .and_then(|live| stay(live, app.config.drain())),

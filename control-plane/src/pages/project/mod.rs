@@ -9,6 +9,7 @@ mod connections;
 mod delete;
 mod deployment;
 mod log;
+mod previews;
 mod revision;
 mod settings;
 mod show;
@@ -41,6 +42,14 @@ pub fn router() -> Router<App> {
         .route("/projects/{project}/connect", get(connect::show))
         .route("/projects/{project}/deploy", post(actions::deploy))
         .route("/projects/{project}/rollback", post(actions::roll_back))
+        .route(
+            "/projects/{project}/previews/{preview}/approve",
+            post(previews::approve),
+        )
+        .route(
+            "/projects/{project}/previews/{preview}/deploy",
+            post(previews::deploy),
+        )
         .route("/projects/{project}/connections", get(connections::show))
         .route(
             "/projects/{project}/variables",
@@ -134,6 +143,19 @@ impl Frame {
             may_change: projects::may_change(&member.role),
             may_delete: projects::may_delete(&member.role),
             tab,
+        }
+    }
+}
+
+impl Frame {
+    /// The same with the address of a preview in place of the project's.
+    fn at(self, config: &ServeConfig, preview: Option<&str>) -> Self {
+        match preview {
+            Some(slug) => Self {
+                url: config.project_url(&crate::previews::label(&self.name, slug)),
+                ..self
+            },
+            None => self,
         }
     }
 }

@@ -32,6 +32,7 @@ pub struct Form {
     entrypoint: String,
     hold_breaking: Option<String>,
     redis: Option<String>,
+    previews: Option<String>,
 }
 
 impl Settings {
@@ -49,6 +50,7 @@ impl Settings {
                 entrypoint: project.entrypoint.unwrap_or_default(),
                 hold_breaking: project.hold_breaking.then(|| "yes".to_owned()),
                 redis: project.redis.then(|| "yes".to_owned()),
+                previews: project.previews.then(|| "yes".to_owned()),
             },
             problems: Problems::default(),
         })
@@ -100,6 +102,7 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         entrypoint: Some(form.entrypoint.clone()),
         hold_breaking: form.hold_breaking.is_some(),
         redis: form.redis.is_some(),
+        previews: form.previews.is_some(),
     };
     let settings = given.check(&app.config.sources())?;
     projects::change(

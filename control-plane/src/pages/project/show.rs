@@ -10,9 +10,11 @@ use time::{Duration, OffsetDateTime};
 
 use super::attempt::{Attempt, Standing, read};
 use super::connect::{Choice, Connect};
+use super::previews::{self, PreviewRow};
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
+use crate::config::ServeConfig;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
@@ -61,6 +63,9 @@ struct Show {
     storage: Vec<Stored>,
     /// Why pushes to GitHub do not come live.
     cut_off: Option<String>,
+    /// The previews of pull requests, where there can be any.
+    previews: Option<Vec<PreviewRow>>,
+    previews_on: bool,
 }
 
 /// Persistent files, in words.
@@ -110,32 +115,45 @@ struct Facts {
     /// The newest that waits for a member.
     held: Option<Deployment>,
     all: Vec<Deployment>,
+    /// The state of the newest of production.
+    newest: Option<deployments::State>,
     waits_for_runner: bool,
     missing: Vec<String>,
     calls: Option<String>,
     volumes: Vec<Volume>,
     /// Why pushes to GitHub do not come live.
     cut_off: Option<String>,
+    /// The previews of pull requests, where there can be any.
+    previews: Option<Vec<PreviewRow>>,
 }
 
 impl Facts {
-    async fn read(db: &mut PgConnection, project: &Project, now: OffsetDateTime) -> Result<Self> {
+    async fn read(
+        db: &mut PgConnection,
+        config: &ServeConfig,
+        project: &Project,
+        now: OffsetDateTime,
+    ) -> Result<Self> {
+        let link = links::find(db, project.id).await?;
         let all = deployments::list(db, project.id, SHOWN).await?;
-        let newest = all.first().cloned();
+        let newest = deployments::find_newest(db, project.id, None).await?;
         let pending = newest.clone().filter(|newest| newest.state.is_pending());
         let needed = variables::needed(db, project.id).await?;
         let queued = pending
             .as_ref()
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
-            cut_off: links::find(db, project.id)
-                .await?
-                .and_then(|link| link.problem),
+            previews: match &link {
+                Some(_) => Some(previews::rows(db, config, project).await?),
+                None => None,
+            },
+            cut_off: link.and_then(|link| link.problem),
             live: deployments::find_live(db, project.id).await?,
             held: all
                 .iter()
-                .find(|it| it.state == deployments::State::Held)
+                .find(|it| it.preview_id.is_none() && it.state == deployments::State::Held)
                 .cloned(),
+            newest: newest.as_ref().map(|newest| newest.state),
             failed: newest.filter(|newest| newest.state == deployments::State::Failed),
             waits_for_runner: queued && runner_is_away(db, now).await?,
             missing: variables::missing(&needed)
@@ -154,7 +172,11 @@ impl Facts {
 
     /// Which one a roll-back would bring back: what [`deployments::roll_back`] chooses.
     fn earlier(&self) -> Option<i32> {
-        let mut served: Vec<_> = self.all.iter().filter(|it| it.live_at.is_some()).collect();
+        let mut served: Vec<_> = self
+            .all
+            .iter()
+            .filter(|it| it.preview_id.is_none() && it.live_at.is_some())
+            .collect();
         served.sort_by_key(|it| std::cmp::Reverse(it.live_at));
         let newest = served.first()?.build();
         let other = served.iter().find(|it| it.build() != newest)?;
@@ -192,7 +214,7 @@ pub async fn show(
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
-    let facts = Facts::read(&mut db, &member.project, now).await?;
+    let facts = Facts::read(&mut db, &app.config, &member.project, now).await?;
     let people = People::of(&mut db, member.project.organization_id).await?;
     let frame = Frame::new(&app.config, &member, "overview");
     let shell = Shell::new(&person, "projects").after(&done);
@@ -214,10 +236,7 @@ impl Show {
         connect: Connect,
         now: OffsetDateTime,
     ) -> Self {
-        let standing = Standing::of(
-            facts.live.is_some(),
-            facts.all.first().map(|newest| newest.state),
-        );
+        let standing = Standing::of(facts.live.is_some(), facts.newest);
         let surface: Option<Surface> = facts
             .live
             .as_ref()
@@ -243,6 +262,8 @@ impl Show {
             missing: facts.missing,
             calls: facts.calls,
             cut_off: facts.cut_off,
+            previews: facts.previews,
+            previews_on: project.previews,
             storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
@@ -266,7 +287,7 @@ pub async fn status(
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
-    let facts = Facts::read(&mut db, &member.project, now).await?;
+    let facts = Facts::read(&mut db, &app.config, &member.project, now).await?;
     if facts.pending.is_none() {
         return Ok(([("hx-refresh", "true")], "").into_response());
     }

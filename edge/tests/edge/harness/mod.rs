@@ -516,12 +516,14 @@ pub fn route(policy: Policy, live: Option<Upstream>) -> Route {
         host: HOST.to_owned(),
         key_host: KEY_HOST.to_owned(),
         project: Uuid::from_u128(100),
+        preview_of: None,
         organization: ORGANIZATION,
         project_name: "hello".to_owned(),
         resource: RESOURCE.to_owned(),
         policy,
         allowed_origins: Vec::new(),
         live,
+        starts: false,
         draining: Vec::new(),
     }
 }
