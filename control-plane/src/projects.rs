@@ -324,7 +324,9 @@ pub async fn change(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Project> {
-    if settings.source_url != project.source_url {
+    let is_moved = settings.source_url != project.source_url;
+    let is_other_branch = settings.source_branch != project.source_branch;
+    if is_moved || is_other_branch {
         links::lock(db, project.id).await?;
     }
     sqlx::query!(
@@ -358,8 +360,10 @@ pub async fn change(
         },
     )
     .await?;
-    if settings.source_url != project.source_url {
+    if is_moved {
         links::forget(db, project.id).await?;
+    } else if is_other_branch {
+        links::begin_anew(db, project.id).await?;
     }
     if settings.redis != project.redis {
         deployments::restart_if_due(db, project.id, actor, now).await?;

@@ -28,7 +28,7 @@ pub async fn take_report(
 ) -> Result<()> {
     // Always project before deployment, so that two reports never wait for each other.
     let Some(owner) = sqlx::query!(
-        "select p.id, p.organization_id, p.hold_breaking from projects p join deployments d on d.project_id = p.id
+        "select p.id, p.organization_id, p.hold_breaking, p.auto_promote from projects p join deployments d on d.project_id = p.id
          where d.id = $1 and d.runner_id = $2 for update of p",
         report.deployment,
         runner,
@@ -52,6 +52,7 @@ pub async fn take_report(
                 project: owner.id,
                 organization: owner.organization_id,
                 hold_breaking: owner.hold_breaking,
+                auto_promote: owner.auto_promote,
                 drain,
                 actor: &Actor::System,
                 now,
