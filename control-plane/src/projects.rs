@@ -154,6 +154,17 @@ pub struct Sources {
 }
 
 impl Settings {
+    /// A project's, as they are.
+    pub fn of(project: &Project) -> Self {
+        Self {
+            source_url: project.source_url.clone(),
+            source_branch: project.source_branch.clone(),
+            entrypoint: project.entrypoint.clone(),
+            hold_breaking: project.hold_breaking,
+            redis: project.redis,
+        }
+    }
+
     /// Trims, drops what is empty, and checks the rest.
     pub fn check(self, allowed: &Sources) -> Result<Self> {
         let settings = Self {
@@ -403,6 +414,28 @@ pub async fn move_source(
     };
     audit::record(db, entry).await?;
     Ok(())
+}
+
+/// Has a project's code come from a repository of GitHub; whoever calls locks its link before.
+pub async fn set_source(
+    db: &mut PgConnection,
+    project: &Project,
+    url: &str,
+    branch: &str,
+) -> Result<Project> {
+    sqlx::query!(
+        "update projects set source_url = $2, source_branch = $3 where id = $1",
+        project.id,
+        url,
+        branch,
+    )
+    .execute(db)
+    .await?;
+    Ok(Project {
+        source_url: Some(url.to_owned()),
+        source_branch: Some(branch.to_owned()),
+        ..project.clone()
+    })
 }
 
 /// Takes a project out of service. Its routes go at once, its instances with the next sync; the

@@ -20,6 +20,7 @@ pub mod links;
 pub mod manifest;
 pub mod proofs;
 pub mod pull_requests;
+pub mod references;
 pub mod registration;
 pub mod rest;
 pub mod rules;

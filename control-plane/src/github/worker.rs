@@ -177,7 +177,8 @@ pub async fn compare(app: &App) -> Result<()> {
     let due = links::list_due(&mut *app.db.acquire().await?, before, ROUND).await?;
     let mut failures = 0;
     for (at, project) in due.iter().enumerate() {
-        failures = match look_now(app, *project).await? {
+        let failed = look_now(app, *project).await?;
+        failures = match &failed {
             None => 0,
             // Others have limits of their own, so this says nothing of GitHub.
             Some(Failure::Limited { .. }) => failures,
@@ -185,7 +186,8 @@ pub async fn compare(app: &App) -> Result<()> {
             Some(_) => 0,
         };
         if failures >= AWAY {
-            tracing::warn!("GitHub is away; the comparison with it goes on later");
+            let why = failed.map(|failure| failure.to_string());
+            tracing::warn!(why, "the comparison with GitHub goes on later");
             let mut db = app.db.acquire().await?;
             links::note_unreached(&mut db, &due[at..], app.clock.now()).await?;
             break;
