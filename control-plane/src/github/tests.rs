@@ -3,7 +3,9 @@
 mod inbox;
 mod people;
 mod reach;
+mod references;
 mod rounds;
+mod rules;
 mod setup;
 mod stand_in;
 mod tokens;
