@@ -57,6 +57,7 @@ fn main() {
         dockerfile::TESTS,
         github::TESTS,
         github::JOURNEYS,
+        github::RULES,
     ]
     .into_iter()
     .flatten()
