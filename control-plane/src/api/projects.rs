@@ -222,12 +222,13 @@ pub async fn change(
         .await?
         .changeable()?;
     let settings = change.settings(&old).check(&app.config.sources())?;
-    let project = projects::change(&mut tx, &old, &settings, actor, now).await?;
-    let old_rules = branch_rules::get(&mut tx, project.id).await?;
+    let old_rules = branch_rules::get(&mut tx, old.id).await?;
     let rules = change.rules(old_rules.clone()).check()?;
+    // First, since it takes the link before the project, as whoever looks at the branch does.
     if rules != old_rules {
-        branch_rules::set(&mut tx, &project, &rules, actor, now).await?;
+        branch_rules::set(&mut tx, &old, &rules, actor, now).await?;
     }
+    let project = projects::change(&mut tx, &old, &settings, actor, now).await?;
     tx.commit().await?;
     if rules != old_rules || project.source_branch != old.source_branch {
         worker::look_now(&app, project.id).await?;

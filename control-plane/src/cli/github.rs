@@ -163,7 +163,10 @@ fn status(project: &Value) -> String {
     ];
     if let Some(commit) = it["skipped"]["commit"].as_str() {
         let why = text(&it["skipped"], "why");
-        let said = format!("{}: {why} (`berth deploy --project P --commit …`)", short(commit));
+        let said = format!(
+            "{}: {why} (`berth deploy --project P --commit …`)",
+            short(commit)
+        );
         rows.push(row("Not deployed", said));
     }
     if let Some(since) = it["unreached_since"].as_str() {

@@ -197,7 +197,10 @@ fn show(project: &Value) -> String {
                 "go live"
             },
         ),
-        row("Watch paths", &patterns(project, "watch_paths", "everything")),
+        row(
+            "Watch paths",
+            &patterns(project, "watch_paths", "everything"),
+        ),
         row("Ignored paths", &patterns(project, "ignored_paths", "none")),
         row("GitHub", text(&project["github"], "full_name")),
         row("Variables", &revision(&project["variables"])),

@@ -100,12 +100,7 @@ pub async fn current(app: &App, user: Uuid, repository: i64) -> Result<Readable>
 }
 
 /// What a person chose for a new project by naming a repository and perhaps a branch, if they may.
-pub async fn choose(
-    app: &App,
-    user: Uuid,
-    named: &Named,
-    branch: Option<&str>,
-) -> Result<Choice> {
+pub async fn choose(app: &App, user: Uuid, named: &Named, branch: Option<&str>) -> Result<Choice> {
     let mut db = app.db.acquire().await?;
     let repository = named.find(&mut db, user).await?;
     let organization = installations::find_home(&mut db, user, repository.id)

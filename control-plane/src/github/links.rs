@@ -388,28 +388,33 @@ async fn look_at(
         return Ok(Looked::Skipped { head, why });
     }
     let rules = branch_rules::get(db, project.id).await?;
-    if let Some(why) = reason_to_skip(app, &rules, &repository, &found, deployed.as_deref()).await? {
+    if let Some(why) = reason_to_skip(app, &rules, &repository, &found, deployed.as_deref()).await?
+    {
         return Ok(Looked::Skipped { head, why });
     }
+    queue_head(db, project.id, branch, &head, app.clock.now()).await?;
+    Ok(Looked::Queued(head))
+}
+
+/// Queues a branch's head.
+async fn queue_head(
+    db: &mut PgConnection,
+    project: Uuid,
+    branch: String,
+    head: &str,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
     let request = Request {
         branch: Some(branch),
-        commit: Some(head.clone()),
+        commit: Some(head.to_owned()),
         ..Request::default()
     };
     // The address may just have been changed by a new name.
-    let project = projects::find(db, project.id)
+    let project = projects::find(db, project)
         .await?
         .ok_or_else(|| Failure::Ours("The project is gone.".into()))?;
-    deployments::queue(
-        db,
-        &project,
-        request,
-        "push",
-        &Actor::GitHub,
-        app.clock.now(),
-    )
-    .await?;
-    Ok(Looked::Queued(head))
+    deployments::queue(db, &project, request, "push", &Actor::GitHub, now).await?;
+    Ok(())
 }
 
 /// The commit of a project's newest deployment that has not failed, be it a push's or not; `None` when
@@ -448,9 +453,9 @@ async fn reason_to_skip(
     );
     match rest::compare(app, installation, name, base, head).await {
         Ok(since) => Ok(rules::reason_to_skip(rules, &since)),
-        Err(
-            failure @ (Failure::Limited { .. } | Failure::Unauthorized(_) | Failure::Ours(_)),
-        ) => Err(failure),
+        Err(failure @ (Failure::Limited { .. } | Failure::Unauthorized(_) | Failure::Ours(_))) => {
+            Err(failure)
+        }
         // The branch was just read, so it is this comparison that fails: what was deployed is not in
         // the repository any more, or too much has changed. Rather one deployment too many.
         Err(failure) => {

@@ -61,11 +61,17 @@ pub fn reason_to_skip(rules: &Rules, since: &Comparison) -> Option<String> {
         let before = file.previous_filename.as_deref();
         std::iter::once(file.filename.as_str()).chain(before)
     });
-    if paths.clone().any(|path| is_watched(path) && !under(&ignored, path)) {
+    if paths
+        .clone()
+        .any(|path| is_watched(path) && !under(&ignored, path))
+    {
         return None;
     }
     Some(if rules.watch_paths.is_empty() {
-        format!("it changes only what is ignored: {}", named(&rules.ignored_paths))
+        format!(
+            "it changes only what is ignored: {}",
+            named(&rules.ignored_paths)
+        )
     } else if paths.any(is_watched) {
         format!(
             "what it changes under {} is ignored: {}",
@@ -143,15 +149,30 @@ mod tests {
     #[test]
     fn a_push_counts_by_what_it_changes() {
         for (watch, ignored, files, deployed) in [
-            (&["services/a/"][..], &[][..], &["services/a/x.py"][..], true),
+            (
+                &["services/a/"][..],
+                &[][..],
+                &["services/a/x.py"][..],
+                true,
+            ),
             (&["services/a"], &[], &["services/a/deep/x.py"], true),
-            (&["services/a/"], &[], &["services/b/x.py", "README.md"], false),
+            (
+                &["services/a/"],
+                &[],
+                &["services/b/x.py", "README.md"],
+                false,
+            ),
             (&["services/a/"], &[], &["other/services/a/x.py"], false),
             (&["*.py"], &[], &["deep/x.py"], true),
             (&["/*.py"], &[], &["deep/x.py"], false),
             (&["a/", "!a/docs/"], &[], &["a/docs/x"], false),
             (&["a/", "!a/docs/"], &[], &["a/docs/x", "a/y"], true),
-            (&[], &["docs/", "*.md"], &["docs/x.html", "README.md"], false),
+            (
+                &[],
+                &["docs/", "*.md"],
+                &["docs/x.html", "README.md"],
+                false,
+            ),
             (&[], &["docs/", "*.md"], &["docs/x.html", "server.py"], true),
             (&["a/"], &["*.md"], &["a/README.md", "b/x.py"], false),
             (&["a/"], &["*.md"], &["a/README.md", "a/x.py"], true),
@@ -159,7 +180,11 @@ mod tests {
             (&["a/"], &[], &["/a/x"], true),
         ] {
             let reason = reason_to_skip(&rules(watch, ignored), &since(files));
-            assert_eq!(reason.is_none(), deployed, "{watch:?} {ignored:?} {files:?}");
+            assert_eq!(
+                reason.is_none(),
+                deployed,
+                "{watch:?} {ignored:?} {files:?}"
+            );
         }
     }
 

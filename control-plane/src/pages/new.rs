@@ -141,7 +141,13 @@ impl Form {
         let Some(id) = self.repository() else {
             return Ok(None);
         };
-        let choice = choices::choose(app, person.user.id, &Named::Number(id), Some(&self.source_branch)).await?;
+        let choice = choices::choose(
+            app,
+            person.user.id,
+            &Named::Number(id),
+            Some(&self.source_branch),
+        )
+        .await?;
         self.source_url = app.config.clone_url(&choice.repository.full_name);
         self.source_branch.clone_from(&choice.branch);
         Ok(Some(choice))

@@ -99,7 +99,14 @@ fn by_hand(setting: &Setting, first: &str) -> Result<()> {
     ensure!(says(&setting.platform, "first")? == first, "another commit");
     let listed = setting.run(&["github", "repositories", "--search", "tool"])?;
     ensure!(listed.contains("ada/tools"), "{listed}");
-    let new = ["deploy", "--github", "ada/tools", "--project", "twin", "--wait"];
+    let new = [
+        "deploy",
+        "--github",
+        "ada/tools",
+        "--project",
+        "twin",
+        "--wait",
+    ];
     setting.run(&new)?;
     let status = setting.run(&["github", "status", "twin"])?;
     ensure!(status.contains("come live"), "{status}");

@@ -160,7 +160,12 @@ async fn what_a_member_showed_ends_when_they_may_not_deploy_any_more() {
         assert!(changed.status.is_success(), "{}", changed.body);
         assert_eq!(readable(&app, home, 11).await, stays, "{role}");
     }
-    assert!(problem(&app, &demo).await.unwrap().contains("Nobody in this"));
+    assert!(
+        problem(&app, &demo)
+            .await
+            .unwrap()
+            .contains("Nobody in this")
+    );
 
     // Neither is what was deployed before brought back.
     for (path, body) in [

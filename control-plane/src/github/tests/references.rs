@@ -31,11 +31,7 @@ async fn a_branch_a_tag_and_the_beginning_of_a_commit_are_deployed() {
     let (app, world) = with_app(&[]).await;
     let demo = project(&app).await;
     world.push(11, "feature/x", &sha('b'));
-    world
-        .tags
-        .lock()
-        .unwrap()
-        .insert("v1.0".into(), sha('c'));
+    world.tags.lock().unwrap().insert("v1.0".into(), sha('c'));
     world.say(&sha('d'), "Long ago");
     for (reference, commit, branch) in [
         ("feature/x", 'b', "feature/x"),
@@ -65,7 +61,10 @@ async fn a_branch_a_tag_and_the_beginning_of_a_commit_are_deployed() {
         api.api(Method::POST, "/projects/demo/deployments", &body)
             .await
     };
-    assert_eq!(post("nothing").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        post("nothing").await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
     assert_eq!(commits(&app, &demo).await.len(), before);
     assert_eq!(post("v1.0").await.status, StatusCode::CREATED);
     assert_eq!(commits(&app, &demo).await[0], sha('c'));
@@ -149,7 +148,11 @@ async fn the_page_connects_and_disconnects() {
     let fields = [("csrf", &*csrf), ("repository", "octo/none")];
     let refused = browser.submit(connect, &fields).await;
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(refused.body.contains("no such repository"), "{}", refused.body);
+    assert!(
+        refused.body.contains("no such repository"),
+        "{}",
+        refused.body
+    );
     let fields = [("csrf", &*csrf), ("repository", "octo/demo")];
     let made = browser.submit(connect, &fields).await;
     assert_eq!(made.location(), "/projects/other/github?done=connected");
@@ -181,7 +184,11 @@ async fn a_new_project_is_made_by_a_repositorys_name() {
     .unwrap();
     assert_eq!(build["root_directory"], "services/a");
     let found = api
-        .api(Method::GET, "/github/repositories?search=DEMO", &Value::Null)
+        .api(
+            Method::GET,
+            "/github/repositories?search=DEMO",
+            &Value::Null,
+        )
         .await
         .value();
     assert_eq!(found["repositories"][0]["full_name"], "octo/demo");

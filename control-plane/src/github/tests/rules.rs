@@ -180,7 +180,11 @@ async fn another_branch_is_looked_at_at_once() {
     world.push(11, "next", &sha('e'));
     let mut browser = Browser::signed_in(&app).await;
     let form = browser.get("/projects/demo/github").await;
-    assert!(form.body.contains("<option value=\"next\">"), "{}", form.body);
+    assert!(
+        form.body.contains("<option value=\"next\">"),
+        "{}",
+        form.body
+    );
     let csrf = form.field("csrf");
     let fields = [
         ("csrf", &*csrf),

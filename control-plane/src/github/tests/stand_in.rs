@@ -124,8 +124,13 @@ impl World {
         let (tags, messages) = (self.tags.lock().unwrap(), self.messages.lock().unwrap());
         let named = branches.get(name).or(tags.get(name)).cloned();
         named.or_else(|| {
-            let mut known = branches.values().chain(tags.values()).chain(messages.keys());
-            known.find(|sha| name.len() >= 7 && sha.starts_with(name)).cloned()
+            let mut known = branches
+                .values()
+                .chain(tags.values())
+                .chain(messages.keys());
+            known
+                .find(|sha| name.len() >= 7 && sha.starts_with(name))
+                .cloned()
         })
     }
 

@@ -19,7 +19,7 @@ use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Shell};
 use crate::projects::{self, Project, Settings};
 use crate::signin::{CsrfForm, SignedIn};
-use crate::build_settings;
+use crate::{build_settings, deployments};
 
 /// Repositories and branches that the forms suggest; any other can be typed.
 const SUGGESTED: usize = 300;
@@ -95,11 +95,15 @@ impl Page {
             Some(_) => Vec::new(),
             None => installations::list_names_of(&mut db, project.organization_id, most).await?,
         };
-        let follows = Follows::of(app, following.as_ref().map(|it| &it.link), None);
+        let newest = deployments::list(&mut db, project.id, 1).await?;
+        let link = following.as_ref().map(|it| &it.link);
+        let follows = Follows::of(app, link, newest.first());
         let template = Self {
             shell: Shell::new(person, "projects"),
             exists: registration::exists(&mut db).await?,
-            root: build_settings::get(&mut db, project.id).await?.root_directory,
+            root: build_settings::get(&mut db, project.id)
+                .await?
+                .root_directory,
             form: Form::of(&project, &rules),
             follows,
             names,
@@ -168,11 +172,12 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
     }
     .check(&app.config.sources())?;
     let rules = form.rules()?;
-    if settings.source_branch != project.source_branch {
-        projects::change(&mut tx, &project, &settings, &actor, now).await?;
-    }
+    // First, since it takes the link before the project, as whoever looks at the branch does.
     if rules != branch_rules::get(&mut tx, project.id).await? {
         branch_rules::set(&mut tx, &project, &rules, &actor, now).await?;
+    }
+    if settings.source_branch != project.source_branch {
+        projects::change(&mut tx, &project, &settings, &actor, now).await?;
     }
     tx.commit().await?;
     // What keeps it from being compared is on the page.

@@ -130,7 +130,11 @@ impl Facts {
             .as_ref()
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
-            follows: Follows::of(app, links::find(db, project.id).await?.as_ref(), all.first()),
+            follows: Follows::of(
+                app,
+                links::find(db, project.id).await?.as_ref(),
+                all.first(),
+            ),
             live: deployments::find_live(db, project.id).await?,
             held: all
                 .iter()
