@@ -21,3 +21,6 @@ alter table github_links
 comment on column github_links.skipped is 'The head of the production branch, when the project''s rules have it not deployed.';
 comment on column github_links.skipped_why is 'Which rule, as part of a sentence.';
 comment on column github_links.failing_since is 'Since when the branch could not be compared for a reason that passes by itself; null once it could.';
+comment on column github_links.head is 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked; null once another branch was chosen.';
+
+create index github_deliveries_repository on github_deliveries (repository_id, number);

@@ -224,8 +224,11 @@ CREATE TABLE public.deployments (
     variables_revision integer DEFAULT 0 NOT NULL,
     build_of uuid,
     redis boolean DEFAULT false NOT NULL,
+    preview_id uuid,
+    held_for text,
+    CONSTRAINT deployments_held_for_check CHECK ((held_for = ANY (ARRAY['breaking'::text, 'promotion'::text]))),
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
-    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text]))),
+    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text, 'preview'::text, 'wake'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
 );
 
@@ -254,6 +257,10 @@ COMMENT ON COLUMN public.deployments.variables_revision IS 'The project''s varia
 COMMENT ON COLUMN public.deployments.build_of IS 'The deployment whose source and environment it runs, when nothing was built for it.';
 
 COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that name from when a runner first has it, as with variables.';
+
+COMMENT ON COLUMN public.deployments.preview_id IS 'The preview that it belongs to; null for production.';
+
+COMMENT ON COLUMN public.deployments.held_for IS 'Why it was held, if it ever was. breaking: it would break callers; promotion: the project has what pushes bring wait for a member.';
 
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
@@ -441,16 +448,25 @@ CREATE TABLE public.github_links (
     head text,
     problem text,
     problem_at timestamp with time zone,
-    checked_at timestamp with time zone
+    checked_at timestamp with time zone,
+    skipped text,
+    skipped_why text,
+    failing_since timestamp with time zone
 );
 
 COMMENT ON TABLE public.github_links IS 'Projects whose source is a repository of an installation. The production branch is projects.source_branch.';
 
-COMMENT ON COLUMN public.github_links.head IS 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked.';
+COMMENT ON COLUMN public.github_links.head IS 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked; null once another branch was chosen.';
 
 COMMENT ON COLUMN public.github_links.problem IS 'Why pushes do not come live, as one sentence; null when all is well.';
 
 COMMENT ON COLUMN public.github_links.checked_at IS 'When the branch was last compared with GitHub.';
+
+COMMENT ON COLUMN public.github_links.skipped IS 'The head of the production branch, when the project''s rules have it not deployed.';
+
+COMMENT ON COLUMN public.github_links.skipped_why IS 'Which rule, as part of a sentence.';
+
+COMMENT ON COLUMN public.github_links.failing_since IS 'Since when the branch could not be compared for a reason that passes by itself; null once it could.';
 
 CREATE TABLE public.github_repositories (
     id bigint NOT NULL,
@@ -614,6 +630,47 @@ COMMENT ON TABLE public.plans IS 'Asked by a person, answered by a runner, shown
 
 COMMENT ON COLUMN public.plans.answer IS 'A PlanAnswer of the runner protocol.';
 
+CREATE TABLE public.previews (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    slug text NOT NULL,
+    pull_request bigint NOT NULL,
+    title text NOT NULL,
+    author text NOT NULL,
+    branch text NOT NULL,
+    head text NOT NULL,
+    fork boolean NOT NULL,
+    state text NOT NULL,
+    approved_commit text,
+    approved_by uuid,
+    with_secrets boolean DEFAULT false NOT NULL,
+    asleep boolean DEFAULT false NOT NULL,
+    last_used_at timestamp with time zone NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    CONSTRAINT previews_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'open'::text, 'crowded'::text, 'closed'::text])))
+);
+
+COMMENT ON TABLE public.previews IS 'One for each pull request of a project''s repository that was opened while the project had previews. A preview that was closed stays for its deployments'' sake; reopening opens the same one again.';
+
+COMMENT ON COLUMN public.previews.slug IS 'What follows PROJECT-- in its address: pr-12.';
+
+COMMENT ON COLUMN public.previews.branch IS 'The head branch, in whatever repository it is.';
+
+COMMENT ON COLUMN public.previews.head IS 'The newest commit that GitHub named.';
+
+COMMENT ON COLUMN public.previews.fork IS 'Its code comes from another repository: it is built only once a member approved the commit.';
+
+COMMENT ON COLUMN public.previews.state IS 'waiting: of a fork, and its head is not approved; open: its head is deployed; crowded: the project has as many open ones as it may; closed: the pull request is closed, and nothing of it runs.';
+
+COMMENT ON COLUMN public.previews.approved_commit IS 'The head that a member let be built; a later one waits again.';
+
+COMMENT ON COLUMN public.previews.with_secrets IS 'Whether whoever approved let the fork''s code have the secret variables of previews.';
+
+COMMENT ON COLUMN public.previews.asleep IS 'Its instance was stopped because nobody called; the next call starts it.';
+
+COMMENT ON COLUMN public.previews.last_used_at IS 'When it was last called, deployed or opened.';
+
 CREATE TABLE public.project_callers (
     project_id uuid NOT NULL,
     user_id uuid NOT NULL
@@ -638,6 +695,10 @@ CREATE TABLE public.projects (
     variables_revision integer DEFAULT 0 NOT NULL,
     hold_breaking boolean DEFAULT false NOT NULL,
     redis boolean DEFAULT false NOT NULL,
+    previews boolean DEFAULT true NOT NULL,
+    auto_promote boolean DEFAULT true NOT NULL,
+    watch_paths text[] DEFAULT '{}'::text[] NOT NULL,
+    ignored_paths text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -662,6 +723,14 @@ COMMENT ON COLUMN public.projects.variables_revision IS 'Grows with every change
 COMMENT ON COLUMN public.projects.hold_breaking IS 'Whether a deployment whose server offers less than the live one waits, held, until a member promotes it.';
 
 COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments get a Redis of the project''s own.';
+
+COMMENT ON COLUMN public.projects.previews IS 'Whether pull requests of its repository get previews.';
+
+COMMENT ON COLUMN public.projects.auto_promote IS 'Whether what a push brought goes live once it answers; otherwise it is held until a member promotes it.';
+
+COMMENT ON COLUMN public.projects.watch_paths IS 'Patterns as in .gitignore: a push that changes nothing under them is not deployed. Empty means everything.';
+
+COMMENT ON COLUMN public.projects.ignored_paths IS 'Patterns as in .gitignore: changes under them count for nothing.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -914,6 +983,15 @@ ALTER TABLE ONLY public.pending_authorizations
 ALTER TABLE ONLY public.plans
     ADD CONSTRAINT plans_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_pull_request_key UNIQUE (project_id, pull_request);
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_slug_key UNIQUE (project_id, slug);
+
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_pkey PRIMARY KEY (project_id, user_id);
 
@@ -984,7 +1062,9 @@ CREATE INDEX deployments_build_of ON public.deployments USING btree (build_of) W
 
 CREATE INDEX deployments_lock ON public.deployments USING btree (lock_sha256) WHERE (lock_sha256 IS NOT NULL);
 
-CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id) WHERE (state = 'live'::text);
+CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id, preview_id) NULLS NOT DISTINCT WHERE (state = 'live'::text);
+
+CREATE INDEX deployments_preview ON public.deployments USING btree (preview_id);
 
 CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WHERE (state <> ALL (ARRAY['stopped'::text, 'failed'::text, 'canceled'::text]));
 
@@ -999,6 +1079,8 @@ CREATE INDEX github_connections_installation ON public.github_connections USING 
 CREATE INDEX github_connections_user ON public.github_connections USING btree (user_id);
 
 CREATE INDEX github_deliveries_received ON public.github_deliveries USING btree (received_at);
+
+CREATE INDEX github_deliveries_repository ON public.github_deliveries USING btree (repository_id, number);
 
 CREATE INDEX github_deliveries_waiting ON public.github_deliveries USING btree (lane, number) WHERE (state = 'waiting'::text);
 
@@ -1078,6 +1160,9 @@ ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_build_of_fkey FOREIGN KEY (build_of) REFERENCES public.deployments(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.deployments
+    ADD CONSTRAINT deployments_preview_id_fkey FOREIGN KEY (preview_id) REFERENCES public.previews(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.deployments
@@ -1145,6 +1230,12 @@ ALTER TABLE ONLY public.plans
 
 ALTER TABLE ONLY public.plans
     ADD CONSTRAINT plans_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_approved_by_fkey FOREIGN KEY (approved_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;

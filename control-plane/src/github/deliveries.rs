@@ -239,7 +239,7 @@ pub async fn find_newest(
     Ok(sqlx::query_as!(
         Told,
         "select event, action, state, received_at from github_deliveries
-         where lane = 'repository:' || $1::bigint::text and installation_id = $2 order by number desc limit 1",
+         where repository_id = $1 and installation_id = $2 order by number desc limit 1",
         repository,
         installation,
     )

@@ -13,8 +13,6 @@ const SHORT_COMMIT: usize = 8;
 /// How following a branch stands.
 #[derive(Debug, Default)]
 pub struct Follows {
-    /// Whether there is a branch to follow.
-    pub is_linked: bool,
     /// Why pushes do not come live.
     pub cut_off: Option<String>,
     /// The branch's head, which the rules have not deployed.
@@ -45,7 +43,6 @@ impl Follows {
         let commit = link.skipped.as_ref().filter(|sha| is_commit(sha));
         let commit = commit.filter(|sha| newest.and_then(commit_of) != Some(sha.as_str()));
         Self {
-            is_linked: true,
             cut_off: link.problem.clone(),
             skipped: commit.map(|sha| Skipped {
                 commit: sha.clone(),
