@@ -93,7 +93,7 @@ impl Settings {
         let lists = lists.map(|(name, list)| {
             let given: Vec<&str> = list.iter().map(String::as_str).collect();
             let given = given.into_iter().filter(|it| !it.is_empty());
-            (name, Value::from_iter(given))
+            (name, given.collect())
         });
         let branch = self.branch.iter().map(|name| {
             let named = Some(name.as_str()).filter(|name| !name.is_empty());

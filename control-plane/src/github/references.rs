@@ -4,7 +4,7 @@ use runner::protocol::Package;
 
 use super::installations::{self, Readable};
 use super::links::{self, is_commit};
-use super::{Failure, rest};
+use super::rest;
 use crate::app::App;
 use crate::deployments::Request;
 use crate::error::{Error, Result, invalid};
@@ -123,7 +123,6 @@ async fn find(app: &App, repository: &Readable, text: &str) -> Result<String> {
     match rest::find_commit(app, installation, name, text).await {
         Ok(Some(found)) if is_commit(&found.sha) => Ok(found.sha),
         Ok(_) => Err(unknown()),
-        Err(Failure::Refused(_)) => Err(unknown()),
         Err(failure) => Err(failure.into()),
     }
 }

@@ -179,11 +179,10 @@ pub async fn compare(app: &App) -> Result<()> {
     for (at, project) in due.iter().enumerate() {
         let failed = look_now(app, *project).await?;
         failures = match &failed {
-            None => 0,
             // Others have limits of their own, so this says nothing of GitHub.
             Some(Failure::Limited { .. }) => failures,
             Some(Failure::Unavailable(_)) => failures + 1,
-            Some(_) => 0,
+            None | Some(_) => 0,
         };
         if failures >= AWAY {
             let why = failed.map(|failure| failure.to_string());
