@@ -278,17 +278,15 @@ async fn api(
                     }
                     None => StatusCode::NOT_FOUND.into_response(),
                 },
-                ["commits", name @ ..] => match world.resolve(branches, &name.join("/")) {
-                    Some(sha) => Json(world.commit(&sha)).into_response(),
-                    None => {
-                        let message = format!("No commit found for SHA: {}", name.join("/"));
-                        (
-                            StatusCode::UNPROCESSABLE_ENTITY,
-                            Json(json!({ "message": message })),
-                        )
-                            .into_response()
+                ["commits", name @ ..] => {
+                    let name = name.join("/");
+                    if let Some(sha) = world.resolve(branches, &name) {
+                        return Json(world.commit(&sha)).into_response();
                     }
-                },
+                    let message = format!("No commit found for SHA: {name}");
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    (status, Json(json!({ "message": message }))).into_response()
+                }
                 _ => StatusCode::NOT_FOUND.into_response(),
             }
         }
