@@ -225,6 +225,11 @@ CREATE TABLE public.deployments (
     build_of uuid,
     redis boolean DEFAULT false NOT NULL,
     preview_id uuid,
+<<<<<<< HEAD
+=======
+    held_for text,
+    CONSTRAINT deployments_held_for_check CHECK ((held_for = ANY (ARRAY['breaking'::text, 'promotion'::text]))),
+>>>>>>> rules
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text, 'preview'::text, 'wake'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
@@ -258,6 +263,11 @@ COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that nam
 
 COMMENT ON COLUMN public.deployments.preview_id IS 'The preview that it belongs to; null for production.';
 
+<<<<<<< HEAD
+=======
+COMMENT ON COLUMN public.deployments.held_for IS 'Why it was held, if it ever was. breaking: it would break callers; promotion: the project has what pushes bring wait for a member.';
+
+>>>>>>> rules
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
     deployment_id uuid NOT NULL,
@@ -444,16 +454,25 @@ CREATE TABLE public.github_links (
     head text,
     problem text,
     problem_at timestamp with time zone,
-    checked_at timestamp with time zone
+    checked_at timestamp with time zone,
+    skipped text,
+    skipped_why text,
+    failing_since timestamp with time zone
 );
 
 COMMENT ON TABLE public.github_links IS 'Projects whose source is a repository of an installation. The production branch is projects.source_branch.';
 
-COMMENT ON COLUMN public.github_links.head IS 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked.';
+COMMENT ON COLUMN public.github_links.head IS 'The newest commit of the production branch that a deployment was queued for, or that was there when the project was linked; null once another branch was chosen.';
 
 COMMENT ON COLUMN public.github_links.problem IS 'Why pushes do not come live, as one sentence; null when all is well.';
 
 COMMENT ON COLUMN public.github_links.checked_at IS 'When the branch was last compared with GitHub.';
+
+COMMENT ON COLUMN public.github_links.skipped IS 'The head of the production branch, when the project''s rules have it not deployed.';
+
+COMMENT ON COLUMN public.github_links.skipped_why IS 'Which rule, as part of a sentence.';
+
+COMMENT ON COLUMN public.github_links.failing_since IS 'Since when the branch could not be compared for a reason that passes by itself; null once it could.';
 
 CREATE TABLE public.github_repositories (
     id bigint NOT NULL,
@@ -683,7 +702,13 @@ CREATE TABLE public.projects (
     hold_breaking boolean DEFAULT false NOT NULL,
     redis boolean DEFAULT false NOT NULL,
     previews boolean DEFAULT true NOT NULL,
+<<<<<<< HEAD
     preview_variables_revision integer DEFAULT 0 NOT NULL,
+=======
+    auto_promote boolean DEFAULT true NOT NULL,
+    watch_paths text[] DEFAULT '{}'::text[] NOT NULL,
+    ignored_paths text[] DEFAULT '{}'::text[] NOT NULL,
+>>>>>>> rules
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -711,7 +736,15 @@ COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments g
 
 COMMENT ON COLUMN public.projects.previews IS 'Whether pull requests of its repository get previews.';
 
+<<<<<<< HEAD
 COMMENT ON COLUMN public.projects.preview_variables_revision IS 'Grows with every change of the variables of scopes preview and branch; what variables_revision is for production.';
+=======
+COMMENT ON COLUMN public.projects.auto_promote IS 'Whether what a push brought goes live once it answers; otherwise it is held until a member promotes it.';
+
+COMMENT ON COLUMN public.projects.watch_paths IS 'Patterns as in .gitignore: a push that changes nothing under them is not deployed. Empty means everything.';
+
+COMMENT ON COLUMN public.projects.ignored_paths IS 'Patterns as in .gitignore: changes under them count for nothing.';
+>>>>>>> rules
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -1060,6 +1093,8 @@ CREATE INDEX github_connections_installation ON public.github_connections USING 
 CREATE INDEX github_connections_user ON public.github_connections USING btree (user_id);
 
 CREATE INDEX github_deliveries_received ON public.github_deliveries USING btree (received_at);
+
+CREATE INDEX github_deliveries_repository ON public.github_deliveries USING btree (repository_id, number);
 
 CREATE INDEX github_deliveries_waiting ON public.github_deliveries USING btree (lane, number) WHERE (state = 'waiting'::text);
 

@@ -29,6 +29,7 @@ mod state;
 mod tests;
 
 pub use leases::{Desired, LEASE, claim, end_abandoned, end_drains, list_desired};
+pub use promotion::{HELD_FOR_BREAKING, HELD_FOR_PROMOTION};
 pub use reports::take_report;
 pub use restart::restart_if_due;
 pub use state::{State, transition};
@@ -79,6 +80,8 @@ pub struct Deployment {
     pub surface: Option<Value>,
     /// Why it failed: [`runner::protocol::Diagnosis`].
     pub diagnosis: Option<Value>,
+    /// Why it was held, if it ever was: `breaking` or `promotion` ([`HELD_FOR_PROMOTION`]).
+    pub held_for: Option<String>,
     /// How long each stage took: a list of [`runner::protocol::Timing`].
     pub timings: Value,
     /// When it was asked for.
@@ -146,6 +149,7 @@ struct Row {
     plan: Option<Value>,
     surface: Option<Value>,
     diagnosis: Option<Value>,
+    held_for: Option<String>,
     timings: Value,
     created_at: OffsetDateTime,
     live_at: Option<OffsetDateTime>,
@@ -179,6 +183,7 @@ impl TryFrom<Row> for Deployment {
             plan: row.plan,
             surface: row.surface,
             diagnosis: row.diagnosis,
+            held_for: row.held_for,
             timings: row.timings,
             created_at: row.created_at,
             live_at: row.live_at,
@@ -277,7 +282,7 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
         }
         let link = links::find(db, project.id).await?;
         if let Some(link) = &link {
-            check_readable(db, project, link).await?;
+            check_readable(db, project, link.repository_id).await?;
         }
         return Ok(Source::Git {
             url: url.clone(),
@@ -304,22 +309,20 @@ async fn source_of(db: &mut PgConnection, project: &Project, request: &Request) 
 }
 
 /// Refuses what the runner could not fetch.
-async fn check_readable(
-    db: &mut PgConnection,
-    project: &Project,
-    link: &links::Link,
-) -> Result<()> {
+async fn check_readable(db: &mut PgConnection, project: &Project, repository: i64) -> Result<()> {
     let organization = project.organization_id;
-    if installations::find_readable_of(db, organization, link.repository_id)
+    if installations::find_readable_of(db, organization, repository)
         .await?
         .is_some()
     {
         return Ok(());
     }
+    let link = links::find(db, project.id).await?;
+    let problem = link
+        .filter(|link| link.repository_id == repository)
+        .and_then(|link| link.problem);
     Err(Error::Conflict(
-        link.problem
-            .clone()
-            .unwrap_or_else(|| links::UNREACHABLE.to_owned()),
+        problem.unwrap_or_else(|| links::UNREACHABLE.to_owned()),
     ))
 }
 
@@ -440,6 +443,13 @@ pub async fn redeploy(
         preview: earlier.preview_id,
         origin,
     };
+    if let Source::Git {
+        repository: Some(repository),
+        ..
+    } = &new.source
+    {
+        check_readable(db, project, *repository).await?;
+    }
     let new = insert(db, project, &new, actor, now).await?;
     build_settings::keep(db, new.id, earlier.id).await?;
     Ok(new)
@@ -516,6 +526,8 @@ async fn promote_held(
         preview: None,
         organization: project.organization_id,
         hold_breaking: project.hold_breaking,
+        // Whoever promotes by hand waits for nobody.
+        auto_promote: true,
         drain,
         actor,
         now,
@@ -658,7 +670,7 @@ pub async fn get(db: &mut PgConnection, project: Uuid, number_or_id: &str) -> Re
         Row,
         r#"select id, project_id, preview_id, (select slug from previews v where v.id = preview_id) as "preview?", number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
              commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
-             finished_at, coalesce((select sum(i.sessions) from edge_instances i
+             finished_at, held_for, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
          from deployments where project_id = $1 and (number = $2 or id = $3)"#,
         project,
@@ -758,7 +770,7 @@ pub async fn list(db: &mut PgConnection, project: Uuid, limit: i64) -> Result<Ve
         Row,
         r#"select id, project_id, preview_id, (select slug from previews v where v.id = preview_id) as "preview?", number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
              commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
-             finished_at, coalesce((select sum(i.sessions) from edge_instances i
+             finished_at, held_for, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
          from deployments where project_id = $1 order by number desc limit $2"#,
         project,

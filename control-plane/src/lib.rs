@@ -20,6 +20,7 @@ pub mod testing;
 pub mod access;
 pub mod api_tokens;
 pub mod audit;
+pub mod branch_rules;
 pub mod build_settings;
 pub mod build_variables;
 pub mod clients;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::github::{links, proofs};
 use crate::grants;
 use crate::organizations::{self, Organization, Role};
+use crate::projects::may_change;
 use crate::users::{self, User};
 
 /// Someone who was added.
@@ -97,7 +98,8 @@ pub async fn renew_link(
     Ok(token)
 }
 
-/// Gives a member another role.
+/// Gives a member another role. Who may not deploy any more keeps nothing of what they showed GitHub to
+/// be theirs.
 pub async fn change_role(
     db: &mut PgConnection,
     organization: &Organization,
@@ -116,6 +118,11 @@ pub async fn change_role(
         check_another_owner(db, organization.id, user).await?;
     }
     organizations::add_member(db, organization.id, user, role).await?;
+    if !may_change(role.name()) {
+        // Only who may deploy a repository here may bring it in.
+        proofs::forget(db, organization.id, user).await?;
+        links::note_unreadable(db, organization.id, now).await?;
+    }
     let subject = serde_json::json!({ "user": user, "role": role, "before": before });
     told(db, organization.id, actor, "member.role", subject, now).await
 }

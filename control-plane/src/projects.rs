@@ -172,6 +172,17 @@ pub struct Sources {
 }
 
 impl Settings {
+    /// A project's, as they are.
+    pub fn of(project: &Project) -> Self {
+        Self {
+            source_url: project.source_url.clone(),
+            source_branch: project.source_branch.clone(),
+            entrypoint: project.entrypoint.clone(),
+            hold_breaking: project.hold_breaking,
+            redis: project.redis,
+        }
+    }
+
     /// Trims, drops what is empty, and checks the rest.
     pub fn check(self, allowed: &Sources) -> Result<Self> {
         let settings = Self {
@@ -346,7 +357,9 @@ pub async fn change(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Project> {
-    if settings.source_url != project.source_url || settings.previews != project.previews {
+    let is_moved = settings.source_url != project.source_url;
+    let is_other_branch = settings.source_branch != project.source_branch;
+    if is_moved || is_other_branch || settings.previews != project.previews {
         links::lock(db, project.id).await?;
     }
     sqlx::query!(
@@ -382,13 +395,18 @@ pub async fn change(
         },
     )
     .await?;
-    if settings.source_url != project.source_url || !settings.previews {
+    if is_moved || !settings.previews {
         previews::turns::close_all(db, project, actor, now).await?;
     }
-    if settings.source_url != project.source_url {
+    if is_moved {
         links::forget(db, project.id).await?;
-    } else if settings.previews && !project.previews {
-        links::make_project_due(db, project.id).await?;
+    } else {
+        if is_other_branch {
+            links::begin_anew(db, project.id).await?;
+        }
+        if settings.previews && !project.previews {
+            links::make_project_due(db, project.id).await?;
+        }
     }
     if settings.redis != project.redis {
         deployments::restart_if_due(db, project.id, actor, now).await?;
@@ -429,6 +447,28 @@ pub async fn move_source(
     };
     audit::record(db, entry).await?;
     Ok(())
+}
+
+/// Has a project's code come from a repository of GitHub; whoever calls locks its link before.
+pub async fn set_source(
+    db: &mut PgConnection,
+    project: &Project,
+    url: &str,
+    branch: &str,
+) -> Result<Project> {
+    sqlx::query!(
+        "update projects set source_url = $2, source_branch = $3 where id = $1",
+        project.id,
+        url,
+        branch,
+    )
+    .execute(db)
+    .await?;
+    Ok(Project {
+        source_url: Some(url.to_owned()),
+        source_branch: Some(branch.to_owned()),
+        ..project.clone()
+    })
 }
 
 /// Takes a project out of service. Its routes go at once, its instances with the next sync; the

@@ -56,10 +56,9 @@ fn main() {
         node::TESTS,
         dockerfile::TESTS,
         github::TESTS,
-        github::JOURNEYS[0],
-        github::JOURNEYS[1],
     ]
     .into_iter()
+    .chain(github::JOURNEYS)
     .flatten()
     .chain(requirements::tests())
     .map(trial);

@@ -11,6 +11,7 @@ use super::Caller;
 use super::problem::{ApiResult, Body, Params};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
+use crate::github::references;
 use crate::projects::{self, Project};
 use crate::{edges, previews, variables};
 
@@ -67,6 +68,7 @@ pub(super) fn face(
             "{}/projects/{}/deployments/{}", app.config.issuer(), project.name, deployment.number
         ),
         "diagnosis": diagnosis,
+        "held_for": deployment.held_for,
         "timings": deployment.timings,
         "plan": deployment.plan,
     })
@@ -122,9 +124,20 @@ pub async fn create(
         ..projects::Settings::default()
     }
     .check(&projects::Sources::default())?;
+    let commit = match &new.commit {
+        Some(text) => {
+            let mut db = app.db.acquire().await?;
+            let project = projects::get_for(&mut db, caller.user.id, &project)
+                .await?
+                .changeable()?;
+            drop(db);
+            Some(references::commit_of(&app, &project, text).await?)
+        }
+        None => None,
+    };
     let request = Request {
         branch: checked.source_branch,
-        commit: new.commit,
+        commit,
         entrypoint: checked.entrypoint,
         upload: new.upload,
     };

@@ -54,6 +54,15 @@ pub struct Filter {
     page: Option<i64>,
 }
 
+/// `GET /github/repositories`: of all installations.
+pub async fn search_repositories(
+    State(app): State<App>,
+    caller: Caller,
+    Params(filter): Params<Filter>,
+) -> ApiResult<Json<Value>> {
+    list(&app, &caller, None, &filter).await
+}
+
 /// `GET /github/installations/{installation}/repositories`
 pub async fn list_repositories(
     State(app): State<App>,
@@ -61,14 +70,24 @@ pub async fn list_repositories(
     Path(installation): Path<i64>,
     Params(filter): Params<Filter>,
 ) -> ApiResult<Json<Value>> {
+    list(&app, &caller, Some(installation), &filter).await
+}
+
+async fn list(
+    app: &App,
+    caller: &Caller,
+    installation: Option<i64>,
+    filter: &Filter,
+) -> ApiResult<Json<Value>> {
     let user = caller.user.id;
     // An old list is better than none; what keeps GitHub from answering is told beside it.
-    let stale = installations::refresh_for(&app, user).await.err();
+    let stale = installations::refresh_for(app, user).await.err();
     let mut db = app.db.acquire().await?;
-    if !installations::list_for(&mut db, user)
-        .await?
-        .iter()
-        .any(|it| it.id == installation)
+    if let Some(id) = installation
+        && !installations::list_for(&mut db, user)
+            .await?
+            .iter()
+            .any(|it| it.id == id)
     {
         return Err(Error::NotFound("installation").into());
     }
@@ -76,7 +95,7 @@ pub async fn list_repositories(
     let mut list = installations::list_readable(
         &mut db,
         user,
-        Some(installation),
+        installation,
         filter.search.trim(),
         (page - 1) * PAGE,
         PAGE + 1,

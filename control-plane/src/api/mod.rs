@@ -10,6 +10,7 @@ mod caller;
 mod connect;
 mod connections;
 mod deployments;
+mod following;
 mod github;
 mod health;
 mod login;
@@ -145,7 +146,12 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             "/projects/{project}/build-variables",
             get(build::list_variables).patch(build::change_variables),
         ),
+        (
+            "/projects/{project}/github",
+            put(following::connect).delete(following::disconnect),
+        ),
         ("/github/installations", get(github::list_installations)),
+        ("/github/repositories", get(github::search_repositories)),
         (
             "/github/installations/{installation}/repositories",
             get(github::list_repositories),

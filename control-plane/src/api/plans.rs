@@ -15,7 +15,7 @@ use super::problem::{ApiResult, Body};
 use super::projects::TWO_SOURCES;
 use crate::app::App;
 use crate::error::invalid;
-use crate::github::choices;
+use crate::github::choices::{self, Named};
 use crate::projects::Settings;
 use crate::{build_settings, plans, runners};
 
@@ -27,7 +27,7 @@ const HELD: Duration = Duration::from_secs(25);
 #[serde(deny_unknown_fields)]
 pub struct New {
     source_url: Option<String>,
-    github_repository: Option<i64>,
+    github_repository: Option<Named>,
     source_branch: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
@@ -50,10 +50,10 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let choice = match (new.github_repository, &new.source_url) {
+    let choice = match (&new.github_repository, &new.source_url) {
         (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
-        (Some(id), None) => {
-            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+        (Some(named), None) => {
+            Some(choices::choose(&app, caller.user.id, named, new.source_branch.as_deref()).await?)
         }
         (None, _) => None,
     };

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use runner::protocol::BuildSettings;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::format_description::well_known::Rfc3339;
@@ -10,16 +11,19 @@ use time::format_description::well_known::Rfc3339;
 use super::Caller;
 use super::problem::{ApiResult, Body};
 use crate::app::App;
+use crate::branch_rules::Rules;
 use crate::error::invalid;
-use crate::github::{choices, links};
+use crate::github::choices::{self, Named};
+use crate::github::{following, links, worker};
 use crate::projects::{self, Project, Settings};
 use crate::variables::Standing;
-use crate::{access, deployments, volumes};
+use crate::{access, branch_rules, build_settings, deployments, volumes};
 
 /// A project as the API shows it.
-async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
+pub(super) async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<Value> {
     let live = deployments::find_live(db, project.id).await?;
     let variables = Standing::read(db, project.id).await?;
+    let rules = branch_rules::get(db, project.id).await?;
     Ok(json!({
         "id": project.id,
         "name": project.name,
@@ -33,12 +37,10 @@ async fn face(app: &App, db: &mut PgConnection, project: &Project) -> ApiResult<
         "hold_breaking": project.hold_breaking,
         "redis": project.redis,
         "previews": project.previews,
-        "github": links::find(db, project.id).await?.map(|link| json!({
-            "repository": link.repository_id,
-            "installation": link.installation_id,
-            "head": link.head,
-            "problem": link.problem,
-        })),
+        "auto_promote": rules.auto_promote,
+        "watch_paths": rules.watch_paths,
+        "ignored_paths": rules.ignored_paths,
+        "github": following::find(db, project).await?.map(|it| super::following::face(app, &it)),
         "volumes": volumes::list(db, project.id).await?,
         "live": live.map(|d| json!({ "number": d.number, "id": d.id, "commit": d.commit_id })),
         "variables": variables,
@@ -62,7 +64,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<Valu
 pub struct New {
     name: String,
     source_url: Option<String>,
-    github_repository: Option<i64>,
+    github_repository: Option<Named>,
     source_branch: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
@@ -70,6 +72,8 @@ pub struct New {
     #[serde(default)]
     redis: bool,
     previews: Option<bool>,
+    #[serde(default)]
+    build: BuildSettings,
 }
 
 /// What is said of a repository at GitHub and an address together.
@@ -82,10 +86,10 @@ pub async fn create(
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let choice = match (new.github_repository, &new.source_url) {
+    let choice = match (&new.github_repository, &new.source_url) {
         (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
-        (Some(id), None) => {
-            Some(choices::choose(&app, caller.user.id, id, new.source_branch.as_deref()).await?)
+        (Some(named), None) => {
+            Some(choices::choose(&app, caller.user.id, named, new.source_branch.as_deref()).await?)
         }
         (None, _) => None,
     };
@@ -105,6 +109,7 @@ pub async fn create(
         previews: new.previews.unwrap_or(true),
     }
     .check(&app.config.sources())?;
+    let build = build_settings::check(new.build)?;
     let mut tx = app.db.begin().await?;
     let organization = match &choice {
         Some(choice) => choice.organization,
@@ -119,8 +124,11 @@ pub async fn create(
         app.clock.now(),
     )
     .await?;
+    let (actor, now) = (&caller.actor, app.clock.now());
+    if build != BuildSettings::default() {
+        build_settings::set(&mut tx, &project, &build, actor, now).await?;
+    }
     if let Some(choice) = &choice {
-        let (actor, now) = (&caller.actor, app.clock.now());
         let (repository, head) = (&choice.repository, &choice.head);
         links::create(&mut tx, &project, repository, head, actor, now).await?;
         deployments::queue(&mut tx, &project, choice.request(), "api", actor, now).await?;
@@ -158,6 +166,41 @@ pub struct Change {
     hold_breaking: Option<bool>,
     redis: Option<bool>,
     previews: Option<bool>,
+    auto_promote: Option<bool>,
+    #[serde(default, deserialize_with = "present")]
+    watch_paths: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "present")]
+    ignored_paths: Option<Option<Vec<String>>>,
+}
+
+impl Change {
+    /// The settings once this is applied.
+    fn settings(&self, old: &Project) -> Settings {
+        let text = |new: &Option<Option<String>>, old: &Option<String>| {
+            new.clone().unwrap_or_else(|| old.clone())
+        };
+        Settings {
+            source_url: text(&self.source_url, &old.source_url),
+            source_branch: text(&self.source_branch, &old.source_branch),
+            entrypoint: text(&self.entrypoint, &old.entrypoint),
+            hold_breaking: self.hold_breaking.unwrap_or(old.hold_breaking),
+            redis: self.redis.unwrap_or(old.redis),
+            previews: self.previews.unwrap_or(old.previews),
+        }
+    }
+
+    /// The branch rules once this is applied.
+    fn rules(self, old: Rules) -> Rules {
+        Rules {
+            auto_promote: self.auto_promote.unwrap_or(old.auto_promote),
+            watch_paths: self
+                .watch_paths
+                .map_or(old.watch_paths, Option::unwrap_or_default),
+            ignored_paths: self
+                .ignored_paths
+                .map_or(old.ignored_paths, Option::unwrap_or_default),
+        }
+    }
 }
 
 /// Tells an absent member (`None`) from a `null` one (`Some(None)`).
@@ -165,43 +208,38 @@ pub struct Change {
     clippy::option_option,
     reason = "absent, null and a value are three things in a merge patch (RFC 7396)"
 )]
-fn present<'de, D: serde::Deserializer<'de>>(
+fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(
     member: D,
-) -> Result<Option<Option<String>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     serde::Deserialize::deserialize(member).map(Some)
 }
 
-/// `PATCH /projects/{project}`
+/// `PATCH /projects/{project}`. Another branch and other rules are looked at at once.
 pub async fn change(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
     Body(change): Body<Change>,
 ) -> ApiResult<Json<Value>> {
+    let (actor, now) = (&caller.actor, app.clock.now());
     let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, caller.user.id, &project)
+    let old = projects::get_for(&mut tx, caller.user.id, &project)
         .await?
         .changeable()?;
-    let settings = Settings {
-        source_url: change
-            .source_url
-            .unwrap_or_else(|| project.source_url.clone()),
-        source_branch: change
-            .source_branch
-            .unwrap_or_else(|| project.source_branch.clone()),
-        entrypoint: change
-            .entrypoint
-            .unwrap_or_else(|| project.entrypoint.clone()),
-        hold_breaking: change.hold_breaking.unwrap_or(project.hold_breaking),
-        redis: change.redis.unwrap_or(project.redis),
-        previews: change.previews.unwrap_or(project.previews),
+    let settings = change.settings(&old).check(&app.config.sources())?;
+    let old_rules = branch_rules::get(&mut tx, old.id).await?;
+    let rules = change.rules(old_rules.clone()).check()?;
+    // First, since it takes the link before the project, as whoever looks at the branch does.
+    if rules != old_rules {
+        branch_rules::set(&mut tx, &old, &rules, actor, now).await?;
     }
-    .check(&app.config.sources())?;
-    let project =
-        projects::change(&mut tx, &project, &settings, &caller.actor, app.clock.now()).await?;
-    let face = face(&app, &mut tx, &project).await?;
+    let project = projects::change(&mut tx, &old, &settings, actor, now).await?;
     tx.commit().await?;
-    Ok(Json(face))
+    if rules != old_rules || project.source_branch != old.source_branch {
+        worker::look_now(&app, project.id).await?;
+    }
+    let mut db = app.db.acquire().await?;
+    Ok(Json(face(&app, &mut db, &project).await?))
 }
 
 /// `DELETE /projects/{project}`

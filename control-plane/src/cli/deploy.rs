@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Client, ClientArguments, path};
 use super::exit::Failure;
 use super::follow::{follow, report};
+use super::github::connect;
 use super::output::{Output, note, text};
 use super::pack::pack;
 use super::settings::BuildArguments;
@@ -22,21 +23,33 @@ pub struct Arguments {
     client: ClientArguments,
 
     /// The directory to deploy [default: the present one].
-    #[arg(conflicts_with = "git")]
+    #[arg(conflicts_with_all = ["git", "github", "branch", "commit"])]
     path: Option<PathBuf>,
 
     /// A Git repository to deploy instead.
     #[arg(long, value_name = "URL")]
     git: Option<String>,
 
+    /// A repository of the platform's GitHub App to deploy instead; every push to its branch comes live
+    /// from then on.
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "git")]
+    github: Option<String>,
+
     /// A package of a registry to deploy instead, without any repository: `pypi:NAME`,
     /// `pypi:NAME==VERSION`, `npm:NAME` or `npm:@SCOPE/NAME@VERSION` [default: the newest version].
-    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["git", "path"])]
+    #[arg(long, value_name = "PACKAGE", conflicts_with_all = ["git", "github", "path", "branch", "commit"])]
     catalogue: Option<String>,
 
-    /// The branch or tag [default: the repository's own].
-    #[arg(long, requires = "git")]
+    /// The branch or tag [default: the repository's own]. Without --git and --github: another branch
+    /// of the repository that --project has, this once.
+    #[arg(long)]
     branch: Option<String>,
+
+    /// A commit, instead of the branch's newest: its id, and of repositories of the GitHub App also
+    /// the beginning of one, or a tag. Without --git and --github: of the repository that --project
+    /// has.
+    #[arg(long)]
+    commit: Option<String>,
 
     /// The project; it is created if it is new [default: named after what is deployed].
     #[arg(long, value_name = "NAME")]
@@ -56,6 +69,11 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
+    if arguments.is_of_a_project() && arguments.project.is_none() {
+        bail!(Failure::Usage(
+            "name the project whose --branch or --commit is meant, with --project".into()
+        ));
+    }
     let client = Client::signed_in(&arguments.client)?;
     let name = match &arguments.project {
         Some(name) => name.clone(),
@@ -65,18 +83,56 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Package::parse(package).map_err(Failure::Usage)?;
     }
     let build = arguments.build.change()?;
-    let new = match arguments.git.as_ref().or(arguments.catalogue.as_ref()) {
-        Some(url) => from_git(&client, &name, url, &arguments).await?,
-        None => from_directory(&client, &name, &arguments).await?,
+    let url = arguments.git.as_ref().or(arguments.catalogue.as_ref());
+    let new = if let Some(repository) = &arguments.github {
+        from_github(&client, &name, repository, &arguments).await?
+    } else if let Some(url) = url {
+        Some(from_git(&client, &name, url, &arguments).await?)
+    } else if arguments.is_of_a_project() {
+        Some(arguments.of_a_project())
+    } else {
+        Some(from_directory(&client, &name, &arguments).await?)
     };
     if !build.is_empty() {
         let address = path(&["projects", &name, "build"]);
         client.send(Method::PATCH, &address, &build.into()).await?;
     }
     let address = path(&["projects", &name, "deployments"]);
-    let deployment = client.send(Method::POST, &address, &new).await?;
+    let deployment = match &new {
+        Some(new) => client.send(Method::POST, &address, new).await?,
+        None => newest(&client, &address).await?,
+    };
     let deployment = settle(&client, deployment, arguments.wait).await?;
     Ok(report(&deployment, output))
+}
+
+impl Arguments {
+    /// Whether another branch or commit of what a project has is meant.
+    fn is_of_a_project(&self) -> bool {
+        let named = self.branch.is_some() || self.commit.is_some();
+        named && self.git.is_none() && self.github.is_none()
+    }
+
+    /// What is deployed then.
+    fn of_a_project(&self) -> Value {
+        let members = given(&[
+            ("branch", self.branch.as_deref()),
+            ("commit", self.commit.as_deref()),
+            ("entrypoint", self.entrypoint.as_deref()),
+        ]);
+        members.into()
+    }
+
+    /// What is deployed of a repository that the project points at.
+    fn of_the_branch(&self) -> Value {
+        given(&[("commit", self.commit.as_deref())]).into()
+    }
+}
+
+/// The deployment that a new project began with.
+async fn newest(client: &Client, address: &str) -> anyhow::Result<Value> {
+    let mut answer = client.get(&format!("{address}?limit=1")).await?;
+    Ok(answer["deployments"][0].take())
 }
 
 /// Follows a new deployment to its end, if that is wanted.
@@ -115,7 +171,44 @@ async fn from_git(
         }
         Some(_) => {}
     }
-    Ok(json!({}))
+    Ok(arguments.of_the_branch())
+}
+
+/// Has the project follow a repository of the GitHub App; answers what to deploy of it, if making the
+/// project has not begun with that.
+async fn from_github(
+    client: &Client,
+    name: &str,
+    repository: &str,
+    arguments: &Arguments,
+) -> anyhow::Result<Option<Value>> {
+    let branch = arguments.branch.as_deref();
+    let Some(project) = client.find(&path(&["projects", name])).await? else {
+        let mut settings = given(&[
+            ("github_repository", Some(repository)),
+            ("source_branch", branch),
+            ("entrypoint", arguments.entrypoint.as_deref()),
+        ]);
+        settings.insert("build".to_owned(), arguments.build.change()?.into());
+        create(client, name, settings).await?;
+        let commit = arguments.commit.as_ref();
+        return Ok(commit.map(|_| arguments.of_the_branch()));
+    };
+    let followed = &project["github"]["full_name"];
+    let is_followed = followed
+        .as_str()
+        .is_some_and(|followed| followed.eq_ignore_ascii_case(repository));
+    if !is_followed || branch.is_some_and(|branch| project["source_branch"] != branch) {
+        let wanted = json!({ "repository": repository, "branch": branch });
+        connect(client, name, &wanted).await?;
+        note(&format!("{name} follows {repository}."));
+    }
+    if let Some(entrypoint) = &arguments.entrypoint {
+        let change = json!({ "entrypoint": entrypoint });
+        let address = path(&["projects", name]);
+        client.send(Method::PATCH, &address, &change).await?;
+    }
+    Ok(Some(arguments.of_the_branch()))
 }
 
 /// Sends the directory; answers what to deploy of it.
@@ -171,7 +264,7 @@ fn given(members: &[(&str, Option<&str>)]) -> Map<String, Value> {
 }
 
 fn default_name(arguments: &Arguments) -> anyhow::Result<String> {
-    let from = if let Some(url) = &arguments.git {
+    let from = if let Some(url) = arguments.git.as_ref().or(arguments.github.as_ref()) {
         let last = url.trim_end_matches('/').rsplit(['/', ':']).next();
         last.unwrap_or_default().to_owned()
     } else if let Some(package) = &arguments.catalogue {

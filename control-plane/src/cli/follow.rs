@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, path};
 use super::output::{Output, note, short, text};
+use crate::deployments::HELD_FOR_PROMOTION;
 
 /// How long a server may be away, being restarted perhaps, before we stop waiting for it.
 const AWAY_LIMIT: Duration = Duration::from_mins(2);
@@ -263,8 +264,13 @@ fn summary(deployment: &Value) -> String {
 /// It answers and waits: what to do.
 fn held(deployment: &Value, name: &str) -> String {
     let (project, number) = (text(deployment, "project"), &deployment["number"]);
+    let why = if deployment["held_for"] == HELD_FOR_PROMOTION {
+        "it answers, and waits because pushes to this project are promoted by hand"
+    } else {
+        "it answers, but would break callers of what is live"
+    };
     format!(
-        "{name} is held: it answers, but would break callers of what is live.\n  \
+        "{name} is held: {why}.\n  \
          See:     berth diff {project} {number}\n  \
          Promote: berth promote {project} {number}\n  \
          Cancel:  berth cancel {project} {number}"
@@ -328,6 +334,17 @@ mod tests {
         ] {
             assert!(!is_awaited(&settled), "{settled}");
         }
+    }
+
+    #[test]
+    fn what_is_held_says_why() {
+        let mut deployment =
+            json!({ "project": "a", "number": 2, "state": "held", "held_for": "breaking" });
+        assert!(summary(&deployment).contains("would break callers"));
+        deployment["held_for"] = json!("promotion");
+        let said = summary(&deployment);
+        assert!(said.contains("promoted by hand"), "{said}");
+        assert!(said.contains("berth promote a 2"), "{said}");
     }
 
     #[test]

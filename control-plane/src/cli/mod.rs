@@ -21,6 +21,7 @@ mod edge;
 mod env;
 mod exit;
 mod follow;
+mod github;
 mod lock;
 mod login;
 mod logs;
@@ -106,8 +107,11 @@ enum Command {
     ServiceAccounts(service_accounts::Arguments),
     /// Show what would be built of a directory, a Git repository or a package, and why; builds nothing.
     Plan(plan::Arguments),
-    /// Deploy a directory, a Git repository or a package of a registry.
+    /// Deploy a directory, a Git repository, a package of a registry, or another commit of a project's own.
     Deploy(deploy::Arguments),
+    /// List repositories at GitHub, and have projects follow them.
+    #[command(name = "github")]
+    GitHub(github::Arguments),
     /// Show and change how a project is built and started.
     Settings(settings::Arguments),
     /// Print the lock file of what a deployment's build resolved.
@@ -207,6 +211,7 @@ impl Program {
             Command::Settings(arguments) => settings::run(arguments, output).await,
             Command::Lock(arguments) => lock::run(arguments, output).await,
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
+            Command::GitHub(arguments) => github::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
             Command::Previews(arguments) => previews::run(arguments, output).await,
             Command::Diff(arguments) => diff::run(arguments, output).await,

@@ -58,6 +58,22 @@ struct Settings {
     /// Give pull requests of its GitHub repository previews, each under an address of its own.
     #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
     previews: Option<String>,
+    /// The production branch, whose pushes come live; '' for the repository's default.
+    #[arg(long)]
+    branch: Option<String>,
+
+    /// Promote what pushes bring once it answers; off: it waits until someone promotes it.
+    #[arg(long, value_name = "on|off", value_parser = ["on", "off"])]
+    auto_promote: Option<String>,
+
+    /// Deploy a push only when it changes something under this, a pattern as in .gitignore; again
+    /// for more of them, '' for everything.
+    #[arg(long, value_name = "PATTERN")]
+    watch_path: Vec<String>,
+
+    /// Let changes under this count for nothing; again for more patterns, '' for none.
+    #[arg(long, value_name = "PATTERN")]
+    ignored_path: Vec<String>,
 }
 
 impl Settings {
@@ -67,12 +83,28 @@ impl Settings {
             ("hold_breaking", &self.hold_breaking),
             ("redis", &self.redis),
             ("previews", &self.previews),
+            ("auto_promote", &self.auto_promote),
         ];
-        let given = given.into_iter().filter_map(|(name, value)| {
+        let switches = given.into_iter().filter_map(|(name, value)| {
             let is_on = value.as_deref()? == "on";
-            Some((name.to_owned(), Value::from(is_on)))
+            Some((name, Value::from(is_on)))
         });
-        Value::Object(given.collect())
+        let lists = [
+            ("watch_paths", &self.watch_path),
+            ("ignored_paths", &self.ignored_path),
+        ];
+        let lists = lists.into_iter().filter(|(_, list)| !list.is_empty());
+        let lists = lists.map(|(name, list)| {
+            let given: Vec<&str> = list.iter().map(String::as_str).collect();
+            let given = given.into_iter().filter(|it| !it.is_empty());
+            (name, given.collect())
+        });
+        let branch = self.branch.iter().map(|name| {
+            let named = Some(name.as_str()).filter(|name| !name.is_empty());
+            ("source_branch", Value::from(named))
+        });
+        let all = switches.chain(lists).chain(branch);
+        Value::Object(all.map(|(name, it)| (name.to_owned(), it)).collect())
     }
 }
 
@@ -161,10 +193,34 @@ fn show(project: &Value) -> String {
                 "go live"
             },
         ),
+        row(
+            "Pushes",
+            if project["auto_promote"] == false {
+                "held until promoted"
+            } else {
+                "go live"
+            },
+        ),
+        row(
+            "Watch paths",
+            &patterns(project, "watch_paths", "everything"),
+        ),
+        row("Ignored paths", &patterns(project, "ignored_paths", "none")),
+        row("GitHub", text(&project["github"], "full_name")),
         row("Variables", &revision(&project["variables"])),
         row("/data", &stored(project, "data")),
         row("Redis", &redis(project)),
     ])
+}
+
+fn patterns(project: &Value, name: &str, otherwise: &str) -> String {
+    let list = project[name].as_array().map_or(&[][..], Vec::as_slice);
+    let list: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
+    if list.is_empty() {
+        otherwise.to_owned()
+    } else {
+        list.join(", ")
+    }
 }
 
 fn redis(project: &Value) -> String {
@@ -198,6 +254,30 @@ fn stored(project: &Value, kind: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_given_is_changed_and_nothing_between_quotes_clears() {
+        let change = |settings: Settings| settings.change();
+        let none = Settings {
+            hold_breaking: None,
+            redis: None,
+            branch: None,
+            auto_promote: None,
+            watch_path: Vec::new(),
+            ignored_path: Vec::new(),
+        };
+        assert_eq!(
+            change(Settings {
+                branch: Some(String::new()),
+                auto_promote: Some("off".into()),
+                watch_path: vec!["a/".into(), "{b,c}/".into()],
+                ignored_path: vec![String::new()],
+                ..none
+            }),
+            json!({ "auto_promote": false, "watch_paths": ["a/", "{b,c}/"], "ignored_paths": [],
+                "source_branch": null })
+        );
+    }
 
     #[test]
     fn what_is_stored_is_said_with_its_limit_or_that_there_is_none() {

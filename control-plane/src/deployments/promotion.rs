@@ -1,5 +1,5 @@
-//! From healthy to live: at once, or, if it would break callers and the project wants that, once a
-//! member says so.
+//! From healthy to live: at once, or once a member says so, if the project wants that of what pushes
+//! bring or of what would break callers.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -15,6 +15,12 @@ use crate::db::{Changed, bump, version};
 use crate::error::Result;
 use crate::surface;
 
+/// Held: it would break callers of the live one.
+pub const HELD_FOR_BREAKING: &str = "breaking";
+
+/// Held: the project has what pushes bring wait for a member.
+pub const HELD_FOR_PROMOTION: &str = "promotion";
+
 /// A promotion in one environment of a project, whose row the caller has locked.
 pub(super) struct Promotion<'a> {
     pub(super) project: Uuid,
@@ -23,6 +29,8 @@ pub(super) struct Promotion<'a> {
     pub(super) organization: Uuid,
     /// Whether what breaks callers waits for a member.
     pub(super) hold_breaking: bool,
+    /// Whether what a push brought waits for none.
+    pub(super) auto_promote: bool,
     /// How long the replaced instance keeps serving at the most.
     pub(super) drain: std::time::Duration,
     pub(super) actor: &'a Actor,
@@ -62,10 +70,8 @@ impl Promotion<'_> {
         if live.as_ref().is_some_and(|live| live.number > this.number) {
             return set_state(db, deployment, State::Canceled, self.now).await;
         }
-        if let Some(live) = &live
-            && self.is_to_be_held(&this, live)
-        {
-            return self.hold(db, deployment, &this).await;
+        if let Some(why) = self.reason_to_hold(&this, live.as_ref()) {
+            return self.hold(db, deployment, &this, why).await;
         }
         self.make_live(db, deployment, &this, live).await?;
         Ok(true)
@@ -118,27 +124,41 @@ impl Promotion<'_> {
         .await
     }
 
-    /// Whoever promotes or rolls back has decided already. A preview is there to be tried, and nobody
-    /// depends on it.
-    fn is_to_be_held(&self, this: &This, live: &Replaced) -> bool {
-        let read = |surface: &Option<Value>| -> Option<Surface> {
-            serde_json::from_value(surface.clone()?).ok()
-        };
-        self.hold_breaking
+    /// Why it waits for a member, if it does. Whoever promotes or rolls back has decided already, and
+    /// whoever deploys by hand means it to go live. A preview is there to be tried, and nobody depends
+    /// on it.
+    fn reason_to_hold(&self, this: &This, live: Option<&Replaced>) -> Option<&'static str> {
+        let origin = this.origin.as_str();
+        let breaks = self.hold_breaking
             && self.preview.is_none()
-            && !matches!(this.origin.as_str(), "promote" | "rollback")
-            && read(&live.surface)
-                .zip(read(&this.surface))
-                .is_some_and(|(old, new)| surface::breaks(&surface::diff(&old, &new)))
+            && !matches!(origin, "promote" | "rollback")
+            && live.is_some_and(|live| breaks(live.surface.as_ref(), this.surface.as_ref()));
+        if breaks {
+            return Some(HELD_FOR_BREAKING);
+        }
+        (!self.auto_promote && origin == "push").then_some(HELD_FOR_PROMOTION)
     }
 
-    async fn hold(&self, db: &mut PgConnection, deployment: Uuid, this: &This) -> Result<bool> {
+    async fn hold(
+        &self,
+        db: &mut PgConnection,
+        deployment: Uuid,
+        this: &This,
+        why: &'static str,
+    ) -> Result<bool> {
         self.cancel_held(db, this.number).await?;
         let held = set_state(db, deployment, State::Held, self.now).await?;
+        sqlx::query!(
+            "update deployments set held_for = $2 where id = $1",
+            deployment,
+            why,
+        )
+        .execute(&mut *db)
+        .await?;
         self.record(
             db,
             "deployment.hold",
-            json!({ "deployment": deployment, "number": this.number }),
+            json!({ "deployment": deployment, "number": this.number, "for": why }),
         )
         .await?;
         Ok(held)
@@ -220,4 +240,14 @@ impl Promotion<'_> {
         .await
         .map_err(Into::into)
     }
+}
+
+/// Whether the second surface lacks what callers of the first may use. Unknown ones break nothing.
+fn breaks(old: Option<&Value>, new: Option<&Value>) -> bool {
+    let read = |surface: Option<&Value>| -> Option<Surface> {
+        serde_json::from_value(surface?.clone()).ok()
+    };
+    read(old)
+        .zip(read(new))
+        .is_some_and(|(old, new)| surface::breaks(&surface::diff(&old, &new)))
 }

@@ -28,7 +28,7 @@ pub async fn take_report(
 ) -> Result<()> {
     // Always project before deployment, so that two reports never wait for each other.
     let Some(owner) = sqlx::query!(
-        "select p.id, p.organization_id, p.hold_breaking, d.preview_id from projects p join deployments d on d.project_id = p.id
+        "select p.id, p.organization_id, p.hold_breaking, p.auto_promote, d.preview_id from projects p join deployments d on d.project_id = p.id
          where d.id = $1 and d.runner_id = $2 for update of p",
         report.deployment,
         runner,
@@ -53,6 +53,7 @@ pub async fn take_report(
                 preview: owner.preview_id,
                 organization: owner.organization_id,
                 hold_breaking: owner.hold_breaking,
+                auto_promote: owner.auto_promote,
                 drain,
                 actor: &Actor::System,
                 now,

@@ -12,7 +12,7 @@ pub enum State {
     Starting = 30,
     /// Its instance is being tried.
     Checking = 40,
-    /// It answers, but would break callers: it waits for a member.
+    /// It answers, and waits for a member: it would break callers, or pushes wait in its project.
     Held = 45,
     /// It serves the project's URL.
     Live = 50,

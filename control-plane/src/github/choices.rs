@@ -1,6 +1,8 @@
-//! What a person picks for a new project: a repository, a branch, and what is there now.
+//! What a person picks for a project: a repository, a branch, and what is there now.
 
 use runner::protocol::Source;
+use serde::Deserialize;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::installations::{self, Readable};
@@ -9,7 +11,7 @@ use super::rest::{self, Branch};
 use crate::app::App;
 use crate::deployments::Request;
 use crate::error::{Error, Result, invalid};
-use crate::projects;
+use crate::projects::{self, Project};
 
 /// A repository and a branch of it that a person chose for a project, and what is there.
 #[derive(Debug, Clone)]
@@ -45,6 +47,41 @@ impl Choice {
     }
 }
 
+/// How a person names a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Named {
+    /// By its number.
+    Number(i64),
+    /// As `owner/name`.
+    Name(String),
+}
+
+impl Named {
+    /// What was typed in a form.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        text.parse()
+            .map_or_else(|_| Self::Name(text.to_owned()), Self::Number)
+    }
+
+    /// The repository, if the person's organizations may use it.
+    async fn find(&self, db: &mut PgConnection, user: Uuid) -> Result<Readable> {
+        match self {
+            Self::Number(id) => installations::get_readable(db, user, *id).await,
+            Self::Name(name) => installations::get_readable_by_name(db, user, name.trim()).await,
+        }
+    }
+
+    /// Whether a repository is the one that was meant. A name may have passed to another.
+    fn is_of(&self, repository: &Readable) -> bool {
+        match self {
+            Self::Number(id) => *id == repository.id,
+            Self::Name(name) => repository.full_name.eq_ignore_ascii_case(name.trim()),
+        }
+    }
+}
+
 /// A repository that a person's organizations may use, as GitHub has it now. The name that is known
 /// may be another repository's by now, so the number is compared.
 pub async fn current(app: &App, user: Uuid, repository: i64) -> Result<Readable> {
@@ -62,15 +99,10 @@ pub async fn current(app: &App, user: Uuid, repository: i64) -> Result<Readable>
     installations::get_readable(&mut db, user, repository).await
 }
 
-/// What a person chose by a repository's number and perhaps a branch, if they may.
-pub async fn choose(
-    app: &App,
-    user: Uuid,
-    repository: i64,
-    branch: Option<&str>,
-) -> Result<Choice> {
+/// What a person chose for a new project by naming a repository and perhaps a branch, if they may.
+pub async fn choose(app: &App, user: Uuid, named: &Named, branch: Option<&str>) -> Result<Choice> {
     let mut db = app.db.acquire().await?;
-    let repository = installations::get_readable(&mut db, user, repository).await?;
+    let repository = named.find(&mut db, user).await?;
     let organization = installations::find_home(&mut db, user, repository.id)
         .await?
         .ok_or_else(|| {
@@ -80,6 +112,47 @@ pub async fn choose(
         })?;
     drop(db);
     let repository = current(app, user, repository.id).await?;
+    if !named.is_of(&repository) {
+        return Err(Error::NotFound("repository"));
+    }
+    at(app, repository, organization, branch).await
+}
+
+/// The same for a project that is there: its organization must be one that may use the repository.
+pub async fn choose_for(
+    app: &App,
+    user: Uuid,
+    project: &Project,
+    named: &Named,
+    branch: Option<&str>,
+) -> Result<Choice> {
+    let mut db = app.db.acquire().await?;
+    let found = named.find(&mut db, user).await?;
+    let organization = project.organization_id;
+    if installations::find_readable_of(&mut db, organization, found.id)
+        .await?
+        .is_none()
+    {
+        return Err(Error::Conflict(format!(
+            "The organization of {} may not use {}; press “Update from GitHub” on the page GitHub, for that organization.",
+            project.name, found.full_name
+        )));
+    }
+    drop(db);
+    let repository = current(app, user, found.id).await?;
+    if !named.is_of(&repository) {
+        return Err(Error::NotFound("repository"));
+    }
+    at(app, repository, organization, branch).await
+}
+
+/// The choice of a branch, or else the default one, as it is now.
+async fn at(
+    app: &App,
+    repository: Readable,
+    organization: Uuid,
+    branch: Option<&str>,
+) -> Result<Choice> {
     let branch = branch
         .map(str::trim)
         .filter(|branch| !branch.is_empty())

@@ -217,6 +217,36 @@ pub async fn list(db: &mut PgConnection, failed: bool, limit: i64) -> Result<Vec
     .await?)
 }
 
+/// That a delivery came, without what it meant for others who follow the same repository.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// What happened.
+    pub event: String,
+    /// Which kind of that.
+    pub action: Option<String>,
+    /// `waiting`, `done`, `ignored` or `failed`.
+    pub state: String,
+    /// When it came.
+    pub received_at: OffsetDateTime,
+}
+
+/// The newest delivery of an installation about a repository.
+pub async fn find_newest(
+    db: &mut PgConnection,
+    repository: i64,
+    installation: i64,
+) -> Result<Option<Told>> {
+    Ok(sqlx::query_as!(
+        Told,
+        "select event, action, state, received_at from github_deliveries
+         where repository_id = $1 and installation_id = $2 order by number desc limit 1",
+        repository,
+        installation,
+    )
+    .fetch_optional(db)
+    .await?)
+}
+
 /// Forgets what was processed long ago.
 pub async fn purge(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
     sqlx::query!(

@@ -157,6 +157,9 @@ async fn look_at_all(app: &App, projects: &[Uuid]) -> Result<LookedAt, Failure> 
                 match outcome {
                     Some(Looked::Queued(sha)) => format!("Queued {}.", &sha[..12]),
                     Some(Looked::Same(_)) => "The branch's head is deployed already.".to_owned(),
+                    Some(Looked::Skipped { head, why }) => {
+                        format!("{} was not deployed: {why}.", &head[..12])
+                    }
                     Some(Looked::Stuck(why)) => why,
                     None => "The project is gone.".to_owned(),
                 }

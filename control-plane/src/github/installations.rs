@@ -295,6 +295,51 @@ pub async fn get_readable(db: &mut PgConnection, user: Uuid, id: i64) -> Result<
     .ok_or(Error::NotFound("repository"))
 }
 
+/// The same by its name, in letters of either case. Of several that had it, the one that was heard of
+/// last has it now.
+pub async fn get_readable_by_name(
+    db: &mut PgConnection,
+    user: Uuid,
+    full_name: &str,
+) -> Result<Readable> {
+    let id = sqlx::query_scalar!(
+        "select r.id from github_repositories r
+         where lower(r.full_name) = lower($1) and r.state = 'active' order by r.updated_at desc, r.id limit 1",
+        full_name,
+    )
+    .fetch_optional(&mut *db)
+    .await?
+    .ok_or(Error::NotFound("repository"))?;
+    get_readable(db, user, id).await
+}
+
+/// The names of the first repositories that an organization may use, for a form to suggest.
+pub async fn list_names_of(
+    db: &mut PgConnection,
+    organization: Uuid,
+    limit: i64,
+) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar!(
+        r#"select r.full_name as "full_name!" from github_readable r
+         where r.organization_id = $1 and r.state = 'active' order by lower(r.full_name), r.repository_id limit $2"#,
+        organization,
+        limit,
+    )
+    .fetch_all(db)
+    .await?)
+}
+
+/// A repository's name and whether only some may read it, as last known, in reach or not.
+pub async fn find_name(db: &mut PgConnection, id: i64) -> Result<Option<(String, bool)>> {
+    let found = sqlx::query!(
+        "select full_name, private from github_repositories where id = $1",
+        id,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(found.map(|row| (row.full_name, row.private)))
+}
+
 /// The organization in which someone may make a project of a repository.
 pub async fn find_home(db: &mut PgConnection, user: Uuid, id: i64) -> Result<Option<Uuid>> {
     Ok(sqlx::query_scalar!(

@@ -8,9 +8,11 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::installations::{self, Readable};
-use super::rest;
+use super::rest::{self, Branch};
+use super::rules;
 use crate::app::App;
 use crate::audit::{self, Actor};
+use crate::branch_rules::{self, Rules};
 use crate::deployments::{self, Request};
 use crate::error::{Error, Result};
 use crate::projects::{self, Project};
@@ -30,6 +32,12 @@ pub struct Link {
     pub problem: Option<String>,
     /// When the branch was last compared with GitHub.
     pub checked_at: Option<OffsetDateTime>,
+    /// The branch's head, when the project's rules have it not deployed.
+    pub skipped: Option<String>,
+    /// Which rule: the rest of a sentence that begins with the commit.
+    pub skipped_why: Option<String>,
+    /// Since when the branch could not be compared for a reason that passes by itself.
+    pub failing_since: Option<OffsetDateTime>,
 }
 
 /// What came of looking at a branch.
@@ -39,6 +47,13 @@ pub enum Looked {
     Same(String),
     /// A deployment of this commit was queued.
     Queued(String),
+    /// The project's rules have its head not deployed.
+    Skipped {
+        /// The head.
+        head: String,
+        /// Which rule: the rest of a sentence that begins with the commit.
+        why: String,
+    },
     /// It cannot come live, and the project's page says why.
     Stuck(String),
 }
@@ -62,7 +77,8 @@ pub async fn create(
         "insert into github_links (project_id, installation_id, repository_id, head, checked_at)
          values ($1, $2, $3, $4, $5)
          on conflict (project_id) do update set installation_id = excluded.installation_id,
-             repository_id = excluded.repository_id, head = excluded.head, problem = null, checked_at = excluded.checked_at",
+             repository_id = excluded.repository_id, head = excluded.head, problem = null, checked_at = excluded.checked_at,
+             skipped = null, skipped_why = null, failing_since = null",
         project.id,
         repository.installation_id,
         repository.id,
@@ -87,7 +103,8 @@ pub async fn create(
 pub async fn find(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Option<Link>> {
     sqlx::query_as!(
         Link,
-        "select project_id, installation_id, repository_id, head, problem, checked_at
+        "select project_id, installation_id, repository_id, head, problem, checked_at, skipped, skipped_why,
+             failing_since
          from github_links where project_id = $1",
         project,
     )
@@ -113,6 +130,30 @@ pub async fn forget(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Has a branch's head that the rules had not deployed considered anew, in the next comparison at the
+/// latest.
+pub async fn consider_anew(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set skipped = null, skipped_why = null, checked_at = null
+         where project_id = $1",
+        project,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The same for another branch: what was deployed of the former one says nothing of it.
+pub async fn begin_anew(db: &mut PgConnection, project: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set head = null where project_id = $1",
+        project,
+    )
+    .execute(&mut *db)
+    .await?;
+    consider_anew(db, project).await
 }
 
 /// The projects of a repository, as seen by a delivery of an installation. The installation must be
@@ -161,16 +202,35 @@ pub async fn list_due(
     .await
 }
 
-/// Notes that a project's branch was asked for in vain, so that the others have their turn. What its
-/// page says stays: GitHub's trouble is not the project's.
+/// Notes that a project's branch was asked for in vain, so that the others have their turn. No problem
+/// of the project's: GitHub's trouble is told once it lasts.
 pub async fn note_attempt(
     db: &mut PgConnection,
     project: Uuid,
     now: OffsetDateTime,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update github_links set checked_at = $2 where project_id = $1",
+        "update github_links set checked_at = $2, failing_since = coalesce(failing_since, $2)
+         where project_id = $1",
         project,
+        now,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes that GitHub is away, of projects that wait for their turn because of that.
+pub async fn note_unreached(
+    db: &mut PgConnection,
+    projects: &[Uuid],
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update github_links set failing_since = $2 where failing_since is null and project_id in (
+             select project_id from github_links where project_id = any($1)
+             order by project_id for update skip locked)",
+        projects,
         now,
     )
     .execute(db)
@@ -237,7 +297,7 @@ pub async fn note_failure(
     now: OffsetDateTime,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update github_links set problem = $2, checked_at = $3,
+        "update github_links set problem = $2, checked_at = $3, failing_since = null,
              problem_at = case when problem is distinct from $2 then $3 else problem_at end
          where project_id = $1",
         project,
@@ -275,18 +335,22 @@ pub async fn look(
     };
     let looked = look_at(app, db, &link, &project).await?;
     let now = app.clock.now();
-    let (head, problem) = match &looked {
-        Looked::Same(sha) | Looked::Queued(sha) => (Some(sha), None),
-        Looked::Stuck(why) => (None, Some(why)),
+    let (head, problem, skipped) = match &looked {
+        Looked::Same(sha) | Looked::Queued(sha) => (Some(sha), None, None),
+        Looked::Skipped { head, why } => (None, None, Some((head, why))),
+        Looked::Stuck(why) => (None, Some(why), None),
     };
     sqlx::query!(
         "update github_links set head = coalesce($2, head), problem = $3, checked_at = $4,
-             problem_at = case when problem is distinct from $3 then $4 else problem_at end
+             problem_at = case when problem is distinct from $3 then $4 else problem_at end,
+             skipped = $5, skipped_why = $6, failing_since = null
          where project_id = $1",
         project.id,
         head,
         problem,
         now,
+        skipped.map(|(head, _)| head),
+        skipped.map(|(_, why)| why),
     )
     .execute(db)
     .await?;
@@ -316,36 +380,29 @@ async fn look_at(
         &branch,
     )
     .await?;
-    let Some(head) = found
-        .map(|found| found.commit.sha)
-        .filter(|sha| is_commit(sha))
-    else {
+    let Some(found) = found.filter(|found| is_commit(&found.commit.sha)) else {
         return Ok(Looked::Stuck(format!(
             "The branch {branch} is gone from {}; what is live stays so. Push it again, or choose another branch in the project's settings.",
             repository.full_name
         )));
     };
-    if link.head.as_ref() == Some(&head) || is_newest(db, project.id, &head).await? {
+    let deployed = find_deployed(db, project.id).await?;
+    let head = found.commit.sha.clone();
+    if link.head.as_ref() == Some(&head) || deployed.as_ref() == Some(&head) {
         return Ok(Looked::Same(head));
     }
-    let request = Request {
-        branch: Some(branch),
-        commit: Some(head.clone()),
-        ..Request::default()
-    };
-    // The address may just have been changed by a new name.
-    let project = projects::find(db, project.id)
-        .await?
-        .ok_or_else(|| Failure::Ours("The project is gone.".into()))?;
-    deployments::queue(
-        db,
-        &project,
-        request,
-        "push",
-        &Actor::GitHub,
-        app.clock.now(),
-    )
-    .await?;
+    if let (Some(skipped), Some(why)) = (&link.skipped, &link.skipped_why)
+        && *skipped == head
+    {
+        let why = why.clone();
+        return Ok(Looked::Skipped { head, why });
+    }
+    let rules = branch_rules::get(db, project.id).await?;
+    if let Some(why) = reason_to_skip(app, &rules, &repository, &found, deployed.as_deref()).await?
+    {
+        return Ok(Looked::Skipped { head, why });
+    }
+    queue_head(db, project.id, branch, &head, app.clock.now()).await?;
     Ok(Looked::Queued(head))
 }
 
@@ -368,16 +425,73 @@ pub(super) async fn reach(
     Ok(repository.ok_or_else(|| UNREACHABLE.into()))
 }
 
-/// Whether the newest deployment of production is of this commit: somebody was faster than the push.
-async fn is_newest(db: &mut PgConnection, project: Uuid, commit: &str) -> sqlx::Result<bool> {
+/// Queues a branch's head.
+async fn queue_head(
+    db: &mut PgConnection,
+    project: Uuid,
+    branch: String,
+    head: &str,
+    now: OffsetDateTime,
+) -> Result<(), Failure> {
+    let request = Request {
+        branch: Some(branch),
+        commit: Some(head.to_owned()),
+        ..Request::default()
+    };
+    // The address may just have been changed by a new name.
+    let project = projects::find(db, project)
+        .await?
+        .ok_or_else(|| Failure::Ours("The project is gone.".into()))?;
+    deployments::queue(db, &project, request, "push", &Actor::GitHub, now).await?;
+    Ok(())
+}
+
+/// The commit of a project's newest deployment that has not failed, be it a push's or not; `None` when
+/// there is none, or it is not known yet.
+async fn find_deployed(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Option<String>> {
     let newest = sqlx::query_scalar!(
         r#"select coalesce(commit_id, source->>'commit', '') as "commit!" from deployments
-         where project_id = $1 and preview_id is null and state not in ('failed', 'canceled') order by number desc limit 1"#,
+         where project_id = $1 and preview_id is null and state not in ('failed', 'canceled')
+         order by number desc limit 1"#,
         project,
     )
     .fetch_optional(db)
     .await?;
-    Ok(newest.as_deref() == Some(commit))
+    Ok(newest.filter(|commit| is_commit(commit)))
+}
+
+/// Why a branch's head is not deployed, if the rules say so. What it changes is told by all that came
+/// since `deployed`, so that a push which was skipped is looked at again with the next one.
+async fn reason_to_skip(
+    app: &App,
+    rules: &Rules,
+    repository: &Readable,
+    found: &Branch,
+    deployed: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    if let Some(marker) = rules::skip_marker(found.commit.message()) {
+        return Ok(Some(format!("its message says {marker}")));
+    }
+    let Some(base) = deployed.filter(|_| rules.look_at_files()) else {
+        return Ok(None);
+    };
+    let (installation, name, head) = (
+        repository.installation_id,
+        &repository.full_name,
+        &found.commit.sha,
+    );
+    match rest::compare(app, installation, name, base, head).await {
+        Ok(since) => Ok(rules::reason_to_skip(rules, &since)),
+        Err(failure @ (Failure::Limited { .. } | Failure::Unauthorized(_) | Failure::Ours(_))) => {
+            Err(failure)
+        }
+        // The branch was just read, so it is this comparison that fails: what was deployed is not in
+        // the repository any more, or too much has changed. Rather one deployment too many.
+        Err(failure) => {
+            tracing::info!(repository = repository.id, why = %failure, "changes are not known, so the head is deployed");
+            Ok(None)
+        }
+    }
 }
 
 /// An App that was installed anew has another number; the repository is the same.

@@ -89,11 +89,47 @@ pub struct Branch {
     pub commit: Head,
 }
 
-/// A commit's id.
+/// A commit.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Head {
     /// 40 hexadecimal digits.
     pub sha: String,
+    /// What Git has of it; lists of branches leave it out.
+    #[serde(default)]
+    commit: Option<Written>,
+}
+
+impl Head {
+    /// Its message; empty where it was left out.
+    pub fn message(&self) -> &str {
+        self.commit.as_ref().map_or("", |written| &written.message)
+    }
+}
+
+/// What Git has of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Written {
+    message: String,
+}
+
+/// What lies between two commits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Comparison {
+    /// `ahead`, `behind`, `diverged` or `identical`: how the second stands to the first.
+    pub status: String,
+    /// The files that the second changes, at most 300.
+    #[serde(default)]
+    pub files: Vec<ChangedFile>,
+}
+
+/// A file that was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ChangedFile {
+    /// Its path from the repository's root.
+    pub filename: String,
+    /// Where it was before, if it was moved.
+    #[serde(default)]
+    pub previous_filename: Option<String>,
 }
 
 /// A pull request.
@@ -302,6 +338,43 @@ pub async fn find_pull(
     match ask(app, installation, Call::get(&path)).await {
         Ok(found) => Ok(Some(found)),
         Err(Failure::NotFound) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What a commit changes since another. Every file is on the first page, and no commit is of interest.
+pub async fn compare(
+    app: &App,
+    installation: i64,
+    full_name: &str,
+    base: &str,
+    head: &str,
+) -> Result<Comparison, Failure> {
+    let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
+    let range = format!("{base}...{head}");
+    let path = ["repos", owner, name, "compare", &range];
+    let query = [("per_page", "1".to_owned()), ("page", "1".to_owned())];
+    ask(app, installation, Call::get(&path).query(&query)).await
+}
+
+/// The commit of this id, beginning of an id, tag or branch; `None` when the repository has none.
+pub async fn find_commit(
+    app: &App,
+    installation: i64,
+    full_name: &str,
+    reference: &str,
+) -> Result<Option<Head>, Failure> {
+    let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
+    let path = ["repos", owner, name, "commits", reference];
+    // Its files are of no interest.
+    let query = [("per_page", "1".to_owned())];
+    match ask(app, installation, Call::get(&path).query(&query)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::NotFound) => Ok(None),
+        // 422, and 409 for a repository without commits.
+        Err(Failure::Refused(why)) if why.contains("No commit found") || why.contains("empty") => {
+            Ok(None)
+        }
         Err(failure) => Err(failure),
     }
 }

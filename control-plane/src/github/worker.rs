@@ -176,32 +176,41 @@ pub async fn compare(app: &App) -> Result<()> {
     revive(app, before).await?;
     let due = links::list_due(&mut *app.db.acquire().await?, before, ROUND).await?;
     let mut failures = 0;
-    for project in due {
-        let mut tx = app.db.begin().await?;
-        let looked = links::look(app, &mut tx, project).await;
-        let Err(failure) = looked else {
-            tx.commit().await?;
-            failures = 0;
-            // Of less weight than the branch, and often fails for a lack of permission alone.
-            if let Err(failure) = pull_requests::compare(app, project).await {
-                tracing::warn!(project.id = %project, why = %failure, "pull requests could not be compared with GitHub");
-            }
-            continue;
-        };
-        tx.rollback().await?;
-        failures = match failure {
+    for (at, project) in due.iter().enumerate() {
+        let failed = look_now(app, *project).await?;
+        // Of less weight than the branch, and often fails for a lack of permission alone.
+        if failed.is_none()
+            && let Err(failure) = pull_requests::compare(app, *project).await
+        {
+            tracing::warn!(project.id = %project, why = %failure, "pull requests could not be compared with GitHub");
+        }
+        failures = match &failed {
             // Others have limits of their own, so this says nothing of GitHub.
-            Failure::Limited { .. } => failures,
-            Failure::Unavailable(_) => failures + 1,
-            _ => 0,
+            Some(Failure::Limited { .. }) => failures,
+            Some(Failure::Unavailable(_)) => failures + 1,
+            None | Some(_) => 0,
         };
-        note(app, project, &failure).await?;
         if failures >= AWAY {
-            tracing::warn!(why = %failure, "the comparison with GitHub goes on later");
+            let why = failed.map(|failure| failure.to_string());
+            tracing::warn!(why, "the comparison with GitHub goes on later");
+            let mut db = app.db.acquire().await?;
+            links::note_unreached(&mut db, &due[at..], app.clock.now()).await?;
             break;
         }
     }
     Ok(())
+}
+
+/// Looks at a project's branch at once. What kept it from being compared is noted, and given back.
+pub async fn look_now(app: &App, project: Uuid) -> Result<Option<Failure>> {
+    let mut tx = app.db.begin().await?;
+    let Err(failure) = links::look(app, &mut tx, project).await else {
+        tx.commit().await?;
+        return Ok(None);
+    };
+    tx.rollback().await?;
+    note(app, project, &failure).await?;
+    Ok(Some(failure))
 }
 
 /// Notes that a project's branch could not be compared: every failure ends its turn, and the page

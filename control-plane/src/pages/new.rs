@@ -16,7 +16,7 @@ use super::view::{Problems, Shell};
 use crate::app::App;
 use crate::deployments::{self, Deployment, Request};
 use crate::error::{Error, Result, invalid};
-use crate::github::choices::{self, Choice};
+use crate::github::choices::{self, Choice, Named};
 use crate::github::{installations, links, registration, rest};
 use crate::projects::{self, Settings, Sources};
 use crate::signin::{CsrfForm, SignedIn};
@@ -141,7 +141,13 @@ impl Form {
         let Some(id) = self.repository() else {
             return Ok(None);
         };
-        let choice = choices::choose(app, person.user.id, id, Some(&self.source_branch)).await?;
+        let choice = choices::choose(
+            app,
+            person.user.id,
+            &Named::Number(id),
+            Some(&self.source_branch),
+        )
+        .await?;
         self.source_url = app.config.clone_url(&choice.repository.full_name);
         self.source_branch.clone_from(&choice.branch);
         Ok(Some(choice))

@@ -70,6 +70,10 @@ impl Done {
     fn sentence(&self) -> Option<&'static str> {
         Some(match self.done.as_deref()? {
             "saved" => "Saved.",
+            "connected" => {
+                "Connected; pushes come live from now on. “Deploy now” on the project's page deploys what is there already."
+            }
+            "unlinked" => "Disconnected; pushes do not come live any more.",
             "removed" => "Removed.",
             "generated" => "Generated and sealed; only your server can read it.",
             "added" => "Added; they sign in as they did before.",

@@ -51,7 +51,7 @@ pub(super) struct Setting {
     pub(super) github: Github,
     pub(super) repo: Repo,
     pub(super) platform: Platform,
-    ada: Person,
+    pub(super) ada: Person,
     app: AppKeys,
 }
 
@@ -88,7 +88,7 @@ impl Setting {
         })
     }
 
-    fn page(&mut self, path: &str) -> Result<Page> {
+    pub(super) fn page(&mut self, path: &str) -> Result<Page> {
         let url = format!("{}{path}", self.platform.url());
         self.ada.open(&url)?.ok()
     }
@@ -145,7 +145,7 @@ impl Setting {
         .with_context(|| self.platform.log_tail())
     }
 
-    fn deployments(&self) -> Result<usize> {
+    pub(super) fn deployments(&self) -> Result<usize> {
         let all = self.platform.berth(&["deployments", "demo", "--json"])?;
         Ok(all.success()?.json()?.as_array().map_or(0, Vec::len))
     }
@@ -187,7 +187,7 @@ fn set_up(github: &Github, platform: &Platform, ada: &mut Person) -> Result<AppK
     github.app_keys(id)
 }
 
-fn says(platform: &Platform, tool: &str) -> Result<String> {
+pub(super) fn says(platform: &Platform, tool: &str) -> Result<String> {
     let answer = Caller::new(platform, "demo")?.call(tool, &json!({}))?;
     let commit = served_commit(&answer)?;
     let text = answer.text()?;

@@ -1,10 +1,13 @@
 //! The platform with GitHub.
 
+mod burst;
 mod emulator;
 mod journey;
 mod person;
 mod previews;
 mod receiver;
+mod rules;
+mod visit;
 
 use crate::Test;
 
@@ -12,4 +15,10 @@ use crate::Test;
 pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
-pub const JOURNEYS: [&[Test]; 2] = [journey::TESTS, previews::TESTS];
+pub const JOURNEYS: [&[Test]; 5] = [
+    journey::TESTS,
+    previews::TESTS,
+    rules::TESTS,
+    burst::TESTS,
+    visit::TESTS,
+];

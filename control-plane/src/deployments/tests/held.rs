@@ -6,9 +6,10 @@ use serde_json::json;
 use super::{DRAIN, Runner, here, queued, states, with_source};
 use crate::app::App;
 use crate::audit::Actor;
+use crate::branch_rules::{self, Rules};
 use crate::deployments::{self, Deployment, State};
 use crate::projects::{self, Project, Settings};
-use crate::testing::app;
+use crate::testing::{Browser, app};
 use crate::variables::{self, Change, NewVariable};
 
 /// It answers with these tools.
@@ -195,4 +196,60 @@ async fn what_is_held_can_be_taken_back_and_a_roll_back_is_never_held() {
         only_states(&app, &hello).await[2..],
         [State::Canceled, State::Live]
     );
+}
+
+#[tokio::test]
+async fn what_pushes_bring_waits_where_the_project_wants_that() {
+    let app = app().await;
+    let hello = with_source(&app, "hello").await;
+    let rules = Rules {
+        auto_promote: false,
+        ..Rules::default()
+    };
+    let (actor, now) = (Actor::System, app.clock.now());
+    let mut db = app.db.acquire().await.unwrap();
+    branch_rules::set(&mut db, &hello, &rules, &actor, now)
+        .await
+        .unwrap();
+    let runner = Runner::new(&app);
+    next(&app, &hello, &runner, &["add"]).await;
+    assert_eq!(only_states(&app, &hello).await, [State::Live], "by hand");
+    let request = deployments::Request::default();
+    let pushed = deployments::queue(&mut db, &hello, request, "push", &Actor::GitHub, now)
+        .await
+        .unwrap();
+    runner.claim(true).await;
+    answers(&app, &runner, &pushed, &["add", "sub"]).await;
+    assert_eq!(
+        only_states(&app, &hello).await,
+        [State::Live, State::Held],
+        "though it breaks nobody"
+    );
+    let held = deployments::get(&mut db, hello.id, "2").await.unwrap();
+    assert_eq!(held.held_for.as_deref(), Some("promotion"));
+    assert_eq!(promote(&app, &hello, &pushed).await.unwrap(), State::Live);
+    drop(db);
+    let mut browser = Browser::signed_in(&app).await;
+    next(&app, &hello, &runner, &["add", "sub"]).await;
+    assert_eq!(only_states(&app, &hello).await[2], State::Live);
+    sqlx::query("update deployments set state = 'held' where number = 2")
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let page = browser.get("/projects/hello/deployments/2").await.body;
+    assert!(page.contains("Held: it waits for a member."), "{page}");
+    let page = browser.get("/projects/hello").await.body;
+    assert!(page.contains("promoted by hand"), "{page}");
+}
+
+#[tokio::test]
+async fn what_would_break_callers_says_so_also_where_pushes_wait() {
+    let app = app().await;
+    let (hello, runner) = guarded(&app).await;
+    let held = next(&app, &hello, &runner, &[]).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let held = deployments::get(&mut db, hello.id, &held.number.to_string())
+        .await
+        .unwrap();
+    assert_eq!(held.held_for.as_deref(), Some("breaking"));
 }

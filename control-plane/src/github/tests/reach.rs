@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use super::inbox::{commits, project};
+use super::rounds::problem;
 use super::stand_in::{INSTALLATION, sha, with_app};
 use crate::app::App;
-use crate::github::{choices, installations, links, worker};
+use crate::github::choices::{self, Named};
+use crate::github::{installations, worker};
 use crate::organizations::{self, Role};
-use crate::projects::Project;
 use crate::testing::{self, Answer, Browser};
 
 /// Goes to GitHub and back, for the organization of this form.
@@ -25,12 +26,6 @@ async fn connect(browser: &mut Browser, fields: &[(&str, &str)]) -> Answer {
     browser
         .get(&format!("/github/callback?code=good&state={state}"))
         .await
-}
-
-async fn problem(app: &App, project: &Project) -> Option<String> {
-    let mut db = app.db.acquire().await.unwrap();
-    let link = links::find(&mut db, project.id).await.unwrap();
-    link.unwrap().problem
 }
 
 async fn readable(app: &App, organization: uuid::Uuid, repository: i64) -> bool {
@@ -62,7 +57,8 @@ async fn a_name_that_passed_to_another_repository_is_not_followed() {
     world.repositories.lock().unwrap().get_mut(&11).unwrap().0 = "octo/renamed".into();
     world.add(13, "octo/demo", &sha('9'));
     let owner = testing::owner(&app).await.id;
-    let choice = choices::choose(&app, owner, 11, None).await.unwrap();
+    let number = Named::Number(11);
+    let choice = choices::choose(&app, owner, &number, None).await.unwrap();
     assert_eq!(choice.repository.full_name, "octo/renamed");
     assert_eq!(choice.head, sha('a'));
     let mut api = Browser::with_token(&app, &testing::owner(&app).await).await;
@@ -80,7 +76,7 @@ async fn a_name_that_passed_to_another_repository_is_not_followed() {
     assert_eq!(after.value()["url"], app.config.clone_url("octo/renamed"));
 
     world.repositories.lock().unwrap().remove(&11);
-    assert!(choices::choose(&app, owner, 11, None).await.is_err());
+    assert!(choices::choose(&app, owner, &number, None).await.is_err());
     assert_eq!(access(&app).await.status, StatusCode::NOT_FOUND);
 }
 
@@ -141,6 +137,50 @@ async fn what_a_member_showed_ends_with_their_membership() {
     worker::compare(&app).await.unwrap();
     assert_eq!(commits(&app, &demo).await, [sha('b'), sha('a')]);
     assert_eq!(problem(&app, &demo).await, None);
+}
+
+#[tokio::test]
+async fn what_a_member_showed_ends_when_they_may_not_deploy_any_more() {
+    let (app, _world) = with_app(&[]).await;
+    let editor = testing::member(&app, Role::Editor).await;
+    let mut browser = Browser::signed_in_as(&app, &editor.email).await;
+    connect(&mut browser, &[]).await.location();
+    let demo = project(&app).await;
+    sqlx::query("delete from github_connections where user_id <> $1")
+        .bind(editor.id)
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let home = testing::home(&app).await;
+    let mut api = Browser::with_token(&app, &testing::owner(&app).await).await;
+    let path = format!("/members/{}", editor.email);
+    for (role, stays) in [("admin", true), ("editor", true), ("viewer", false)] {
+        let body = json!({ "role": role });
+        let changed = api.api(Method::PATCH, &path, &body).await;
+        assert!(changed.status.is_success(), "{}", changed.body);
+        assert_eq!(readable(&app, home, 11).await, stays, "{role}");
+    }
+    assert!(
+        problem(&app, &demo)
+            .await
+            .unwrap()
+            .contains("Nobody in this")
+    );
+
+    // Neither is what was deployed before brought back.
+    for (path, body) in [
+        ("/projects/demo/deployments", json!({})),
+        ("/projects/demo/deployments/1/promote", Value::Null),
+    ] {
+        sqlx::query("update deployments set state = 'stopped', commit_id = $1")
+            .bind(sha('a'))
+            .execute(&app.db)
+            .await
+            .unwrap();
+        let refused = api.api(Method::POST, path, &body).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
+        assert!(refused.body.contains("Nobody in this"), "{}", refused.body);
+    }
 }
 
 #[tokio::test]

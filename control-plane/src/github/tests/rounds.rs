@@ -26,7 +26,7 @@ async fn follow(app: &App, name: &str, repository: i64) -> Project {
     made
 }
 
-async fn problem(app: &App, project: &Project) -> Option<String> {
+pub(super) async fn problem(app: &App, project: &Project) -> Option<String> {
     let mut db = app.db.acquire().await.unwrap();
     let link = links::find(&mut db, project.id).await.unwrap();
     link.unwrap().problem

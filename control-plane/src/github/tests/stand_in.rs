@@ -89,6 +89,12 @@ pub struct World {
     pub owns: Mutex<bool>,
     /// Organizations that the person belongs to: number and name.
     pub organizations: Mutex<Vec<(i64, String)>>,
+    /// Commits' messages, where one matters; a commit that has one can be named.
+    pub messages: Mutex<BTreeMap<String, String>>,
+    /// Tags, with their commits.
+    pub tags: Mutex<BTreeMap<String, String>>,
+    /// What commits change since others, by `BASE...HEAD`: how they stand, and the files.
+    pub changes: Mutex<BTreeMap<String, (&'static str, Vec<String>)>>,
     /// When tokens end, as the platform's clock has it.
     pub now: Mutex<Option<time::OffsetDateTime>>,
 }
@@ -134,6 +140,40 @@ impl World {
     pub fn close_pull(&self, number: i64) {
         let mut all = self.pulls.lock().unwrap();
         all.get_mut(&number).unwrap().open = false;
+    }
+
+    /// Gives a commit a message.
+    pub fn say(&self, commit: &str, message: &str) {
+        let mut all = self.messages.lock().unwrap();
+        all.insert(commit.into(), message.into());
+    }
+
+    /// Has a commit change these files since another, which comes before it.
+    pub fn change(&self, base: &str, head: &str, files: &[&str]) {
+        let files = files.iter().map(|file| (*file).to_owned()).collect();
+        let mut all = self.changes.lock().unwrap();
+        all.insert(format!("{base}...{head}"), ("ahead", files));
+    }
+
+    /// The commit of a branch, a tag, an id or its beginning.
+    fn resolve(&self, branches: &BTreeMap<String, String>, name: &str) -> Option<String> {
+        let (tags, messages) = (self.tags.lock().unwrap(), self.messages.lock().unwrap());
+        let named = branches.get(name).or(tags.get(name)).cloned();
+        named.or_else(|| {
+            let mut known = branches
+                .values()
+                .chain(tags.values())
+                .chain(messages.keys());
+            known
+                .find(|sha| name.len() >= 7 && sha.starts_with(name))
+                .cloned()
+        })
+    }
+
+    fn commit(&self, sha: &str) -> Value {
+        let messages = self.messages.lock().unwrap();
+        let message = messages.get(sha).map_or("Change", String::as_str);
+        json!({ "sha": sha, "commit": { "message": message } })
     }
 
     /// How often a path was asked for.
@@ -287,11 +327,28 @@ async fn api(
                 }
                 ["branches", branch @ ..] => match branches.get(&branch.join("/")) {
                     Some(sha) => {
-                        Json(json!({ "name": branch.join("/"), "commit": { "sha": sha } }))
+                        Json(json!({ "name": branch.join("/"), "commit": world.commit(sha) }))
                             .into_response()
                     }
                     None => StatusCode::NOT_FOUND.into_response(),
                 },
+                ["compare", range] => match world.changes.lock().unwrap().get(*range) {
+                    Some((status, files)) => {
+                        let files: Vec<Value> =
+                            files.iter().map(|it| json!({ "filename": it })).collect();
+                        Json(json!({ "status": status, "files": files })).into_response()
+                    }
+                    None => StatusCode::NOT_FOUND.into_response(),
+                },
+                ["commits", name @ ..] => {
+                    let name = name.join("/");
+                    if let Some(sha) = world.resolve(branches, &name) {
+                        return Json(world.commit(&sha)).into_response();
+                    }
+                    let message = format!("No commit found for SHA: {name}");
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    (status, Json(json!({ "message": message }))).into_response()
+                }
                 _ => StatusCode::NOT_FOUND.into_response(),
             }
         }

@@ -2,13 +2,23 @@
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
 
 use super::Nothing;
 use crate::app::App;
-use crate::deployments::{self, Deployment, Request};
+use crate::deployments::{self, Deployment};
+use crate::error::Result;
+use crate::github::references;
 use crate::pages::error::PageResult;
 use crate::projects::{self, Project};
 use crate::signin::{CsrfForm, SignedIn};
+
+async fn changeable(app: &App, person: &SignedIn, name: &str) -> Result<Project> {
+    let mut db = app.db.acquire().await?;
+    projects::get_for(&mut db, person.user.id, name)
+        .await?
+        .changeable()
+}
 
 fn to(project: &Project, deployment: &Deployment) -> Response {
     Redirect::to(&format!(
@@ -18,20 +28,26 @@ fn to(project: &Project, deployment: &Deployment) -> Response {
     .into_response()
 }
 
-/// `POST /projects/{project}/deploy`: the branch's newest commit.
+/// What to deploy; nothing for what the project itself names.
+#[derive(Debug, Deserialize)]
+pub struct What {
+    /// A branch, a tag, a commit or its beginning; of a package a version.
+    #[serde(default)]
+    reference: String,
+}
+
+/// `POST /projects/{project}/deploy`: the branch's newest commit, or another.
 pub async fn deploy(
     State(app): State<App>,
     person: SignedIn,
     Path(name): Path<String>,
-    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+    CsrfForm(what): CsrfForm<What>,
 ) -> PageResult {
-    let mut tx = app.db.begin().await?;
-    let project = projects::get_for(&mut tx, person.user.id, &name)
-        .await?
-        .changeable()?;
+    let project = changeable(&app, &person, &name).await?;
+    let request = references::resolve(&app, &project, &what.reference).await?;
     let (actor, now) = (person.actor(), app.clock.now());
-    let queued =
-        deployments::queue(&mut tx, &project, Request::default(), "page", &actor, now).await?;
+    let mut tx = app.db.begin().await?;
+    let queued = deployments::queue(&mut tx, &project, request, "page", &actor, now).await?;
     tx.commit().await?;
     Ok(to(&project, &queued))
 }

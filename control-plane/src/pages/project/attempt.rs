@@ -6,7 +6,7 @@ use serde_json::Value;
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 
-use crate::deployments::{Deployment, State};
+use crate::deployments::{Deployment, HELD_FOR_PROMOTION, State};
 use crate::pages::view::{Moment, People, took};
 
 /// Digits of a commit that tell it from the others of a repository.
@@ -113,6 +113,8 @@ pub struct Attempt {
     pub pending: bool,
     /// It answers and waits for a member.
     pub held: bool,
+    /// It waits because pushes do in its project, and not for what it would break.
+    pub waits_for_promotion: bool,
     /// It may still change in a way that is shown.
     pub changes: bool,
     /// Differs when anything that is shown differs.
@@ -159,6 +161,7 @@ impl Attempt {
             label: label(it.state),
             pending,
             held: it.state == State::Held,
+            waits_for_promotion: it.held_for.as_deref() == Some(HELD_FOR_PROMOTION),
             changes: pending || matches!(it.state, State::Draining | State::Held),
             mark: mark(&it, timings.len()),
             subject: subject(&it, upload),

@@ -32,12 +32,12 @@ struct Build {
 }
 
 /// What is wrong, by field; what belongs to none is under `general`.
-#[derive(Default)]
-struct Problems(BTreeMap<&'static str, String>);
+#[derive(Debug, Default)]
+pub(super) struct Problems(BTreeMap<&'static str, String>);
 
 impl Problems {
     /// What an error says of the form; a fault of ours is handed back.
-    fn of(error: Error) -> Result<Self> {
+    pub(super) fn of(error: Error) -> Result<Self> {
         let mut problems = Self::default();
         match error {
             Error::Invalid(fields) => {
@@ -45,7 +45,9 @@ impl Problems {
                     problems.0.entry(field.name).or_insert(field.message);
                 }
             }
-            Error::Conflict(sentence) | Error::Unavailable(sentence) => {
+            Error::Conflict(sentence)
+            | Error::Forbidden(sentence)
+            | Error::Unavailable(sentence) => {
                 problems.0.insert("general", sentence);
             }
             other => return Err(other),
@@ -53,7 +55,7 @@ impl Problems {
         Ok(problems)
     }
 
-    fn about(&self, field: &str) -> Option<&String> {
+    pub(super) fn about(&self, field: &str) -> Option<&String> {
         self.0.get(field)
     }
 }

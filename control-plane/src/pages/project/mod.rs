@@ -8,6 +8,8 @@ mod connect;
 mod connections;
 mod delete;
 mod deployment;
+mod follows;
+mod github;
 mod log;
 mod previews;
 mod revision;
@@ -78,6 +80,15 @@ pub fn router() -> Router<App> {
         .route(
             "/projects/{project}/settings",
             get(settings::show).post(settings::save),
+        )
+        .route(
+            "/projects/{project}/github",
+            get(github::show).post(github::save),
+        )
+        .route("/projects/{project}/github/connect", post(github::connect))
+        .route(
+            "/projects/{project}/github/disconnect",
+            post(github::disconnect),
         )
         .route(
             "/projects/{project}/build",

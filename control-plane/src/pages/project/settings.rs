@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Frame;
 use crate::app::App;
 use crate::error::Result;
+use crate::github::{following, worker};
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Problems, Shell};
 use crate::projects::{self, Settings as Given};
@@ -19,6 +20,8 @@ use crate::signin::{CsrfForm, SignedIn};
 struct Settings {
     shell: Shell,
     project: Frame,
+    /// What it follows at GitHub.
+    repository: Option<String>,
     form: Form,
     problems: Problems,
 }
@@ -41,7 +44,9 @@ impl Settings {
         let member = projects::get_for(&mut db, person.user.id, name).await?;
         let frame = Frame::new(&app.config, &member, "settings");
         let project = member.project;
+        let following = following::find(&mut db, &project).await?;
         Ok(Self {
+            repository: following.map(|it| it.repository),
             shell: Shell::new(person, "projects"),
             project: frame,
             form: Form {
@@ -105,7 +110,7 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         previews: form.previews.is_some(),
     };
     let settings = given.check(&app.config.sources())?;
-    projects::change(
+    let changed = projects::change(
         &mut tx,
         &project,
         &settings,
@@ -114,5 +119,8 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
     )
     .await?;
     tx.commit().await?;
+    if changed.source_branch != project.source_branch {
+        worker::look_now(app, project.id).await?;
+    }
     Ok(())
 }

@@ -4,12 +4,13 @@ use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use runner::protocol::Surface;
+use runner::protocol::{Package, Surface};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::attempt::{Attempt, Standing, read};
 use super::connect::{Choice, Connect};
+use super::follows::Follows;
 use super::previews::{self, PreviewRow};
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
@@ -36,6 +37,8 @@ struct Show {
     shell: Shell,
     project: Frame,
     source: Option<String>,
+    /// What the form of another commit asks for.
+    another: &'static str,
     kind: &'static str,
     label: &'static str,
     can_deploy: bool,
@@ -61,8 +64,7 @@ struct Show {
     /// How much the server is called.
     calls: Option<String>,
     storage: Vec<Stored>,
-    /// Why pushes to GitHub do not come live.
-    cut_off: Option<String>,
+    follows: Follows,
     /// The previews of pull requests, where there can be any.
     previews: Option<Vec<PreviewRow>>,
     previews_on: bool,
@@ -121,19 +123,14 @@ struct Facts {
     missing: Vec<String>,
     calls: Option<String>,
     volumes: Vec<Volume>,
-    /// Why pushes to GitHub do not come live.
-    cut_off: Option<String>,
+    follows: Follows,
     /// The previews of pull requests, where there can be any.
     previews: Option<Vec<PreviewRow>>,
 }
 
 impl Facts {
-    async fn read(
-        db: &mut PgConnection,
-        config: &ServeConfig,
-        project: &Project,
-        now: OffsetDateTime,
-    ) -> Result<Self> {
+    async fn read(app: &App, db: &mut PgConnection, project: &Project) -> Result<Self> {
+        let now = app.clock.now();
         let link = links::find(db, project.id).await?;
         let all = deployments::list(db, project.id, SHOWN).await?;
         let newest = deployments::find_newest(db, project.id, None).await?;
@@ -144,10 +141,14 @@ impl Facts {
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
             previews: match &link {
-                Some(_) => Some(previews::rows(db, config, project).await?),
+                Some(_) => Some(previews::rows(db, &app.config, project).await?),
                 None => None,
             },
-            cut_off: link.and_then(|link| link.problem),
+            follows: Follows::of(
+                app,
+                link.as_ref(),
+                all.iter().find(|it| it.preview.is_none()),
+            ),
             live: deployments::find_live(db, project.id).await?,
             held: all
                 .iter()
@@ -214,7 +215,7 @@ pub async fn show(
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
-    let facts = Facts::read(&mut db, &app.config, &member.project, now).await?;
+    let facts = Facts::read(&app, &mut db, &member.project).await?;
     let people = People::of(&mut db, member.project.organization_id).await?;
     let frame = Frame::new(&app.config, &member, "overview");
     let shell = Shell::new(&person, "projects").after(&done);
@@ -245,6 +246,11 @@ impl Show {
         let surface = surface.unwrap_or_default();
         let attempt = |it| Attempt::new(it, people, now);
         Self {
+            another: if project.source_url.as_deref().is_some_and(Package::is_meant) {
+                "version"
+            } else {
+                "branch, tag or commit"
+            },
             source: project.source_url.clone(),
             kind: standing.kind(),
             label: standing.label(),
@@ -261,9 +267,9 @@ impl Show {
             waits_for_runner: facts.waits_for_runner,
             missing: facts.missing,
             calls: facts.calls,
-            cut_off: facts.cut_off,
             previews: facts.previews,
             previews_on: project.previews,
+            follows: facts.follows,
             storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
@@ -287,7 +293,7 @@ pub async fn status(
     let now = app.clock.now();
     let mut db = app.db.acquire().await?;
     let member = projects::get_for(&mut db, person.user.id, &name).await?;
-    let facts = Facts::read(&mut db, &app.config, &member.project, now).await?;
+    let facts = Facts::read(&app, &mut db, &member.project).await?;
     if facts.pending.is_none() {
         return Ok(([("hx-refresh", "true")], "").into_response());
     }
