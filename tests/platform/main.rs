@@ -57,6 +57,7 @@ fn main() {
         dockerfile::TESTS,
         github::TESTS,
         github::JOURNEYS,
+        github::FEEDBACK,
     ]
     .into_iter()
     .flatten()

@@ -27,19 +27,19 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A build with an environment to be made, on a busy machine.
-const LIVE: Duration = Duration::from_mins(5);
+pub(super) const LIVE: Duration = Duration::from_mins(5);
 
 /// Deliveries are worked on at once, and after a failure within seconds.
-const SOON: Duration = Duration::from_mins(1);
+pub(super) const SOON: Duration = Duration::from_mins(1);
 
-fn server(tool: &str) -> String {
+pub(super) fn server(tool: &str) -> String {
     format!(
         "from fastmcp import FastMCP\n\nmcp = FastMCP(\"demo\")\n\n\n@mcp.tool\ndef {tool}() -> str:\n    \
          \"\"\"Says its name.\"\"\"\n    return \"<{tool}>\"\n"
     )
 }
 
-fn files(server: &str) -> [(&str, &str); 2] {
+pub(super) fn files(server: &str) -> [(&str, &str); 2] {
     [
         ("server.py", server),
         ("requirements.txt", "fastmcp==4.1.2\n"),
@@ -47,16 +47,16 @@ fn files(server: &str) -> [(&str, &str); 2] {
 }
 
 /// A GitHub with a person and a private repository, and a platform that knows where it is.
-struct Setting {
-    github: Github,
-    repo: Repo,
-    platform: Platform,
+pub(super) struct Setting {
+    pub(super) github: Github,
+    pub(super) repo: Repo,
+    pub(super) platform: Platform,
     ada: Person,
     app: AppKeys,
 }
 
 impl Setting {
-    fn new(reconcile_seconds: u32) -> Result<Self> {
+    pub(super) fn new(reconcile_seconds: u32) -> Result<Self> {
         let github = Github::start()?;
         github.user("ada");
         let repo = github.repository("ada", "tools", true)?;
@@ -94,7 +94,7 @@ impl Setting {
     }
 
     /// Installs the App on the repository and makes the project `demo` of it.
-    fn deploy(&mut self) -> Result<()> {
+    pub(super) fn deploy(&mut self) -> Result<()> {
         let page = self.page("/github")?;
         let choice = self.ada.submit(&page, "/github/install", &[])?.ok()?;
         let id = self.repo.id().to_string();
@@ -136,7 +136,7 @@ impl Setting {
         page.ok()
     }
 
-    fn wait_live(&self, commit: &str) -> Result<()> {
+    pub(super) fn wait_live(&self, commit: &str) -> Result<()> {
         wait::until(&format!("{commit} to be live"), LIVE, || {
             let newest = self.platform.newest("demo")?;
             ensure!(newest["state"] != "failed", "{newest}");
@@ -151,7 +151,7 @@ impl Setting {
     }
 
     /// Waits until nothing of the inbox waits.
-    fn wait_worked(&self) -> Result<()> {
+    pub(super) fn wait_worked(&self) -> Result<()> {
         wait::until("the inbox to be worked on", SOON, || {
             let waiting = self
                 .platform
@@ -215,7 +215,10 @@ fn connected() -> Result<()> {
 
     let installation = setting.github.installations()[0].id;
     let minted = setting.github.tokens_minted(installation);
-    ensure!(minted == 1, "{minted} tokens");
+    ensure!(
+        minted == 2,
+        "{minted} tokens: one that reads, one that writes"
+    );
     let data = setting.platform.data().to_string_lossy().into_owned();
     let (url, api_url) = (setting.github.url(), setting.github.api_url());
     let arguments = [

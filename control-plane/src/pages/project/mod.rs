@@ -71,6 +71,10 @@ pub fn router() -> Router<App> {
             get(settings::show).post(settings::save),
         )
         .route(
+            "/projects/{project}/settings/comments",
+            post(settings::set_comments),
+        )
+        .route(
             "/projects/{project}/build",
             get(build::show).post(build::save),
         )

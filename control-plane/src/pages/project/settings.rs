@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::Frame;
 use crate::app::App;
 use crate::error::Result;
+use crate::github::feedback;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Problems, Shell};
 use crate::projects::{self, Settings as Given};
@@ -21,6 +22,8 @@ struct Settings {
     project: Frame,
     form: Form,
     problems: Problems,
+    /// Whether pull requests get comments; `None` without a repository of GitHub's App.
+    comments: Option<bool>,
 }
 
 /// The form, as it is sent and as it comes back.
@@ -40,6 +43,7 @@ impl Settings {
         let member = projects::get_for(&mut db, person.user.id, name).await?;
         let frame = Frame::new(&app.config, &member, "settings");
         let project = member.project;
+        let comments = feedback::find_comments(&mut db, project.id).await?;
         Ok(Self {
             shell: Shell::new(person, "projects"),
             project: frame,
@@ -51,6 +55,7 @@ impl Settings {
                 redis: project.redis.then(|| "yes".to_owned()),
             },
             problems: Problems::default(),
+            comments,
         })
     }
 }
@@ -112,4 +117,27 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
     .await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// The box about comments.
+#[derive(Deserialize)]
+pub struct Comments {
+    comments: Option<String>,
+}
+
+/// `POST /projects/{project}/settings/comments`
+pub async fn set_comments(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(form): CsrfForm<Comments>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let (on, now) = (form.comments.is_some(), app.clock.now());
+    feedback::set_comments(&mut tx, &project, on, &person.actor(), now).await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/projects/{name}/settings?done=saved")).into_response())
 }

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
+use crate::github::feedback::permissions;
 use crate::github::links;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, People, Shell};
@@ -61,6 +62,8 @@ struct Show {
     storage: Vec<Stored>,
     /// Why pushes to GitHub do not come live.
     cut_off: Option<String>,
+    /// What GitHub does not show, and where that is granted.
+    unshown: Option<(String, String)>,
 }
 
 /// Persistent files, in words.
@@ -198,10 +201,10 @@ pub async fn show(
     let shell = Shell::new(&person, "projects").after(&done);
     let target = Target::of(&mut db, &app.config, &member.project).await?;
     let connect = Connect::new(&target, &frame.name, &choice);
-    page(
-        StatusCode::OK,
-        &Show::new(shell, frame, &member.project, facts, &people, connect, now),
-    )
+    let lacking = permissions::find_lacking(&mut db, member.project.id).await?;
+    let mut template = Show::new(shell, frame, &member.project, facts, &people, connect, now);
+    template.unshown = lacking.map(|it| (it.what(), it.page(app.config.github())));
+    page(StatusCode::OK, &template)
 }
 
 impl Show {
@@ -243,6 +246,7 @@ impl Show {
             missing: facts.missing,
             calls: facts.calls,
             cut_off: facts.cut_off,
+            unshown: None,
             storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),
