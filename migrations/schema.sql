@@ -1,4 +1,65 @@
 
+CREATE FUNCTION public.deployments_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $_$
+begin
+    if coalesce(new.commit_id, new.source->>'commit', '') !~ '^[0-9a-f]{40}$' or new.source->>'repository' is null then
+        return null;
+    end if;
+    if new.origin not in ('variables', 'wake') then
+        perform github_feedback_want('check', new.project_id, new.id, null, new.updated_at);
+        perform github_feedback_want('deployment', new.project_id, new.id, null, new.updated_at);
+    elsif new.build_of is not null then
+        perform github_feedback_want('deployment', new.project_id, new.build_of, null, new.updated_at);
+    end if;
+    if new.preview_id is not null then
+        perform github_feedback_want('comment', new.project_id, null, new.preview_id, new.updated_at);
+        if new.state = 'live' then
+            perform github_feedback_touch(new.preview_id, new.updated_at);
+        end if;
+    end if;
+    perform pg_notify('berth', 'feedback');
+    return null;
+end
+$_$;
+
+COMMENT ON FUNCTION public.deployments_feedback() IS 'A restart is shown as the deployment whose build it runs.';
+
+CREATE FUNCTION public.github_feedback_touch(preview uuid, since timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $_$
+    update github_feedback f set wanted = f.wanted + 1,
+        due_at = coalesce(f.due_at, greatest($2, f.sent_at + interval '1 second'))
+    from (select g.deployment_id from github_feedback g join deployments d on d.id = g.deployment_id
+          where d.preview_id = $1 and g.kind = 'deployment' and g.remote_id is not null
+          order by g.deployment_id for update of g) o
+    where f.kind = 'deployment' and f.deployment_id = o.deployment_id
+$_$;
+
+COMMENT ON FUNCTION public.github_feedback_touch(preview uuid, since timestamp with time zone) IS 'The same for all deployments of a preview that GitHub has: whether they serve follows from the preview too.';
+
+CREATE FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $_$
+    insert into github_feedback as f (kind, deployment_id, preview_id, project_id, repository_id, due_at)
+    select $1, $3, $4, l.project_id, l.repository_id, $5 from github_links l where l.project_id = $2
+    on conflict (kind, subject_id) do update set wanted = f.wanted + 1,
+        due_at = coalesce(f.due_at, greatest(excluded.due_at, f.sent_at + interval '1 second'))
+$_$;
+
+COMMENT ON FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) IS 'Has something of a linked project compared with what GitHub shows; at most once a second.';
+
+CREATE FUNCTION public.github_links_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    delete from github_feedback where project_id = old.project_id;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.github_links_feedback() IS 'What was told of another repository is of no use.';
+
 CREATE FUNCTION public.may_call(caller uuid, target uuid) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -16,6 +77,17 @@ CREATE FUNCTION public.may_call(caller uuid, target uuid) RETURNS boolean
 $$;
 
 COMMENT ON FUNCTION public.may_call(caller uuid, target uuid) IS 'Whether a user may call a project of mode platform.';
+
+CREATE FUNCTION public.previews_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform github_feedback_want('comment', new.project_id, null, new.id, new.opened_at);
+    perform github_feedback_touch(new.id, new.opened_at);
+    perform pg_notify('berth', 'feedback');
+    return null;
+end
+$$;
 
 CREATE TABLE public.api_tokens (
     id uuid NOT NULL,
@@ -224,8 +296,9 @@ CREATE TABLE public.deployments (
     variables_revision integer DEFAULT 0 NOT NULL,
     build_of uuid,
     redis boolean DEFAULT false NOT NULL,
+    preview_id uuid,
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
-    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text]))),
+    CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text, 'preview'::text, 'wake'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
 );
 
@@ -254,6 +327,8 @@ COMMENT ON COLUMN public.deployments.variables_revision IS 'The project''s varia
 COMMENT ON COLUMN public.deployments.build_of IS 'The deployment whose source and environment it runs, when nothing was built for it.';
 
 COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that name from when a runner first has it, as with variables.';
+
+COMMENT ON COLUMN public.deployments.preview_id IS 'The preview that it belongs to; null for production.';
 
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
@@ -381,6 +456,49 @@ ALTER TABLE public.github_deliveries ALTER COLUMN number ADD GENERATED ALWAYS AS
     CACHE 1
 );
 
+CREATE TABLE public.github_feedback (
+    kind text NOT NULL,
+    deployment_id uuid,
+    preview_id uuid,
+    subject_id uuid GENERATED ALWAYS AS (COALESCE(deployment_id, preview_id)) STORED NOT NULL,
+    project_id uuid NOT NULL,
+    repository_id bigint NOT NULL,
+    remote_id bigint,
+    sent bytea,
+    sent_at timestamp with time zone,
+    annotated boolean DEFAULT false NOT NULL,
+    overtaken boolean DEFAULT false NOT NULL,
+    deleted_head text,
+    wanted bigint DEFAULT 1 NOT NULL,
+    due_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    problem text,
+    CONSTRAINT github_feedback_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'deployment'::text, 'comment'::text]))),
+    CONSTRAINT github_feedback_subject_check CHECK (((num_nonnulls(deployment_id, preview_id) = 1) AND ((kind = 'comment'::text) = (preview_id IS NOT NULL))))
+);
+
+COMMENT ON TABLE public.github_feedback IS 'What GitHub is to show of deployments and previews, one thing each. How it is to look follows from the deployment when it is sent; a row says whether that is due, and what was sent last.';
+
+COMMENT ON COLUMN public.github_feedback.kind IS 'check: a check run; deployment: a deployment of GitHub''s; comment: the comment on a preview''s pull request.';
+
+COMMENT ON COLUMN public.github_feedback.remote_id IS 'GitHub''s number of it; null before it is known to be there.';
+
+COMMENT ON COLUMN public.github_feedback.sent IS 'SHA-256 of what was sent last.';
+
+COMMENT ON COLUMN public.github_feedback.annotated IS 'Whether its annotations were sent: GitHub adds those of later requests to them.';
+
+COMMENT ON COLUMN public.github_feedback.overtaken IS 'Somebody asked for it again when its commit was not the branch''s head any more.';
+
+COMMENT ON COLUMN public.github_feedback.deleted_head IS 'The head at which a person had deleted the comment: there is no other before the next one.';
+
+COMMENT ON COLUMN public.github_feedback.wanted IS 'Grows with every change of what it is about, so that one during a request is not lost.';
+
+COMMENT ON COLUMN public.github_feedback.due_at IS 'When it is to be compared and sent; while it is being sent, when that counts as lost; null while nothing is to be done.';
+
+COMMENT ON COLUMN public.github_feedback.attempts IS 'Begun since the last success.';
+
+COMMENT ON COLUMN public.github_feedback.problem IS 'Why it does not show what it should, as one sentence.';
+
 CREATE TABLE public.github_former_secrets (
     number bigint NOT NULL,
     webhook_secret bytea NOT NULL,
@@ -424,6 +542,8 @@ CREATE TABLE public.github_installations (
     listed_at timestamp with time zone,
     asked_at timestamp with time zone,
     updated_at timestamp with time zone NOT NULL,
+    lacks text[] DEFAULT '{}'::text[] NOT NULL,
+    lacks_at timestamp with time zone,
     CONSTRAINT github_installations_account_kind_check CHECK ((account_kind = ANY (ARRAY['user'::text, 'organization'::text]))),
     CONSTRAINT github_installations_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text, 'deleted'::text])))
 );
@@ -433,6 +553,10 @@ COMMENT ON TABLE public.github_installations IS 'Where the App is installed, as 
 COMMENT ON COLUMN public.github_installations.listed_at IS 'When its repositories were last read from GitHub as a whole; null when that is due.';
 
 COMMENT ON COLUMN public.github_installations.asked_at IS 'When GitHub was last asked for its repositories, or how it stands, whether or not there was an answer.';
+
+COMMENT ON COLUMN public.github_installations.lacks IS 'Permissions that feedback needs and that its owner did not grant.';
+
+COMMENT ON COLUMN public.github_installations.lacks_at IS 'When GitHub last said so; it is asked again a day later.';
 
 CREATE TABLE public.github_links (
     project_id uuid NOT NULL,
@@ -505,10 +629,14 @@ CREATE TABLE public.github_tokens (
     installation_id bigint NOT NULL,
     token bytea,
     minted_at timestamp with time zone,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    purpose text DEFAULT 'fetch'::text NOT NULL,
+    CONSTRAINT github_tokens_purpose_check CHECK ((purpose = ANY (ARRAY['fetch'::text, 'feedback'::text])))
 );
 
 COMMENT ON TABLE public.github_tokens IS 'Tokens of installations, encrypted, until near their end: several processes share one, and whoever mints holds the row.';
+
+COMMENT ON COLUMN public.github_tokens.purpose IS 'fetch: reads the repositories; feedback: writes checks, deployments and comments, and never leaves the control plane.';
 
 CREATE TABLE public.grants (
     id uuid NOT NULL,
@@ -614,6 +742,47 @@ COMMENT ON TABLE public.plans IS 'Asked by a person, answered by a runner, shown
 
 COMMENT ON COLUMN public.plans.answer IS 'A PlanAnswer of the runner protocol.';
 
+CREATE TABLE public.previews (
+    id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    slug text NOT NULL,
+    pull_request bigint NOT NULL,
+    title text NOT NULL,
+    author text NOT NULL,
+    branch text NOT NULL,
+    head text NOT NULL,
+    fork boolean NOT NULL,
+    state text NOT NULL,
+    approved_commit text,
+    approved_by uuid,
+    with_secrets boolean DEFAULT false NOT NULL,
+    asleep boolean DEFAULT false NOT NULL,
+    last_used_at timestamp with time zone NOT NULL,
+    opened_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    CONSTRAINT previews_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'open'::text, 'crowded'::text, 'closed'::text])))
+);
+
+COMMENT ON TABLE public.previews IS 'One for each pull request of a project''s repository that was opened while the project had previews. A preview that was closed stays for its deployments'' sake; reopening opens the same one again.';
+
+COMMENT ON COLUMN public.previews.slug IS 'What follows PROJECT-- in its address: pr-12.';
+
+COMMENT ON COLUMN public.previews.branch IS 'The head branch, in whatever repository it is.';
+
+COMMENT ON COLUMN public.previews.head IS 'The newest commit that GitHub named.';
+
+COMMENT ON COLUMN public.previews.fork IS 'Its code comes from another repository: it is built only once a member approved the commit.';
+
+COMMENT ON COLUMN public.previews.state IS 'waiting: of a fork, and its head is not approved; open: its head is deployed; crowded: the project has as many open ones as it may; closed: the pull request is closed, and nothing of it runs.';
+
+COMMENT ON COLUMN public.previews.approved_commit IS 'The head that a member let be built; a later one waits again.';
+
+COMMENT ON COLUMN public.previews.with_secrets IS 'Whether whoever approved let the fork''s code have the secret variables of previews.';
+
+COMMENT ON COLUMN public.previews.asleep IS 'Its instance was stopped because nobody called; the next call starts it.';
+
+COMMENT ON COLUMN public.previews.last_used_at IS 'When it was last called, deployed or opened.';
+
 CREATE TABLE public.project_callers (
     project_id uuid NOT NULL,
     user_id uuid NOT NULL
@@ -638,6 +807,8 @@ CREATE TABLE public.projects (
     variables_revision integer DEFAULT 0 NOT NULL,
     hold_breaking boolean DEFAULT false NOT NULL,
     redis boolean DEFAULT false NOT NULL,
+    previews boolean DEFAULT true NOT NULL,
+    github_comments boolean DEFAULT true NOT NULL,
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -662,6 +833,10 @@ COMMENT ON COLUMN public.projects.variables_revision IS 'Grows with every change
 COMMENT ON COLUMN public.projects.hold_breaking IS 'Whether a deployment whose server offers less than the live one waits, held, until a member promotes it.';
 
 COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments get a Redis of the project''s own.';
+
+COMMENT ON COLUMN public.projects.previews IS 'Whether pull requests of its repository get previews.';
+
+COMMENT ON COLUMN public.projects.github_comments IS 'Whether pull requests with a preview get a comment about it.';
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -857,6 +1032,9 @@ ALTER TABLE ONLY public.github_connections
 ALTER TABLE ONLY public.github_deliveries
     ADD CONSTRAINT github_deliveries_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_pkey PRIMARY KEY (kind, subject_id);
+
 ALTER TABLE ONLY public.github_former_secrets
     ADD CONSTRAINT github_former_secrets_pkey PRIMARY KEY (number);
 
@@ -882,7 +1060,7 @@ ALTER TABLE ONLY public.github_sign_up
     ADD CONSTRAINT github_sign_up_pkey PRIMARY KEY (account_id);
 
 ALTER TABLE ONLY public.github_tokens
-    ADD CONSTRAINT github_tokens_pkey PRIMARY KEY (installation_id);
+    ADD CONSTRAINT github_tokens_pkey PRIMARY KEY (installation_id, purpose);
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (id);
@@ -913,6 +1091,15 @@ ALTER TABLE ONLY public.pending_authorizations
 
 ALTER TABLE ONLY public.plans
     ADD CONSTRAINT plans_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_pull_request_key UNIQUE (project_id, pull_request);
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_slug_key UNIQUE (project_id, slug);
 
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_pkey PRIMARY KEY (project_id, user_id);
@@ -984,7 +1171,9 @@ CREATE INDEX deployments_build_of ON public.deployments USING btree (build_of) W
 
 CREATE INDEX deployments_lock ON public.deployments USING btree (lock_sha256) WHERE (lock_sha256 IS NOT NULL);
 
-CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id) WHERE (state = 'live'::text);
+CREATE UNIQUE INDEX deployments_one_live ON public.deployments USING btree (project_id, preview_id) NULLS NOT DISTINCT WHERE (state = 'live'::text);
+
+CREATE INDEX deployments_preview ON public.deployments USING btree (preview_id);
 
 CREATE INDEX deployments_unfinished ON public.deployments USING btree (state) WHERE (state <> ALL (ARRAY['stopped'::text, 'failed'::text, 'canceled'::text]));
 
@@ -1001,6 +1190,14 @@ CREATE INDEX github_connections_user ON public.github_connections USING btree (u
 CREATE INDEX github_deliveries_received ON public.github_deliveries USING btree (received_at);
 
 CREATE INDEX github_deliveries_waiting ON public.github_deliveries USING btree (lane, number) WHERE (state = 'waiting'::text);
+
+CREATE INDEX github_feedback_deployment ON public.github_feedback USING btree (deployment_id);
+
+CREATE INDEX github_feedback_due ON public.github_feedback USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+CREATE INDEX github_feedback_preview ON public.github_feedback USING btree (preview_id);
+
+CREATE INDEX github_feedback_project ON public.github_feedback USING btree (project_id);
 
 CREATE INDEX github_links_checked ON public.github_links USING btree (checked_at);
 
@@ -1044,6 +1241,14 @@ CREATE INDEX users_service_account_of ON public.users USING btree (service_accou
 
 CREATE INDEX volumes_runner ON public.volumes USING btree (runner_id);
 
+CREATE TRIGGER deployments_feedback AFTER INSERT OR UPDATE OF state, commit_id, diagnosis, plan, surface, timings ON public.deployments FOR EACH ROW EXECUTE FUNCTION public.deployments_feedback();
+
+CREATE TRIGGER github_links_change_feedback AFTER UPDATE OF repository_id ON public.github_links FOR EACH ROW WHEN ((old.repository_id IS DISTINCT FROM new.repository_id)) EXECUTE FUNCTION public.github_links_feedback();
+
+CREATE TRIGGER github_links_forget_feedback AFTER DELETE ON public.github_links FOR EACH ROW EXECUTE FUNCTION public.github_links_feedback();
+
+CREATE TRIGGER previews_feedback AFTER INSERT OR UPDATE OF state, head, slug, asleep ON public.previews FOR EACH ROW EXECUTE FUNCTION public.previews_feedback();
+
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
 
@@ -1078,6 +1283,9 @@ ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_build_of_fkey FOREIGN KEY (build_of) REFERENCES public.deployments(id) ON DELETE SET NULL;
 
 ALTER TABLE ONLY public.deployments
+    ADD CONSTRAINT deployments_preview_id_fkey FOREIGN KEY (preview_id) REFERENCES public.previews(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.deployments
     ADD CONSTRAINT deployments_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.deployments
@@ -1103,6 +1311,15 @@ ALTER TABLE ONLY public.github_connections
 
 ALTER TABLE ONLY public.github_connections
     ADD CONSTRAINT github_connections_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_deployment_id_fkey FOREIGN KEY (deployment_id) REFERENCES public.deployments(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_preview_id_fkey FOREIGN KEY (preview_id) REFERENCES public.previews(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_identities
     ADD CONSTRAINT github_identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
@@ -1145,6 +1362,12 @@ ALTER TABLE ONLY public.plans
 
 ALTER TABLE ONLY public.plans
     ADD CONSTRAINT plans_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_approved_by_fkey FOREIGN KEY (approved_by) REFERENCES public.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY public.previews
+    ADD CONSTRAINT previews_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.project_callers
     ADD CONSTRAINT project_callers_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;

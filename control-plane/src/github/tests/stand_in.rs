@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::kept::Kept;
+use super::kept;
 use crate::app::App;
 use crate::audit::Actor;
 use crate::config::Secret;
@@ -81,7 +81,7 @@ pub struct World {
     /// When tokens end, as the platform's clock has it.
     pub now: Mutex<Option<time::OffsetDateTime>>,
     /// What is written.
-    pub kept: Mutex<Kept>,
+    pub kept: Mutex<kept::Kept>,
 }
 
 /// A commit's id that begins with a digit.
