@@ -97,7 +97,11 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 }
 
 async fn until_due(app: &App) -> Result<Duration> {
-    let due = items::next_due(&mut *app.db.acquire().await?).await?;
+    let mut db = app.db.acquire().await?;
+    if !registration::exists(&mut db).await? {
+        return Ok(IDLE);
+    }
+    let due = items::next_due(&mut db).await?;
     Ok(due.map_or(IDLE, |due| {
         let wait = (due - app.clock.now()).whole_milliseconds();
         Duration::from_millis(u64::try_from(wait).unwrap_or(0)).clamp(AFTER_FAILURE, IDLE)

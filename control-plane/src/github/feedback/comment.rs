@@ -35,7 +35,7 @@ async fn body(app: &App, facts: &Facts, preview: &Preview) -> Result<String, Fai
     text.paragraph(&format!("### Berth: {}", facts.project.name));
     let head: String = preview.head.chars().take(SHORT).collect();
     let members = format!(
-        "{}/projects/{}/previews",
+        "{}/projects/{}#previews",
         config.issuer(),
         facts.project.name
     );

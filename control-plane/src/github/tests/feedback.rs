@@ -44,9 +44,12 @@ fn surface(tools: &[&str]) -> String {
         .iter()
         .map(|name| json!({ "name": name, "inputSchema": { "type": "object" } }))
         .collect();
-    let all = json!({ "protocol_version": "2025-11-25", "server_info": {}, "capabilities": {},
-        "tools": tools });
-    format!("surface = '{}'", all.to_string().replace('\'', "''"))
+    let all = runner::protocol::Surface {
+        tools,
+        ..Default::default()
+    };
+    let all = serde_json::to_string(&all).unwrap();
+    format!("surface = '{}'", all.replace('\'', "''"))
 }
 
 async fn push(app: &App, world: &World, digit: char) {
