@@ -22,7 +22,7 @@ create table github_feedback (
     deployment_id uuid references deployments on delete cascade,
     preview_id uuid references previews on delete cascade,
     subject_id uuid generated always as (coalesce(deployment_id, preview_id)) stored,
-    project_id uuid not null references projects on delete cascade,
+    project_id uuid not null,
     repository_id bigint not null,
     remote_id bigint,
     sent bytea,
@@ -44,6 +44,7 @@ create index github_feedback_deployment on github_feedback (deployment_id);
 create index github_feedback_preview on github_feedback (preview_id);
 comment on table github_feedback is 'What GitHub is to show of deployments and previews, one thing each. How it is to look follows from the deployment when it is sent; a row says whether that is due, and what was sent last.';
 comment on column github_feedback.kind is 'check: a check run; deployment: a deployment of GitHub''s; comment: the comment on a preview''s pull request.';
+comment on column github_feedback.project_id is 'Its project. It refers to nothing, so that a row locks no project; it goes with the deployment or preview.';
 comment on column github_feedback.remote_id is 'GitHub''s number of it; null before it is known to be there.';
 comment on column github_feedback.sent is 'SHA-256 of what was sent last.';
 comment on column github_feedback.annotated is 'Whether its annotations were sent: GitHub adds those of later requests to them.';

@@ -481,6 +481,8 @@ COMMENT ON TABLE public.github_feedback IS 'What GitHub is to show of deployment
 
 COMMENT ON COLUMN public.github_feedback.kind IS 'check: a check run; deployment: a deployment of GitHub''s; comment: the comment on a preview''s pull request.';
 
+COMMENT ON COLUMN public.github_feedback.project_id IS 'Its project. It refers to nothing, so that a row locks no project; it goes with the deployment or preview.';
+
 COMMENT ON COLUMN public.github_feedback.remote_id IS 'GitHub''s number of it; null before it is known to be there.';
 
 COMMENT ON COLUMN public.github_feedback.sent IS 'SHA-256 of what was sent last.';
@@ -1317,9 +1319,6 @@ ALTER TABLE ONLY public.github_feedback
 
 ALTER TABLE ONLY public.github_feedback
     ADD CONSTRAINT github_feedback_preview_id_fkey FOREIGN KEY (preview_id) REFERENCES public.previews(id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.github_feedback
-    ADD CONSTRAINT github_feedback_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_identities
     ADD CONSTRAINT github_identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;

@@ -25,7 +25,7 @@ raise ValueError("the key " + os.environ["CANARY"] + " is not @octocat's <b>")
 "#;
 
 /// Lacks a package, on line 2.
-const LACKING: &str = "from fastmcp import FastMCP\nimport yaml\n\nmcp = FastMCP(\"demo\")\n";
+const LACKING: &str = "from fastmcp import FastMCP\nimport pandas\n\nmcp = FastMCP(\"demo\")\n";
 
 /// Waits for the check of a commit to have ended so.
 fn wait_check(setting: &Setting, commit: &str, conclusion: &str) -> Result<Check> {
@@ -131,7 +131,7 @@ fn failures(setting: &Setting, live: &str) -> Result<()> {
     );
     let summary = check.summary.context("a summary")?;
     ensure!(
-        summary.contains("**Next step:** Add `pyyaml` to requirements"),
+        summary.contains("**Next step:** Add `pandas` to requirements"),
         "{summary}"
     );
     wait_status(setting, &lacking, "failure")?;

@@ -128,20 +128,59 @@ fn located(deployed: &Deployed, code: &str, place: &str) -> Option<(String, u64)
 /// A path from the top of the repository. What is found while a plan is made begins at the project's
 /// root directory, what is found later at the top; see `runner/src/diagnose/`.
 fn in_repository(deployed: &Deployed, code: &str, file: &str) -> Option<String> {
+    let from_top = deployed.it.plan.is_some() && !AT_ROOT.contains(&code);
+    path(&deployed.root, from_top, file)
+}
+
+fn path(root: &str, from_top: bool, file: &str) -> Option<String> {
     let file = file.trim().trim_start_matches("./");
-    let sane = !file.is_empty()
-        && file.len() <= MAX_PATH
-        && !file.starts_with(['/', '<', '~'])
-        && !file.contains('\\')
-        && !file.chars().any(char::is_control)
-        && file.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    let sane = file.len() <= MAX_PATH
+        && !file.starts_with(['<', '~'])
+        && !file.contains(|c: char| c == '\\' || c.is_control())
+        && file.split('/').all(is_name);
     if !sane {
         return None;
     }
-    let root = deployed.root.trim_start_matches("./").trim_matches('/');
-    let from_top = deployed.it.plan.is_some() && !AT_ROOT.contains(&code);
+    let root = root.trim_start_matches("./").trim_matches('/');
     if root.is_empty() || from_top || file.starts_with(&format!("{root}/")) {
         return Some(file.to_owned());
     }
     Some(format!("{root}/{file}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_begin_at_the_top_of_the_repository() {
+        for (root, from_top, file, expected) in [
+            ("", false, "main.py", Some("main.py")),
+            ("services/a", false, "main.py", Some("services/a/main.py")),
+            (
+                "./services/a/",
+                false,
+                "./main.py",
+                Some("services/a/main.py"),
+            ),
+            (
+                "services/a",
+                false,
+                "services/a/main.py",
+                Some("services/a/main.py"),
+            ),
+            ("services/a", true, "shared/x.py", Some("shared/x.py")),
+            ("", true, "/usr/lib/python3/x.py", None),
+            ("", true, "../x.py", None),
+            ("", true, "a//b.py", None),
+            ("", true, "<string>", None),
+            ("", true, "a\u{0}b", None),
+            ("", true, "", None),
+        ] {
+            let found = path(root, from_top, file);
+            assert_eq!(found.as_deref(), expected, "{root} {file}");
+        }
+        assert_eq!(path("", true, &"x".repeat(MAX_PATH + 1)), None);
+    }
 }

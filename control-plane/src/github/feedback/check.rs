@@ -134,7 +134,7 @@ fn served(config: &ServeConfig, facts: &Facts, deployed: &Deployed) -> Verdict {
     let title = match &deployed.changes {
         Some((_, changes)) if !changes.is_empty() => {
             format!(
-                "Deployed: {} changes for callers",
+                "Deployed; changes for callers: {}",
                 summary::counted(changes)
             )
         }

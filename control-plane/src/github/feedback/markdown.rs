@@ -21,7 +21,7 @@ const MAX_LINE: usize = 300;
 /// two of them.
 #[derive(Debug)]
 pub struct Text {
-    text: String,
+    written: String,
     most: usize,
     cut: bool,
 }
@@ -30,7 +30,7 @@ impl Text {
     /// An empty one for so many characters.
     pub fn new(most: usize) -> Self {
         Self {
-            text: String::new(),
+            written: String::new(),
             most,
             cut: false,
         }
@@ -39,17 +39,17 @@ impl Text {
     /// Adds a piece and a line's end; what does not fit any more is left out, with all that follows.
     pub fn add(&mut self, piece: &str) {
         const LEFT_OUT: &str = "\n…\n";
-        let length = self.text.chars().count() + piece.chars().count() + LEFT_OUT.len();
+        let length = self.written.chars().count() + piece.chars().count() + LEFT_OUT.len();
         if self.cut {
             return;
         }
         if length > self.most {
             self.cut = true;
-            self.text.push_str(LEFT_OUT);
+            self.written.push_str(LEFT_OUT);
             return;
         }
-        self.text.push_str(piece);
-        self.text.push('\n');
+        self.written.push_str(piece);
+        self.written.push('\n');
     }
 
     /// Adds a paragraph.
@@ -59,7 +59,7 @@ impl Text {
 
     /// The whole.
     pub fn finish(self) -> String {
-        self.text
+        self.written
     }
 }
 

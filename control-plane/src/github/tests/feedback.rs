@@ -222,10 +222,10 @@ async fn an_answer_that_is_lost_leaves_one_of_each() {
     assert_eq!(counts, [1, 1, 1]);
 }
 
-const DIAGNOSIS: &str = r##"{"code":"package_missing",
+const DIAGNOSIS: &str = r#"{"code":"package_missing",
     "cause":"`server.py` imports `yaml`; @octocat <img src=x> ![x](https://evil.example/x.png) is missing; the last lines were: canary-log-line.",
     "fix":"Add `pyyaml` to requirements.txt; deploy again.","location":"services/a/server.py:3",
-    "edits":[{"file":"services/a/requirements.txt","line":null,"old":null,"new":"pyyaml"}]}"##;
+    "edits":[{"file":"services/a/requirements.txt","line":null,"old":null,"new":"pyyaml"}]}"#;
 
 #[tokio::test]
 async fn a_failure_says_why_at_its_line_once() {
@@ -312,7 +312,7 @@ async fn what_would_break_callers_wants_an_action() {
     let check = kept.checks.last().unwrap();
     assert_eq!(check["conclusion"], "success");
     let title = check["output"]["title"].as_str().unwrap();
-    assert_eq!(title, "Deployed: 1 breaking, 1 safe changes for callers");
+    assert_eq!(title, "Deployed; changes for callers: 1 breaking, 1 safe");
 }
 
 #[tokio::test]

@@ -188,7 +188,8 @@ fn shown(check: &Value) -> Value {
 }
 
 fn find<'a>(all: &'a mut [Value], id: &str) -> Option<&'a mut Value> {
-    all.iter_mut().find(|one| one["id"].to_string() == id)
+    let id: u64 = id.parse().ok()?;
+    all.iter_mut().find(|one| one["id"] == id)
 }
 
 fn merge(one: &mut Value, body: &Value) {
