@@ -92,7 +92,7 @@ begin
     end if;
     if new.preview_id is not null then
         perform github_feedback_want('comment', new.project_id, null, new.preview_id, new.updated_at);
-        if new.state = 'live' then
+        if new.state = 'live' or new.origin = 'wake' then
             perform github_feedback_touch(new.preview_id, new.updated_at);
         end if;
     end if;

@@ -50,7 +50,7 @@ pub struct Deployed {
     pub timings: Vec<Timing>,
     /// What it is compared with, by number, and what it changes for callers.
     pub changes: Option<(i32, Vec<Change>)>,
-    /// Whether its build serves, be it after a restart.
+    /// Whether its build serves, be it after a restart or, of a preview, a sleep.
     pub up: bool,
     /// The newest deployment of the same environment after it; restarts are none.
     pub newer: Option<i32>,
@@ -201,8 +201,11 @@ impl Deployed {
             Some((before.number, changes))
         });
         let row = sqlx::query!(
-            r#"select exists(select from deployments o where o.project_id = d.project_id and o.state = 'live'
-                   and coalesce(o.build_of, o.id) = coalesce(d.build_of, d.id)) as "up!",
+            r#"select exists(select from deployments o where o.project_id = d.project_id and case
+                   when o.origin = 'wake' then o.preview_id = d.preview_id and o.number > d.number
+                       and coalesce(o.commit_id, o.source->>'commit') = coalesce(d.commit_id, d.source->>'commit')
+                       and o.state in ('queued', 'building', 'starting', 'checking', 'live')
+                   else o.state = 'live' and coalesce(o.build_of, o.id) = coalesce(d.build_of, d.id) end) as "up!",
                (select max(o.number) from deployments o where o.project_id = d.project_id and o.number > d.number
                    and o.preview_id is not distinct from d.preview_id and o.origin not in ('variables', 'wake')) as newer,
                coalesce(d.commit_id, d.source->>'commit', '') as "commit!"

@@ -628,7 +628,23 @@ async fn a_pull_request_has_one_comment_that_goes_with_its_preview() {
     change(&app, 2, "state = 'stopped', finished_at = $1").await;
     assert!(comment(&world).contains("**Asleep: the next call starts it**"));
     assert_eq!(states(&world, 1).last().unwrap(), "success");
-    set_preview(&app, &format!("asleep = false, head = '{}'", sha('d'))).await;
+    let wake = "insert into deployments (id, project_id, number, state, source, origin, created_by, created_at,
+             updated_at, preview_id)
+         select $1, project_id, 20, 'queued', source, 'wake', 'system', $2, $2, preview_id
+         from deployments where number = 2";
+    sqlx::query(wake)
+        .bind(Uuid::new_v4())
+        .bind(app.clock.now())
+        .execute(&app.db)
+        .await
+        .unwrap();
+    set_preview(&app, "asleep = false").await;
+    change(&app, 20, "state = 'live', live_at = $1").await;
+    assert!(comment(&world).contains("**Live** · commit `cccccccc`"));
+    assert_eq!(states(&world, 1).last().unwrap(), "success");
+    change(&app, 20, "state = 'stopped', finished_at = $1").await;
+    assert_eq!(states(&world, 1).last().unwrap(), "inactive");
+    set_preview(&app, &format!("head = '{}'", sha('d'))).await;
     deploy_preview(&app, &project, id, 3, &sha('d')).await;
     change(
         &app,
