@@ -1,4 +1,65 @@
 
+CREATE FUNCTION public.deployments_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $_$
+begin
+    if coalesce(new.commit_id, new.source->>'commit', '') !~ '^[0-9a-f]{40}$' or new.source->>'repository' is null then
+        return null;
+    end if;
+    if new.origin not in ('variables', 'wake') then
+        perform github_feedback_want('check', new.project_id, new.id, null, new.updated_at);
+        perform github_feedback_want('deployment', new.project_id, new.id, null, new.updated_at);
+    elsif new.build_of is not null then
+        perform github_feedback_want('deployment', new.project_id, new.build_of, null, new.updated_at);
+    end if;
+    if new.preview_id is not null then
+        perform github_feedback_want('comment', new.project_id, null, new.preview_id, new.updated_at);
+        if new.state = 'live' or new.origin = 'wake' then
+            perform github_feedback_touch(new.preview_id, new.updated_at);
+        end if;
+    end if;
+    perform pg_notify('berth', 'feedback');
+    return null;
+end
+$_$;
+
+COMMENT ON FUNCTION public.deployments_feedback() IS 'A restart is shown as the deployment whose build it runs.';
+
+CREATE FUNCTION public.github_feedback_touch(preview uuid, since timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $_$
+    update github_feedback f set wanted = f.wanted + 1,
+        due_at = coalesce(f.due_at, greatest($2, f.sent_at + interval '1 second'))
+    from (select g.deployment_id from github_feedback g join deployments d on d.id = g.deployment_id
+          where d.preview_id = $1 and g.kind = 'deployment' and g.remote_id is not null
+          order by g.deployment_id for update of g) o
+    where f.kind = 'deployment' and f.deployment_id = o.deployment_id
+$_$;
+
+COMMENT ON FUNCTION public.github_feedback_touch(preview uuid, since timestamp with time zone) IS 'The same for all deployments of a preview that GitHub has: whether they serve follows from the preview too.';
+
+CREATE FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    AS $_$
+    insert into github_feedback as f (kind, deployment_id, preview_id, project_id, repository_id, due_at)
+    select $1, $3, $4, l.project_id, l.repository_id, $5 from github_links l where l.project_id = $2
+    on conflict (kind, subject_id) do update set wanted = f.wanted + 1,
+        due_at = coalesce(f.due_at, greatest(excluded.due_at, f.sent_at + interval '1 second'))
+$_$;
+
+COMMENT ON FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) IS 'Has something of a linked project compared with what GitHub shows; at most once a second.';
+
+CREATE FUNCTION public.github_links_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    delete from github_feedback where project_id = old.project_id;
+    return null;
+end
+$$;
+
+COMMENT ON FUNCTION public.github_links_feedback() IS 'What was told of another repository is of no use.';
+
 CREATE FUNCTION public.may_call(caller uuid, target uuid) RETURNS boolean
     LANGUAGE sql STABLE
     AS $$
@@ -16,6 +77,17 @@ CREATE FUNCTION public.may_call(caller uuid, target uuid) RETURNS boolean
 $$;
 
 COMMENT ON FUNCTION public.may_call(caller uuid, target uuid) IS 'Whether a user may call a project of mode platform.';
+
+CREATE FUNCTION public.previews_feedback() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    perform github_feedback_want('comment', new.project_id, null, new.id, new.opened_at);
+    perform github_feedback_touch(new.id, new.opened_at);
+    perform pg_notify('berth', 'feedback');
+    return null;
+end
+$$;
 
 CREATE TABLE public.api_tokens (
     id uuid NOT NULL,
@@ -226,10 +298,13 @@ CREATE TABLE public.deployments (
     redis boolean DEFAULT false NOT NULL,
     preview_id uuid,
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
     held_for text,
     CONSTRAINT deployments_held_for_check CHECK ((held_for = ANY (ARRAY['breaking'::text, 'promotion'::text]))),
 >>>>>>> rules
+=======
+>>>>>>> feedback
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text, 'preview'::text, 'wake'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
@@ -264,10 +339,13 @@ COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that nam
 COMMENT ON COLUMN public.deployments.preview_id IS 'The preview that it belongs to; null for production.';
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 =======
 COMMENT ON COLUMN public.deployments.held_for IS 'Why it was held, if it ever was. breaking: it would break callers; promotion: the project has what pushes bring wait for a member.';
 
 >>>>>>> rules
+=======
+>>>>>>> feedback
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
     deployment_id uuid NOT NULL,
@@ -394,6 +472,51 @@ ALTER TABLE public.github_deliveries ALTER COLUMN number ADD GENERATED ALWAYS AS
     CACHE 1
 );
 
+CREATE TABLE public.github_feedback (
+    kind text NOT NULL,
+    deployment_id uuid,
+    preview_id uuid,
+    subject_id uuid GENERATED ALWAYS AS (COALESCE(deployment_id, preview_id)) STORED NOT NULL,
+    project_id uuid NOT NULL,
+    repository_id bigint NOT NULL,
+    remote_id bigint,
+    sent bytea,
+    sent_at timestamp with time zone,
+    annotated boolean DEFAULT false NOT NULL,
+    overtaken boolean DEFAULT false NOT NULL,
+    deleted_head text,
+    wanted bigint DEFAULT 1 NOT NULL,
+    due_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    problem text,
+    CONSTRAINT github_feedback_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'deployment'::text, 'comment'::text]))),
+    CONSTRAINT github_feedback_subject_check CHECK (((num_nonnulls(deployment_id, preview_id) = 1) AND ((kind = 'comment'::text) = (preview_id IS NOT NULL))))
+);
+
+COMMENT ON TABLE public.github_feedback IS 'What GitHub is to show of deployments and previews, one thing each. How it is to look follows from the deployment when it is sent; a row says whether that is due, and what was sent last.';
+
+COMMENT ON COLUMN public.github_feedback.kind IS 'check: a check run; deployment: a deployment of GitHub''s; comment: the comment on a preview''s pull request.';
+
+COMMENT ON COLUMN public.github_feedback.project_id IS 'Its project. It refers to nothing, so that a row locks no project; it goes with the deployment or preview.';
+
+COMMENT ON COLUMN public.github_feedback.remote_id IS 'GitHub''s number of it; null before it is known to be there.';
+
+COMMENT ON COLUMN public.github_feedback.sent IS 'SHA-256 of what was sent last.';
+
+COMMENT ON COLUMN public.github_feedback.annotated IS 'Whether its annotations were sent: GitHub adds those of later requests to them.';
+
+COMMENT ON COLUMN public.github_feedback.overtaken IS 'Somebody asked for it again when its commit was not the branch''s head any more.';
+
+COMMENT ON COLUMN public.github_feedback.deleted_head IS 'The head at which a person had deleted the comment: there is no other before the next one.';
+
+COMMENT ON COLUMN public.github_feedback.wanted IS 'Grows with every change of what it is about, so that one during a request is not lost.';
+
+COMMENT ON COLUMN public.github_feedback.due_at IS 'When it is to be compared and sent; while it is being sent, when that counts as lost; null while nothing is to be done.';
+
+COMMENT ON COLUMN public.github_feedback.attempts IS 'Begun since the last success.';
+
+COMMENT ON COLUMN public.github_feedback.problem IS 'Why it does not show what it should, as one sentence.';
+
 CREATE TABLE public.github_former_secrets (
     number bigint NOT NULL,
     webhook_secret bytea NOT NULL,
@@ -437,6 +560,8 @@ CREATE TABLE public.github_installations (
     listed_at timestamp with time zone,
     asked_at timestamp with time zone,
     updated_at timestamp with time zone NOT NULL,
+    lacks text[] DEFAULT '{}'::text[] NOT NULL,
+    lacks_at timestamp with time zone,
     CONSTRAINT github_installations_account_kind_check CHECK ((account_kind = ANY (ARRAY['user'::text, 'organization'::text]))),
     CONSTRAINT github_installations_state_check CHECK ((state = ANY (ARRAY['active'::text, 'suspended'::text, 'deleted'::text])))
 );
@@ -446,6 +571,10 @@ COMMENT ON TABLE public.github_installations IS 'Where the App is installed, as 
 COMMENT ON COLUMN public.github_installations.listed_at IS 'When its repositories were last read from GitHub as a whole; null when that is due.';
 
 COMMENT ON COLUMN public.github_installations.asked_at IS 'When GitHub was last asked for its repositories, or how it stands, whether or not there was an answer.';
+
+COMMENT ON COLUMN public.github_installations.lacks IS 'Permissions that feedback needs and that its owner did not grant.';
+
+COMMENT ON COLUMN public.github_installations.lacks_at IS 'When GitHub last said so; it is asked again a day later.';
 
 CREATE TABLE public.github_links (
     project_id uuid NOT NULL,
@@ -527,10 +656,14 @@ CREATE TABLE public.github_tokens (
     installation_id bigint NOT NULL,
     token bytea,
     minted_at timestamp with time zone,
-    expires_at timestamp with time zone
+    expires_at timestamp with time zone,
+    purpose text DEFAULT 'fetch'::text NOT NULL,
+    CONSTRAINT github_tokens_purpose_check CHECK ((purpose = ANY (ARRAY['fetch'::text, 'feedback'::text])))
 );
 
 COMMENT ON TABLE public.github_tokens IS 'Tokens of installations, encrypted, until near their end: several processes share one, and whoever mints holds the row.';
+
+COMMENT ON COLUMN public.github_tokens.purpose IS 'fetch: reads the repositories; feedback: writes checks, deployments and comments, and never leaves the control plane.';
 
 CREATE TABLE public.grants (
     id uuid NOT NULL,
@@ -703,12 +836,16 @@ CREATE TABLE public.projects (
     redis boolean DEFAULT false NOT NULL,
     previews boolean DEFAULT true NOT NULL,
 <<<<<<< HEAD
+<<<<<<< HEAD
     preview_variables_revision integer DEFAULT 0 NOT NULL,
 =======
     auto_promote boolean DEFAULT true NOT NULL,
     watch_paths text[] DEFAULT '{}'::text[] NOT NULL,
     ignored_paths text[] DEFAULT '{}'::text[] NOT NULL,
 >>>>>>> rules
+=======
+    github_comments boolean DEFAULT true NOT NULL,
+>>>>>>> feedback
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -737,6 +874,7 @@ COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments g
 COMMENT ON COLUMN public.projects.previews IS 'Whether pull requests of its repository get previews.';
 
 <<<<<<< HEAD
+<<<<<<< HEAD
 COMMENT ON COLUMN public.projects.preview_variables_revision IS 'Grows with every change of the variables of scopes preview and branch; what variables_revision is for production.';
 =======
 COMMENT ON COLUMN public.projects.auto_promote IS 'Whether what a push brought goes live once it answers; otherwise it is held until a member promotes it.';
@@ -745,6 +883,9 @@ COMMENT ON COLUMN public.projects.watch_paths IS 'Patterns as in .gitignore: a p
 
 COMMENT ON COLUMN public.projects.ignored_paths IS 'Patterns as in .gitignore: changes under them count for nothing.';
 >>>>>>> rules
+=======
+COMMENT ON COLUMN public.projects.github_comments IS 'Whether pull requests with a preview get a comment about it.';
+>>>>>>> feedback
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,
@@ -940,6 +1081,9 @@ ALTER TABLE ONLY public.github_connections
 ALTER TABLE ONLY public.github_deliveries
     ADD CONSTRAINT github_deliveries_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_pkey PRIMARY KEY (kind, subject_id);
+
 ALTER TABLE ONLY public.github_former_secrets
     ADD CONSTRAINT github_former_secrets_pkey PRIMARY KEY (number);
 
@@ -965,7 +1109,7 @@ ALTER TABLE ONLY public.github_sign_up
     ADD CONSTRAINT github_sign_up_pkey PRIMARY KEY (account_id);
 
 ALTER TABLE ONLY public.github_tokens
-    ADD CONSTRAINT github_tokens_pkey PRIMARY KEY (installation_id);
+    ADD CONSTRAINT github_tokens_pkey PRIMARY KEY (installation_id, purpose);
 
 ALTER TABLE ONLY public.grants
     ADD CONSTRAINT grants_pkey PRIMARY KEY (id);
@@ -1098,6 +1242,14 @@ CREATE INDEX github_deliveries_repository ON public.github_deliveries USING btre
 
 CREATE INDEX github_deliveries_waiting ON public.github_deliveries USING btree (lane, number) WHERE (state = 'waiting'::text);
 
+CREATE INDEX github_feedback_deployment ON public.github_feedback USING btree (deployment_id);
+
+CREATE INDEX github_feedback_due ON public.github_feedback USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+CREATE INDEX github_feedback_preview ON public.github_feedback USING btree (preview_id);
+
+CREATE INDEX github_feedback_project ON public.github_feedback USING btree (project_id);
+
 CREATE INDEX github_links_checked ON public.github_links USING btree (checked_at);
 
 CREATE INDEX github_links_repository ON public.github_links USING btree (repository_id);
@@ -1139,6 +1291,14 @@ CREATE UNIQUE INDEX users_email ON public.users USING btree (lower(email));
 CREATE INDEX users_service_account_of ON public.users USING btree (service_account_of) WHERE (service_account_of IS NOT NULL);
 
 CREATE INDEX volumes_runner ON public.volumes USING btree (runner_id);
+
+CREATE TRIGGER deployments_feedback AFTER INSERT OR UPDATE OF state, commit_id, diagnosis, plan, surface, timings ON public.deployments FOR EACH ROW EXECUTE FUNCTION public.deployments_feedback();
+
+CREATE TRIGGER github_links_change_feedback AFTER UPDATE OF repository_id ON public.github_links FOR EACH ROW WHEN ((old.repository_id IS DISTINCT FROM new.repository_id)) EXECUTE FUNCTION public.github_links_feedback();
+
+CREATE TRIGGER github_links_forget_feedback AFTER DELETE ON public.github_links FOR EACH ROW EXECUTE FUNCTION public.github_links_feedback();
+
+CREATE TRIGGER previews_feedback AFTER INSERT OR UPDATE OF state, head, slug, asleep ON public.previews FOR EACH ROW EXECUTE FUNCTION public.previews_feedback();
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
@@ -1202,6 +1362,12 @@ ALTER TABLE ONLY public.github_connections
 
 ALTER TABLE ONLY public.github_connections
     ADD CONSTRAINT github_connections_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_deployment_id_fkey FOREIGN KEY (deployment_id) REFERENCES public.deployments(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.github_feedback
+    ADD CONSTRAINT github_feedback_preview_id_fkey FOREIGN KEY (preview_id) REFERENCES public.previews(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.github_identities
     ADD CONSTRAINT github_identities_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;

@@ -109,6 +109,12 @@ pub async fn run(
             github::worker::run(app.clone(), shutdown.clone()),
         );
     }
+    for _ in 0..github::feedback::WORKERS {
+        tasks.spawn(
+            "feedback",
+            github::feedback::run(app.clone(), shutdown.clone()),
+        );
+    }
     tasks.spawn(
         "branches",
         github::worker::reconcile(app.clone(), shutdown.clone()),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::deliveries::{self, Delivery};
 use super::failure::Failure;
+use super::feedback::permissions;
 use super::links::{self, Looked};
 use super::rest::{Installation, Repository};
 use super::{checks, installations, pull_requests, worker};
@@ -39,7 +40,7 @@ pub async fn process(
         "installation_repositories" => scope(app, db, delivery).await,
         "repository" => repository(app, db, delivery).await,
         "pull_request" => pull_requests::take(app, db, delivery).await,
-        "check_run" => checks::take(app, db, delivery).await,
+        "check_run" | "check_suite" => checks::take(app, db, delivery).await,
         _ => Ok(Outcome::Ignored("Events of this kind are not used.")),
     }
 }
@@ -199,6 +200,10 @@ async fn installation(
     };
     let id = told.installation.id;
     let state = installations::update(app, id).await?;
+    if state == "active" {
+        let mut own = app.db.acquire().await?;
+        permissions::changed(&mut own, id, app.clock.now()).await?;
+    }
     if state != "deleted" && delivery.action.as_deref() == Some("created") {
         let mut tx = app.db.begin().await?;
         installations::keep_repositories(&mut tx, id, &told.repositories, app.clock.now()).await?;

@@ -3,7 +3,8 @@
 //! A push comes live like this: [`webhook`] proves the signature and writes the delivery down;
 //! [`worker`] takes it in order; [`events`] finds the projects that follow the branch; [`links`] asks
 //! GitHub for the branch's head and queues a deployment of that commit. The clock does the last two
-//! steps as well, so that a lost delivery costs minutes and nothing else.
+//! steps as well, so that a lost delivery costs minutes and nothing else. What GitHub shows of it is
+//! told by [`feedback`].
 
 pub mod attempts;
 pub mod authorize;
@@ -13,6 +14,7 @@ pub mod client;
 pub mod deliveries;
 pub mod events;
 pub mod failure;
+pub mod feedback;
 pub mod following;
 pub mod identities;
 pub mod installations;
@@ -51,6 +53,8 @@ pub struct GitHub {
     pub client: client::Client,
     /// Who waits for tokens.
     pub turns: tokens::Turns,
+    /// Who waits for tokens that write what GitHub shows.
+    pub feedback_turns: tokens::Turns,
     /// Who reads the list of an installation's repositories.
     pub listings: tokens::Turns,
 }
@@ -61,6 +65,7 @@ impl GitHub {
         Ok(Self {
             client: client::Client::new(config, clock)?,
             turns: tokens::Turns::default(),
+            feedback_turns: tokens::Turns::default(),
             listings: tokens::Turns::default(),
         })
     }

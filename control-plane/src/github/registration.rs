@@ -356,6 +356,10 @@ pub async fn remove(db: &mut PgConnection, actor: &Actor, now: OffsetDateTime) -
     sqlx::query!("delete from github_tokens")
         .execute(&mut *db)
         .await?;
+    // Another App can change nothing of what this one made.
+    sqlx::query!("delete from github_feedback")
+        .execute(&mut *db)
+        .await?;
     sqlx::query!("delete from github_installations")
         .execute(&mut *db)
         .await?;

@@ -1,5 +1,7 @@
 //! What Berth asks GitHub for, and the shape of the answers: only the fields that are used.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
@@ -7,7 +9,8 @@ use time::OffsetDateTime;
 
 use super::client::{Call, Client, Credential};
 use super::failure::Failure;
-use super::{registration, tokens};
+use super::registration;
+use super::tokens::{self, Purpose};
 use crate::app::App;
 use crate::config::Secret;
 
@@ -53,6 +56,9 @@ pub struct Installation {
     /// Since when its owner lets it do nothing.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub suspended_at: Option<OffsetDateTime>,
+    /// What its owner granted: `read` or `write` by permission.
+    #[serde(default)]
+    pub permissions: BTreeMap<String, String>,
 }
 
 /// A repository.
@@ -255,7 +261,7 @@ async fn ask<T: DeserializeOwned>(
     let who = Credential::Installation(installation, &token.secret);
     let answer = app.github.client.ask(&who, call).await;
     if let Err(Failure::Unauthorized(_)) = &answer {
-        tokens::forget(app, installation).await?;
+        tokens::forget(app, installation, Purpose::Fetch).await?;
     }
     answer
 }

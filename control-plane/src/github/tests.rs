@@ -1,6 +1,8 @@
 //! GitHub as a small stand-in plays it: what the platform asks, and what it makes of the answers.
 
+mod feedback;
 mod inbox;
+mod kept;
 mod people;
 mod previews;
 mod reach;

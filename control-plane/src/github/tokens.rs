@@ -1,17 +1,19 @@
-//! Tokens of installations: one for each, minted when it is needed and shared until it nears its
-//! end, by all tasks and processes. They read the repositories of their installation and nothing
-//! more; see docs/security-model.md for why they are not narrower.
+//! Tokens of installations: one for each purpose, minted when it is needed and shared until it nears
+//! its end, by all tasks and processes. Those that runners get read the repositories of their
+//! installation and nothing more; those that write what GitHub shows never leave the control plane.
+//! See docs/security-model.md for why they are not narrower.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::client::{Call, Credential};
 use super::failure::Failure;
+use super::feedback::permissions;
 use super::{installations, registration};
 use crate::app::App;
 use crate::config::Secret;
@@ -23,9 +25,38 @@ const BEFORE_END: Duration = Duration::minutes(5);
 /// One that GitHub refused is replaced at most this often: minting is what GitHub limits most.
 const REPLACED_AT_MOST: Duration = Duration::MINUTE;
 
-/// Names what is encrypted.
-fn context(installation: i64) -> String {
-    format!("github-token:{installation}")
+/// What a token is for, and so what it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading branches and sources.
+    Fetch,
+    /// Writing checks, deployments and comments.
+    Feedback,
+}
+
+impl Purpose {
+    /// As it stands in the database.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetch",
+            Self::Feedback => "feedback",
+        }
+    }
+
+    fn turns(self, app: &App) -> &Turns {
+        match self {
+            Self::Fetch => &app.github.turns,
+            Self::Feedback => &app.github.feedback_turns,
+        }
+    }
+
+    /// Names what is encrypted.
+    fn context(self, installation: i64) -> String {
+        match self {
+            Self::Fetch => format!("github-token:{installation}"),
+            Self::Feedback => format!("github-token:{installation}:feedback"),
+        }
+    }
 }
 
 /// One at a time per installation in this process, so that those who wait hold no connection.
@@ -56,31 +87,40 @@ struct Minted {
     expires_at: OffsetDateTime,
 }
 
-/// A token of an installation.
+/// A token of an installation that reads its repositories.
 pub async fn of_installation(app: &App, installation: i64) -> Result<Token, Failure> {
-    if let Some(token) = find(&mut *app.db.acquire().await?, app, installation).await? {
+    get(app, installation, Purpose::Fetch).await
+}
+
+/// A token of an installation for a purpose.
+pub async fn get(app: &App, installation: i64, purpose: Purpose) -> Result<Token, Failure> {
+    if let Some(token) = find(&mut *app.db.acquire().await?, app, installation, purpose).await? {
         return Ok(token);
     }
-    let turn = app.github.turns.of(installation);
+    let turn = purpose.turns(app).of(installation);
     let _turn = turn.lock().await;
     let mut tx = app.db.begin().await?;
     sqlx::query!(
-        "insert into github_tokens (installation_id) values ($1) on conflict do nothing",
+        "insert into github_tokens (installation_id, purpose) values ($1, $2) on conflict do nothing",
         installation,
+        purpose.name(),
     )
     .execute(&mut *tx)
     .await?;
     // Other processes wait here, and then find what this one minted.
     sqlx::query!(
-        "select installation_id from github_tokens where installation_id = $1 for update",
+        "select installation_id from github_tokens where installation_id = $1 and purpose = $2 for update",
         installation,
+        purpose.name(),
     )
     .fetch_one(&mut *tx)
     .await?;
-    if let Some(token) = find(&mut tx, app, installation).await? {
+    if let Some(token) = find(&mut tx, app, installation, purpose).await? {
         return Ok(token);
     }
-    let token = match mint(app, &mut tx, installation).await {
+    let registration = registration::get(&mut tx, &app.kek).await?;
+    let assertion = registration.assertion(app.clock.now())?;
+    let token = match mint(app, &assertion, installation, purpose).await {
         Ok(token) => token,
         Err(failure) => {
             drop(tx);
@@ -89,10 +129,14 @@ pub async fn of_installation(app: &App, installation: i64) -> Result<Token, Fail
         }
     };
     sqlx::query!(
-        "update github_tokens set token = $2, minted_at = $3, expires_at = $4 where installation_id = $1",
+        "update github_tokens set token = $3, minted_at = $4, expires_at = $5
+         where installation_id = $1 and purpose = $2",
         installation,
-        app.kek
-            .encrypt(token.secret.expose().as_bytes(), &context(installation)),
+        purpose.name(),
+        app.kek.encrypt(
+            token.secret.expose().as_bytes(),
+            &purpose.context(installation)
+        ),
         app.clock.now(),
         token.expires_at,
     )
@@ -106,18 +150,20 @@ async fn find(
     db: &mut PgConnection,
     app: &App,
     installation: i64,
+    purpose: Purpose,
 ) -> Result<Option<Token>, Failure> {
     let row = sqlx::query!(
         r#"select token as "token!", expires_at as "expires_at!" from github_tokens
-         where installation_id = $1 and token is not null and expires_at > $2"#,
+         where installation_id = $1 and purpose = $2 and token is not null and expires_at > $3"#,
         installation,
+        purpose.name(),
         app.clock.now() + BEFORE_END,
     )
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(None) };
     // One of another key is as good as none: the next is minted.
-    let Ok(plain) = app.kek.decrypt(&row.token, &context(installation)) else {
+    let Ok(plain) = app.kek.decrypt(&row.token, &purpose.context(installation)) else {
         return Ok(None);
     };
     Ok(String::from_utf8(plain).ok().map(|text| Token {
@@ -126,23 +172,49 @@ async fn find(
     }))
 }
 
-async fn mint(app: &App, db: &mut PgConnection, installation: i64) -> Result<Token, Failure> {
-    let registration = registration::get(db, &app.kek).await?;
-    let assertion = registration.assertion(app.clock.now())?;
+/// GitHub gives nothing if any of what is asked for is not granted, so it is asked what is, then.
+async fn mint(
+    app: &App,
+    assertion: &Secret,
+    installation: i64,
+    purpose: Purpose,
+) -> Result<Token, Failure> {
+    if purpose == Purpose::Fetch {
+        let with = json!({ "contents": "read", "metadata": "read", "pull_requests": "read" });
+        let without = json!({ "contents": "read", "metadata": "read" });
+        return match mint_with(app, assertion, installation, &with).await {
+            // An App that may not read pull requests has no previews; its pushes come live all the same.
+            Err(Failure::Refused(_)) => mint_with(app, assertion, installation, &without).await,
+            minted => minted,
+        };
+    }
+    let minted = mint_with(app, assertion, installation, &permissions::wanted()).await;
+    let Err(Failure::Refused(why)) = minted else {
+        if minted.is_ok() {
+            permissions::note(app, installation, &[]).await?;
+        }
+        return minted;
+    };
+    match permissions::find_granted(app, installation).await? {
+        Some(granted) => mint_with(app, assertion, installation, &granted).await,
+        None => Err(Failure::Refused(why)),
+    }
+}
+
+async fn mint_with(
+    app: &App,
+    assertion: &Secret,
+    installation: i64,
+    permissions: &Value,
+) -> Result<Token, Failure> {
     let id = installation.to_string();
     let path = ["app", "installations", &id, "access_tokens"];
-    let ask = async |permissions: serde_json::Value| -> Result<Minted, Failure> {
-        let body = json!({ "permissions": permissions });
-        let who = Credential::App(&assertion);
-        let call = Call::post(&path, Some(body));
-        app.github.client.ask(&who, call).await
-    };
-    let wanted = json!({ "contents": "read", "metadata": "read", "pull_requests": "read" });
-    let minted = match ask(wanted).await {
-        // An App that may not read pull requests has no previews; its pushes come live all the same.
-        Err(Failure::Refused(_)) => ask(json!({ "contents": "read", "metadata": "read" })).await?,
-        other => other?,
-    };
+    let body = json!({ "permissions": permissions });
+    let minted: Minted = app
+        .github
+        .client
+        .ask(&Credential::App(assertion), Call::post(&path, Some(body)))
+        .await?;
     tracing::info!(installation, "minted a token of a GitHub installation");
     Ok(Token {
         secret: Secret::new(minted.token),
@@ -151,11 +223,13 @@ async fn mint(app: &App, db: &mut PgConnection, installation: i64) -> Result<Tok
 }
 
 /// Forgets a token that GitHub refused, so that the next one who asks gets another.
-pub async fn forget(app: &App, installation: i64) -> Result<(), Failure> {
+pub async fn forget(app: &App, installation: i64, purpose: Purpose) -> Result<(), Failure> {
     let mut db = app.db.acquire().await?;
     sqlx::query!(
-        "update github_tokens set token = null where installation_id = $1 and minted_at < $2",
+        "update github_tokens set token = null
+         where installation_id = $1 and purpose = $2 and minted_at < $3",
         installation,
+        purpose.name(),
         app.clock.now() - REPLACED_AT_MOST,
     )
     .execute(&mut *db)

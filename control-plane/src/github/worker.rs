@@ -127,7 +127,7 @@ async fn fail(
 
 /// When to try again: after a limit is over, or after a wait that doubles; each with up to half as
 /// much again, so that what failed together does not come back together.
-fn retry_at(failure: &Failure, attempts: i32, now: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn retry_at(failure: &Failure, attempts: i32, now: OffsetDateTime) -> OffsetDateTime {
     let (from, wait) = match failure {
         Failure::Limited { until } => (*until, FIRST_WAIT),
         _ => (now, (FIRST_WAIT * 2_f64.powi(attempts)).min(LONGEST_WAIT)),
@@ -252,7 +252,7 @@ async fn revive(app: &App, before: OffsetDateTime) -> Result<()> {
     Ok(())
 }
 
-fn log(error: &Error, what: &str) {
+pub(super) fn log(error: &Error, what: &str) {
     let cause = match error {
         Error::Internal(cause) => format!("{cause:#}"),
         other => other.to_string(),

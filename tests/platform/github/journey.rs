@@ -215,7 +215,10 @@ fn connected() -> Result<()> {
 
     let installation = setting.github.installations()[0].id;
     let minted = setting.github.tokens_minted(installation);
-    ensure!(minted == 1, "{minted} tokens");
+    ensure!(
+        minted == 2,
+        "{minted} tokens: one that reads, one that writes"
+    );
     let data = setting.platform.data().to_string_lossy().into_owned();
     let (url, api_url) = (setting.github.url(), setting.github.api_url());
     let arguments = [

@@ -2,6 +2,7 @@
 
 mod burst;
 mod emulator;
+mod feedback;
 mod journey;
 mod person;
 mod previews;
@@ -15,10 +16,11 @@ use crate::Test;
 pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
-pub const JOURNEYS: [&[Test]; 5] = [
+pub const JOURNEYS: [&[Test]; 6] = [
     journey::TESTS,
     previews::TESTS,
     rules::TESTS,
+    feedback::TESTS,
     burst::TESTS,
     visit::TESTS,
 ];

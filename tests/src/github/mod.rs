@@ -85,6 +85,7 @@ pub(crate) struct Shared {
     directory: TempDir,
     state: Mutex<State>,
     requests: Mutex<Vec<Request>>,
+    bodies: Mutex<Vec<String>>,
     mismatches: Mutex<Vec<String>>,
     faults: Mutex<Faults>,
     hooks: Arc<Hooks>,
@@ -114,6 +115,12 @@ impl Shared {
 
     fn log(&self, request: Request) {
         lock(&self.requests).push(request);
+    }
+
+    fn keep(&self, body: &[u8]) {
+        if !body.is_empty() {
+            lock(&self.bodies).push(String::from_utf8_lossy(body).into_owned());
+        }
     }
 
     fn mismatch(&self, what: String) {
@@ -147,6 +154,7 @@ impl Github {
             directory: TempDir::new()?,
             state: Mutex::new(State::new()),
             requests: Mutex::default(),
+            bodies: Mutex::default(),
             mismatches: Mutex::default(),
             faults: Mutex::default(),
             hooks: Arc::default(),
@@ -186,6 +194,11 @@ impl Github {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.requests).clone()
+    }
+
+    /// Everything that was sent to the API, as text.
+    pub fn bodies(&self) -> Vec<String> {
+        lock(&self.shared.bodies).clone()
     }
 
     /// How many tokens were made for an installation.

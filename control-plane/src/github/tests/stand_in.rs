@@ -6,8 +6,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
+use axum::body::Bytes;
 use axum::extract::{Form, Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -16,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
+use super::kept;
 use crate::app::App;
 use crate::audit::Actor;
 use crate::config::Secret;
@@ -97,6 +99,8 @@ pub struct World {
     pub changes: Mutex<BTreeMap<String, (&'static str, Vec<String>)>>,
     /// When tokens end, as the platform's clock has it.
     pub now: Mutex<Option<time::OffsetDateTime>>,
+    /// What is written.
+    pub kept: Mutex<kept::Kept>,
 }
 
 /// A commit's id that begins with a digit.
@@ -200,7 +204,8 @@ fn installation(world: &World) -> Value {
         .lock()
         .unwrap()
         .then_some("2026-11-22T00:00:00Z");
-    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since })
+    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since,
+        "permissions": world.kept.lock().unwrap().permissions() })
 }
 
 fn repository(id: i64, name: &str) -> Value {
@@ -242,7 +247,9 @@ fn pulls(world: &World, rest: &[&str]) -> Response {
 async fn api(
     State(world): State<Shared>,
     Path(path): Path<String>,
+    method: Method,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Response {
     world.asked.lock().unwrap().push(path.clone());
     if let Some((status, more)) = world.trouble.lock().unwrap().clone() {
@@ -268,6 +275,17 @@ async fn api(
     );
     assert_eq!(headers["x-github-api-version"], "2022-11-28");
     let parts: Vec<&str> = path.split('/').collect();
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let mut kept = world.kept.lock().unwrap();
+    if let Some(answer) = kept.answer(&method, &parts, &headers, &body) {
+        return answer;
+    }
+    if parts.last() == Some(&"access_tokens") && !kept.grants(&body["permissions"]) {
+        let refusal = json!({ "message":
+            "The permissions requested are not granted to this installation." });
+        return (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response();
+    }
+    drop(kept);
     match parts.as_slice() {
         ["app"] => Json(json!({ "id": 7, "slug": "berth-test", "name": "Berth test",
             "html_url": "https://github.invalid/apps/berth-test", "client_id": "Iv1.test" }))
@@ -278,6 +296,9 @@ async fn api(
             let now = world.now.lock().unwrap().unwrap_or_else(testing::start);
             let end = (now + time::Duration::HOUR).format(&Rfc3339).unwrap();
             let token = format!("ghs_canary_{number}");
+            let mut kept = world.kept.lock().unwrap();
+            kept.tokens
+                .insert(token.clone(), body["permissions"].clone());
             (
                 StatusCode::CREATED,
                 Json(json!({ "token": token, "expires_at": end })),
@@ -395,7 +416,7 @@ pub async fn platform(flags: &[&str]) -> (App, Shared) {
     let router = Router::new()
         .route("/login/oauth/access_token", post(exchange))
         .route("/api/v3/app-manifests/{code}/conversions", post(convert))
-        .route("/api/v3/{*path}", get(api).post(api))
+        .route("/api/v3/{*path}", get(api).post(api).patch(api))
         .with_state(world.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

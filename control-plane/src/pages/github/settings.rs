@@ -11,6 +11,7 @@ use super::operator_only;
 use crate::app::App;
 use crate::error::{Error, Result, invalid};
 use crate::github::attempts::{self, Purpose};
+use crate::github::feedback::permissions;
 use crate::github::identities::{self, Allowed};
 use crate::github::manifest::{self, WEBHOOK_PATH, Wanted};
 use crate::github::registration::{self, NewRegistration, SignUp};
@@ -49,6 +50,9 @@ struct Shown {
     troubled: usize,
     /// Whether its secrets can be read.
     readable: bool,
+    /// Accounts that did not grant all that feedback needs: name, what is not written, and where it is
+    /// granted.
+    lacking: Vec<(String, String, String)>,
 }
 
 impl Page {
@@ -73,6 +77,11 @@ impl Page {
                 allow_strangers: app.config.allow_strangers,
                 allowed: identities::list_allowed(&mut db).await?,
                 troubled: deliveries::list(&mut db, true, 100).await?.len(),
+                lacking: permissions::list_lacking(&mut db)
+                    .await?
+                    .into_iter()
+                    .map(|it| (it.account.clone(), it.what(), it.page(app.config.github())))
+                    .collect(),
             }),
             None => None,
         };

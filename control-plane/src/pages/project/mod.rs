@@ -91,6 +91,10 @@ pub fn router() -> Router<App> {
             post(github::disconnect),
         )
         .route(
+            "/projects/{project}/settings/comments",
+            post(settings::set_comments),
+        )
+        .route(
             "/projects/{project}/build",
             get(build::show).post(build::save),
         )

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::Frame;
 use crate::app::App;
 use crate::error::Result;
-use crate::github::{following, worker};
+use crate::github::{feedback, following, worker};
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Problems, Shell};
 use crate::projects::{self, Settings as Given};
@@ -24,6 +24,8 @@ struct Settings {
     repository: Option<String>,
     form: Form,
     problems: Problems,
+    /// Whether pull requests get comments; `None` without a repository of GitHub's App.
+    comments: Option<bool>,
 }
 
 /// The form, as it is sent and as it comes back.
@@ -45,6 +47,7 @@ impl Settings {
         let frame = Frame::new(&app.config, &member, "settings");
         let project = member.project;
         let following = following::find(&mut db, &project).await?;
+        let comments = feedback::find_comments(&mut db, project.id).await?;
         Ok(Self {
             repository: following.map(|it| it.repository),
             shell: Shell::new(person, "projects"),
@@ -58,6 +61,7 @@ impl Settings {
                 previews: project.previews.then(|| "yes".to_owned()),
             },
             problems: Problems::default(),
+            comments,
         })
     }
 }
@@ -123,4 +127,27 @@ async fn save_in(app: &App, person: &SignedIn, name: &str, form: &Form) -> Resul
         worker::look_now(app, project.id).await?;
     }
     Ok(())
+}
+
+/// The box about comments.
+#[derive(Deserialize)]
+pub struct Comments {
+    comments: Option<String>,
+}
+
+/// `POST /projects/{project}/settings/comments`
+pub async fn set_comments(
+    State(app): State<App>,
+    person: SignedIn,
+    Path(name): Path<String>,
+    CsrfForm(form): CsrfForm<Comments>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let (on, now) = (form.comments.is_some(), app.clock.now());
+    feedback::set_comments(&mut tx, &project, on, &person.actor(), now).await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/projects/{name}/settings?done=saved")).into_response())
 }

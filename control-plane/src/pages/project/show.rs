@@ -19,6 +19,7 @@ use crate::config::ServeConfig;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
+use crate::github::feedback::permissions;
 use crate::github::links;
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, People, Shell};
@@ -68,6 +69,8 @@ struct Show {
     /// The previews of pull requests, where there can be any.
     previews: Option<Vec<PreviewRow>>,
     previews_on: bool,
+    /// What GitHub does not show, and where that is granted.
+    unshown: Option<(String, String)>,
 }
 
 /// Persistent files, in words.
@@ -221,10 +224,10 @@ pub async fn show(
     let shell = Shell::new(&person, "projects").after(&done);
     let target = Target::of(&mut db, &app.config, &member.project).await?;
     let connect = Connect::new(&target, &frame.name, &choice);
-    page(
-        StatusCode::OK,
-        &Show::new(shell, frame, &member.project, facts, &people, connect, now),
-    )
+    let lacking = permissions::find_lacking(&mut db, member.project.id).await?;
+    let mut template = Show::new(shell, frame, &member.project, facts, &people, connect, now);
+    template.unshown = lacking.map(|it| (it.what(), it.page(app.config.github())));
+    page(StatusCode::OK, &template)
 }
 
 impl Show {
@@ -270,6 +273,7 @@ impl Show {
             previews: facts.previews,
             previews_on: project.previews,
             follows: facts.follows,
+            unshown: None,
             storage: facts.volumes.into_iter().map(Stored::new).collect(),
             live: facts.live.map(attempt),
             pending: facts.pending.map(attempt),

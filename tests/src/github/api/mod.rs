@@ -103,6 +103,7 @@ pub async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
+    shared.keep(&body);
     let path = by_number(&shared, &path).unwrap_or(path);
     let found = routes().find_map(|(known, template, handler)| {
         (*known == method).then_some(())?;
