@@ -297,14 +297,8 @@ CREATE TABLE public.deployments (
     build_of uuid,
     redis boolean DEFAULT false NOT NULL,
     preview_id uuid,
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
     held_for text,
     CONSTRAINT deployments_held_for_check CHECK ((held_for = ANY (ARRAY['breaking'::text, 'promotion'::text]))),
->>>>>>> rules
-=======
->>>>>>> feedback
     CONSTRAINT deployments_host_header_check CHECK ((host_header = ANY (ARRAY['public'::text, 'localhost'::text]))),
     CONSTRAINT deployments_origin_check CHECK ((origin = ANY (ARRAY['page'::text, 'api'::text, 'rollback'::text, 'promote'::text, 'variables'::text, 'push'::text, 'preview'::text, 'wake'::text]))),
     CONSTRAINT deployments_state_check CHECK ((state = ANY (ARRAY['queued'::text, 'building'::text, 'starting'::text, 'checking'::text, 'held'::text, 'live'::text, 'draining'::text, 'stopped'::text, 'failed'::text, 'canceled'::text])))
@@ -338,14 +332,8 @@ COMMENT ON COLUMN public.deployments.redis IS 'The project''s column of that nam
 
 COMMENT ON COLUMN public.deployments.preview_id IS 'The preview that it belongs to; null for production.';
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-=======
 COMMENT ON COLUMN public.deployments.held_for IS 'Why it was held, if it ever was. breaking: it would break callers; promotion: the project has what pushes bring wait for a member.';
 
->>>>>>> rules
-=======
->>>>>>> feedback
 CREATE TABLE public.edge_instances (
     edge text NOT NULL,
     deployment_id uuid NOT NULL,
@@ -835,17 +823,11 @@ CREATE TABLE public.projects (
     hold_breaking boolean DEFAULT false NOT NULL,
     redis boolean DEFAULT false NOT NULL,
     previews boolean DEFAULT true NOT NULL,
-<<<<<<< HEAD
-<<<<<<< HEAD
     preview_variables_revision integer DEFAULT 0 NOT NULL,
-=======
+    github_comments boolean DEFAULT true NOT NULL,
     auto_promote boolean DEFAULT true NOT NULL,
     watch_paths text[] DEFAULT '{}'::text[] NOT NULL,
     ignored_paths text[] DEFAULT '{}'::text[] NOT NULL,
->>>>>>> rules
-=======
-    github_comments boolean DEFAULT true NOT NULL,
->>>>>>> feedback
     CONSTRAINT projects_access_mode_check CHECK ((access_mode = ANY (ARRAY['platform'::text, 'public'::text, 'tenant'::text]))),
     CONSTRAINT projects_callers_check CHECK ((callers = ANY (ARRAY['owner'::text, 'chosen'::text, 'organization'::text, 'anyone'::text]))),
     CONSTRAINT projects_name_check CHECK ((name ~ '^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$'::text))
@@ -873,19 +855,15 @@ COMMENT ON COLUMN public.projects.redis IS 'Whether its production deployments g
 
 COMMENT ON COLUMN public.projects.previews IS 'Whether pull requests of its repository get previews.';
 
-<<<<<<< HEAD
-<<<<<<< HEAD
 COMMENT ON COLUMN public.projects.preview_variables_revision IS 'Grows with every change of the variables of scopes preview and branch; what variables_revision is for production.';
-=======
+
+COMMENT ON COLUMN public.projects.github_comments IS 'Whether pull requests with a preview get a comment about it.';
+
 COMMENT ON COLUMN public.projects.auto_promote IS 'Whether what a push brought goes live once it answers; otherwise it is held until a member promotes it.';
 
 COMMENT ON COLUMN public.projects.watch_paths IS 'Patterns as in .gitignore: a push that changes nothing under them is not deployed. Empty means everything.';
 
 COMMENT ON COLUMN public.projects.ignored_paths IS 'Patterns as in .gitignore: changes under them count for nothing.';
->>>>>>> rules
-=======
-COMMENT ON COLUMN public.projects.github_comments IS 'Whether pull requests with a preview get a comment about it.';
->>>>>>> feedback
 
 CREATE TABLE public.refresh_tokens (
     token_hash bytea NOT NULL,

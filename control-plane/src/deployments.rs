@@ -240,7 +240,7 @@ pub async fn queue_preview(
             project.name
         )));
     };
-    check_readable(db, project, &link).await?;
+    check_readable(db, project, link.repository_id).await?;
     let new = New {
         source: Source::Git {
             url: url.clone(),

@@ -180,6 +180,7 @@ impl Settings {
             entrypoint: project.entrypoint.clone(),
             hold_breaking: project.hold_breaking,
             redis: project.redis,
+            previews: project.previews,
         }
     }
 

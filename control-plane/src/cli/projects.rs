@@ -261,6 +261,7 @@ mod tests {
         let none = Settings {
             hold_breaking: None,
             redis: None,
+            previews: None,
             branch: None,
             auto_promote: None,
             watch_path: Vec::new(),

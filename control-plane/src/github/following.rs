@@ -11,6 +11,7 @@ use super::{deliveries, installations};
 use crate::app::App;
 use crate::audit::{self, Actor};
 use crate::error::{Error, Result};
+use crate::previews::turns;
 use crate::projects::{self, Project};
 
 /// A project's repository, and how following it stands.
@@ -52,9 +53,14 @@ pub async fn connect(
     actor: &Actor,
 ) -> Result<Project> {
     links::lock(db, project.id).await?;
-    let url = app.config.clone_url(&choice.repository.full_name);
-    let project = projects::set_source(db, project, &url, &choice.branch).await?;
     let (repository, now) = (&choice.repository, app.clock.now());
+    let former = links::find(db, project.id).await?;
+    if former.is_some_and(|link| link.repository_id != repository.id) {
+        // They are of the former repository's pull requests.
+        turns::close_all(db, project, actor, now).await?;
+    }
+    let url = app.config.clone_url(&repository.full_name);
+    let project = projects::set_source(db, project, &url, &choice.branch).await?;
     links::create(db, &project, repository, &choice.head, actor, now).await?;
     Ok(project)
 }
@@ -71,6 +77,7 @@ pub async fn disconnect(
     let Some(link) = links::find(db, project.id).await? else {
         return Err(Error::NotFound("repository of this project"));
     };
+    turns::close_all(db, project, actor, now).await?;
     links::forget(db, project.id).await?;
     let entry = audit::Entry {
         at: now,

@@ -214,9 +214,8 @@ impl Deployed {
         )
         .fetch_one(&mut *db)
         .await?;
-        // Previews have values of their own.
-        let plan = it.plan.as_ref().filter(|_| !of_preview);
-        let needed = variables::needed_by(db, project.id, plan).await?;
+        let needed =
+            variables::needed_by(db, project.id, it.preview_id, it.plan.as_ref()).await?;
         let missing = needed.into_iter().filter(variables::Needed::is_missing);
         Ok(Self {
             commit: row.commit,

@@ -15,7 +15,6 @@ use super::previews::{self, PreviewRow};
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
-use crate::config::ServeConfig;
 use crate::connect::Target;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
