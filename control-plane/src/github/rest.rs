@@ -1,5 +1,7 @@
 //! What Berth asks GitHub for, and the shape of the answers: only the fields that are used.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
@@ -53,6 +55,9 @@ pub struct Installation {
     /// Since when its owner lets it do nothing.
     #[serde(default, with = "time::serde::rfc3339::option")]
     pub suspended_at: Option<OffsetDateTime>,
+    /// What its owner granted: `read` or `write` by name.
+    #[serde(default)]
+    pub permissions: BTreeMap<String, String>,
 }
 
 /// A repository.
