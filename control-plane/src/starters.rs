@@ -130,7 +130,11 @@ mod tests {
         below(&root, &root, &mut there);
         let listed: BTreeSet<String> = STARTERS
             .iter()
-            .flat_map(|it| it.files.iter().map(|(path, _)| format!("{}/{path}", it.slug)))
+            .flat_map(|it| {
+                it.files
+                    .iter()
+                    .map(|(path, _)| format!("{}/{path}", it.slug))
+            })
             .collect();
         assert_eq!(listed, there);
     }
@@ -140,10 +144,20 @@ mod tests {
         for starter in &STARTERS {
             let text = |name: &str| {
                 let found = starter.files.iter().find(|(path, _)| *path == name);
-                found.unwrap_or_else(|| panic!("{}: no {name}", starter.slug)).1
+                found
+                    .unwrap_or_else(|| panic!("{}: no {name}", starter.slug))
+                    .1
             };
-            assert!(text("README.md").contains("berth deploy ."), "{}", starter.slug);
-            assert!(text(".gitignore").lines().any(|line| line == ".env"), "{}", starter.slug);
+            assert!(
+                text("README.md").contains("berth deploy ."),
+                "{}",
+                starter.slug
+            );
+            assert!(
+                text(".gitignore").lines().any(|line| line == ".env"),
+                "{}",
+                starter.slug
+            );
             assert_eq!(get(starter.slug).unwrap(), starter);
         }
         assert!(get("../fastapi").is_err());
@@ -167,7 +181,8 @@ mod tests {
             })
             .collect();
         let wanted = starter.files.iter();
-        let wanted = wanted.map(|(path, text)| (format!("typescript-http/{path}"), (*text).to_owned()));
+        let wanted =
+            wanted.map(|(path, text)| (format!("typescript-http/{path}"), (*text).to_owned()));
         assert_eq!(found, wanted.collect::<Vec<_>>());
     }
 }

@@ -21,6 +21,7 @@ mod problem;
 mod projects;
 mod service_accounts;
 mod surfaces;
+mod templates;
 mod tokens;
 mod tools;
 mod uploads;
@@ -144,6 +145,7 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             "/projects/{project}/build-variables",
             get(build::list_variables).patch(build::change_variables),
         ),
+        ("/templates", get(templates::list)),
         ("/github/installations", get(github::list_installations)),
         (
             "/github/installations/{installation}/repositories",

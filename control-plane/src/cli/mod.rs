@@ -21,6 +21,7 @@ mod edge;
 mod env;
 mod exit;
 mod follow;
+mod init;
 mod lock;
 mod login;
 mod logs;
@@ -105,6 +106,8 @@ enum Command {
     ServiceAccounts(service_accounts::Arguments),
     /// Show what would be built of a directory, a Git repository or a package, and why; builds nothing.
     Plan(plan::Arguments),
+    /// Write the files of a template, to begin with; without a name, list the templates.
+    Init(init::Arguments),
     /// Deploy a directory, a Git repository or a package of a registry.
     Deploy(deploy::Arguments),
     /// Show and change how a project is built and started.
@@ -203,6 +206,7 @@ impl Program {
             Command::Plan(arguments) => plan::run(arguments, output).await,
             Command::Settings(arguments) => settings::run(arguments, output).await,
             Command::Lock(arguments) => lock::run(arguments, output).await,
+            Command::Init(arguments) => init::run(arguments, output),
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,
             Command::Diff(arguments) => diff::run(arguments, output).await,

@@ -107,7 +107,12 @@ fn problem_of(installation: &Installation) -> Option<String> {
     if installation.suspended_at.is_some() {
         return Some("The App is suspended there.".into());
     }
-    let granted = |name: &&str| installation.permissions.get(*name).is_some_and(|it| it == "write");
+    let granted = |name: &&str| {
+        installation
+            .permissions
+            .get(*name)
+            .is_some_and(|it| it == "write")
+    };
     (!NEEDED.iter().all(granted)).then(|| {
         "The App may not create repositories there: it needs the permissions “Administration: write” and “Contents: write”.".into()
     })
@@ -145,7 +150,8 @@ pub async fn create(
     token: &Secret,
     order: &Order,
 ) -> Result<Repository, Stopped> {
-    let starter = starters::get(&order.starter).map_err(|error| Stopped::before(error.to_string()))?;
+    let starter =
+        starters::get(&order.starter).map_err(|error| Stopped::before(error.to_string()))?;
     let place = find_place(app, app_id, token, order.installation).await?;
     let repository = match order.made {
         Some(id) => find_made(app, token, &place, order, id).await?,
@@ -266,7 +272,17 @@ mod tests {
         for good in ["a", "My_server-2.x", ".github", &"a".repeat(100)] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "a b", "a/b", "ä", "x.git", "x.WIKI", &"a".repeat(101)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "ä",
+            "x.git",
+            "x.WIKI",
+            &"a".repeat(101),
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -252,12 +252,7 @@ pub async fn create(
     }
 }
 
-async fn begin(
-    app: &App,
-    person: &SignedIn,
-    starter: &Starter,
-    form: &Form,
-) -> Result<Response> {
+async fn begin(app: &App, person: &SignedIn, starter: &Starter, form: &Form) -> Result<Response> {
     let order = form.order(starter)?;
     let home = For {
         organization: form.organization,

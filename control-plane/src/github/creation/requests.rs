@@ -74,7 +74,12 @@ pub async fn create(
 }
 
 /// A repository by its name.
-pub async fn find(app: &App, token: &Secret, owner: &str, name: &str) -> Result<Repository, Failure> {
+pub async fn find(
+    app: &App,
+    token: &Secret,
+    owner: &str,
+    name: &str,
+) -> Result<Repository, Failure> {
     let path = ["repos", owner, name];
     ask(app, token, Call::get(&path)).await
 }
@@ -92,7 +97,12 @@ pub async fn fill(
     let at = |rest: &[&'static str]| [&["repos", owner, name], rest].concat();
     let path = [&at(&["branches"])[..], &[branch]].concat();
     let head: Branch = ask(app, token, Call::get(&path)).await?;
-    let tree: Object = ask(app, token, Call::post(&at(&["git", "trees"]), Some(files(starter)))).await?;
+    let tree: Object = ask(
+        app,
+        token,
+        Call::post(&at(&["git", "trees"]), Some(files(starter))),
+    )
+    .await?;
     let begun = head.commit.commit.tree.sha;
     if tree.sha == begun {
         return Ok(());

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
+use super::making::{self, Making};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::config::Secret;
@@ -76,6 +77,8 @@ pub struct World {
     pub owns: Mutex<bool>,
     /// Organizations that the person belongs to: number and name.
     pub organizations: Mutex<Vec<(i64, String)>>,
+    /// What may be made, and was.
+    pub making: Mutex<Making>,
     /// When tokens end, as the platform's clock has it.
     pub now: Mutex<Option<time::OffsetDateTime>>,
 }
@@ -107,7 +110,7 @@ impl World {
     }
 }
 
-type Shared = Arc<World>;
+pub type Shared = Arc<World>;
 
 fn account(world: &World) -> Value {
     json!({ "id": PERSON, "login": *world.login.lock().unwrap(), "type": "User" })
@@ -124,17 +127,20 @@ fn installation(world: &World) -> Value {
         .lock()
         .unwrap()
         .then_some("2026-11-22T00:00:00Z");
-    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since })
+    json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since,
+        "permissions": world.making.lock().unwrap().permissions })
 }
 
-fn repository(id: i64, name: &str) -> Value {
+pub fn repository(id: i64, name: &str) -> Value {
     json!({ "id": id, "full_name": name, "private": true, "default_branch": "main",
         "permissions": { "push": id % 2 == 1 } })
 }
 
 fn list(world: &World) -> Value {
     let all = world.repositories.lock().unwrap();
-    let all: Vec<Value> = all.iter().map(|(id, it)| repository(*id, &it.0)).collect();
+    let hidden = &world.making.lock().unwrap().hidden;
+    let all = all.iter().filter(|(id, _)| !hidden.contains(id));
+    let all: Vec<Value> = all.map(|(id, it)| repository(*id, &it.0)).collect();
     json!({ "total_count": all.len(), "repositories": all })
 }
 
@@ -225,7 +231,8 @@ async fn api(
                 }
                 ["branches", branch @ ..] => match branches.get(&branch.join("/")) {
                     Some(sha) => {
-                        Json(json!({ "name": branch.join("/"), "commit": { "sha": sha } }))
+                        let tree = json!({ "tree": { "sha": world.making.lock().unwrap().tree } });
+                        Json(json!({ "name": branch.join("/"), "commit": { "sha": sha, "commit": tree } }))
                             .into_response()
                     }
                     None => StatusCode::NOT_FOUND.into_response(),
@@ -276,6 +283,7 @@ pub async fn platform(flags: &[&str]) -> (App, Shared) {
     let router = Router::new()
         .route("/login/oauth/access_token", post(exchange))
         .route("/api/v3/app-manifests/{code}/conversions", post(convert))
+        .merge(making::router())
         .route("/api/v3/{*path}", get(api).post(api))
         .with_state(world.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
