@@ -20,6 +20,7 @@ mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod starters;
 mod state;
 mod surface;
 mod variables;
@@ -57,6 +58,8 @@ fn main() {
         dockerfile::TESTS,
         github::TESTS,
         github::JOURNEYS,
+        github::TEMPLATES,
+        starters::TESTS,
     ]
     .into_iter()
     .flatten()

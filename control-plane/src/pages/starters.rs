@@ -135,9 +135,10 @@ impl Page {
         let is_operator = organizations::is_operator(&mut db, user).await?;
         // GitHub is asked next; nobody else should wait for that.
         drop(db);
-        let all = match exists && !homes.is_empty() {
-            true => creation::list_places(app, &known).await,
-            false => Vec::new(),
+        let all = if exists && !homes.is_empty() {
+            creation::list_places(app, &known).await
+        } else {
+            Vec::new()
         };
         let (places, closed) = all.into_iter().partition(|it| it.problem.is_none());
         Ok(Self {

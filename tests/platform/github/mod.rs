@@ -4,6 +4,7 @@ mod emulator;
 mod journey;
 mod person;
 mod receiver;
+mod templates;
 
 use crate::Test;
 
@@ -12,3 +13,6 @@ pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
 pub const JOURNEYS: &[Test] = journey::TESTS;
+
+/// Repositories from templates.
+pub const TEMPLATES: &[Test] = templates::TESTS;
