@@ -118,6 +118,11 @@ impl Form {
         Ok(order)
     }
 
+    /// Whether this organization is the chosen one.
+    fn is_for(&self, home: &Organization) -> bool {
+        self.organization == Some(home.id)
+    }
+
     /// Whether this account is the chosen one.
     fn is_at(&self, place: &Place) -> bool {
         self.installation == place.installation.to_string()
