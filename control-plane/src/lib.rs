@@ -42,6 +42,7 @@ pub mod routes;
 pub mod runners;
 pub mod service_accounts;
 pub mod signing_keys;
+pub mod starters;
 pub mod surface;
 pub mod uploads;
 pub mod usage;

@@ -20,6 +20,7 @@ mod redeploy;
 mod requirements;
 mod secrets;
 mod servers;
+mod starters;
 mod state;
 mod surface;
 mod variables;
@@ -56,6 +57,7 @@ fn main() {
         node::TESTS,
         dockerfile::TESTS,
         github::TESTS,
+        starters::TESTS,
     ]
     .into_iter()
     .chain(github::JOURNEYS)

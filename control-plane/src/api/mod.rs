@@ -23,6 +23,7 @@ mod problem;
 mod projects;
 mod service_accounts;
 mod surfaces;
+mod templates;
 mod tokens;
 mod tools;
 mod uploads;
@@ -150,6 +151,7 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             "/projects/{project}/github",
             put(following::connect).delete(following::disconnect),
         ),
+        ("/templates", get(templates::list)),
         ("/github/installations", get(github::list_installations)),
         ("/github/repositories", get(github::search_repositories)),
         (

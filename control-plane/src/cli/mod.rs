@@ -22,6 +22,7 @@ mod env;
 mod exit;
 mod follow;
 mod github;
+mod init;
 mod lock;
 mod login;
 mod logs;
@@ -107,6 +108,8 @@ enum Command {
     ServiceAccounts(service_accounts::Arguments),
     /// Show what would be built of a directory, a Git repository or a package, and why; builds nothing.
     Plan(plan::Arguments),
+    /// Write the files of a template, to begin with; without a name, list the templates.
+    Init(init::Arguments),
     /// Deploy a directory, a Git repository, a package of a registry, or another commit of a project's own.
     Deploy(deploy::Arguments),
     /// List repositories at GitHub, and have projects follow them.
@@ -210,6 +213,7 @@ impl Program {
             Command::Plan(arguments) => plan::run(arguments, output).await,
             Command::Settings(arguments) => settings::run(arguments, output).await,
             Command::Lock(arguments) => lock::run(arguments, output).await,
+            Command::Init(arguments) => init::run(arguments, output),
             Command::Deploy(arguments) => deploy::run(arguments, output).await,
             Command::GitHub(arguments) => github::run(arguments, output).await,
             Command::Deployments(arguments) => deployments::run(arguments, output).await,

@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 use tower_sessions::Session;
 use uuid::Uuid;
 
+use super::creation::Order;
 use crate::crypto::{KeyEncryptionKey, sha256};
 use crate::error::{Error, Result};
 use crate::ids;
@@ -47,6 +48,15 @@ pub enum Purpose {
         user: Uuid,
         /// For which organization.
         organization: Uuid,
+    },
+    /// Making a repository from a bundled example.
+    CreateRepository {
+        /// Who began.
+        user: Uuid,
+        /// For which organization.
+        organization: Uuid,
+        /// What is to be made.
+        order: Order,
     },
     /// Learning which installations a person may use.
     Connect {

@@ -156,6 +156,19 @@ pub struct Client {
 struct Refusal {
     #[serde(default)]
     message: String,
+    /// What is wrong with which field; where there is nothing more to say, it is left out.
+    #[serde(default)]
+    errors: Value,
+}
+
+impl Refusal {
+    /// What GitHub says, with the sentences about single fields.
+    fn sentence(&self) -> String {
+        let errors = self.errors.as_array().into_iter().flatten();
+        let more = errors.filter_map(|error| error["message"].as_str());
+        let all: Vec<&str> = std::iter::once(&*self.message).chain(more).collect();
+        printable(&all.join(" "))
+    }
 }
 
 impl Client {
@@ -269,7 +282,7 @@ impl Client {
             return Ok(body);
         }
         let message = serde_json::from_slice(&body)
-            .map(|refusal: Refusal| printable(&refusal.message))
+            .map(|refusal: Refusal| refusal.sentence())
             .unwrap_or_default();
         if let Some(until) = self.limit_of(status, &headers, &message) {
             self.remember(bucket, until);

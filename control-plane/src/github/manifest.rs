@@ -43,6 +43,8 @@ pub struct Wanted {
     pub members: bool,
     /// Accounts other than the App's own may install it.
     pub public: bool,
+    /// People are to create repositories from the bundled templates by it.
+    pub creation: bool,
 }
 
 /// The manifest.
@@ -58,6 +60,10 @@ pub fn manifest(config: &ServeConfig, wanted: Wanted) -> Value {
     });
     if wanted.members {
         permissions["members"] = json!("read");
+    }
+    if wanted.creation {
+        permissions["administration"] = json!("write");
+        permissions["contents"] = json!("write");
     }
     json!({
         "name": name(config),
@@ -154,10 +160,20 @@ mod tests {
                 &config,
                 Wanted {
                     members: true,
-                    public: true
+                    public: true,
+                    creation: false,
                 }
             )["default_permissions"]["members"],
             "read"
+        );
+        let creation = Wanted {
+            creation: true,
+            ..Wanted::default()
+        };
+        let asked = &manifest(&config, creation)["default_permissions"];
+        assert_eq!(
+            (&asked["administration"], &asked["contents"]),
+            (&json!("write"), &json!("write"))
         );
         assert_eq!(manifest(&config, Wanted::default())["public"], false);
         assert_eq!(

@@ -11,6 +11,7 @@ pub mod authorize;
 pub mod checks;
 pub mod choices;
 pub mod client;
+pub mod creation;
 pub mod deliveries;
 pub mod events;
 pub mod failure;

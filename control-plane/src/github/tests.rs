@@ -1,8 +1,10 @@
 //! GitHub as a small stand-in plays it: what the platform asks, and what it makes of the answers.
 
+mod creation;
 mod feedback;
 mod inbox;
 mod kept;
+mod making;
 mod people;
 mod previews;
 mod reach;

@@ -12,6 +12,7 @@ mod members;
 mod new;
 mod project;
 mod service_accounts;
+mod starters;
 mod token_form;
 mod tokens;
 mod view;
@@ -29,6 +30,11 @@ pub fn router() -> Router<App> {
         .route("/", get(home::show))
         .route("/new", get(new::show).post(new::create))
         .route("/new/plan", post(new::plan))
+        .route("/new/templates", get(starters::list))
+        .route(
+            "/new/templates/{template}",
+            get(starters::show).post(starters::create),
+        )
         .route("/docs/errors", get(docs::errors))
         .route("/docs/connections", get(docs::connections))
         .route("/apps", get(apps::show))

@@ -6,9 +6,11 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use sqlx::PgConnection;
 use tower_sessions::Session;
 use uuid::Uuid;
 
+use super::creating::Coming;
 use super::csrf::CsrfForm;
 use super::page::{Problem, page};
 use super::{admit_address, next, person, sessions};
@@ -20,9 +22,9 @@ use crate::github::attempts::{self, Purpose};
 use crate::github::registration::{self, Registration};
 use crate::github::rest::Account;
 use crate::github::{authorize, identities, proofs, rest};
-use crate::oauth;
 use crate::pages::PageError;
 use crate::users::User;
+use crate::{oauth, organizations, projects};
 
 /// What the sign-in page sends.
 #[derive(Debug, Deserialize)]
@@ -87,7 +89,23 @@ pub(super) async fn come_back(
         Purpose::Link { user } => link(&app, &session, &token, user).await,
         Purpose::Connect { user, organization } => {
             let same = is_still(&app, &session, user).await?;
-            connect(&app, &registration, &token, same, organization).await
+            bring(&app, &registration, &token, same.id, organization).await?;
+            Ok(Redirect::to("/github?done=saved").into_response())
+        }
+        Purpose::CreateRepository {
+            user,
+            organization,
+            order,
+        } => {
+            let coming = Coming {
+                app: &app,
+                session: &session,
+                registration: &registration,
+                token: &token,
+                user: is_still(&app, &session, user).await?.id,
+                organization,
+            };
+            coming.create(order).await
         }
         Purpose::Create { .. } | Purpose::Install { .. } => {
             Err(Error::Conflict("This answer from GitHub is not for this page.".into()).into())
@@ -168,28 +186,38 @@ async fn link(
     Ok(Redirect::to("/account?done=saved").into_response())
 }
 
-async fn connect(
+/// Lets an organization use what a person shows GitHub to be theirs.
+pub(super) async fn bring(
     app: &App,
     registration: &Registration,
     token: &Secret,
-    user: User,
+    user: Uuid,
     organization: Uuid,
-) -> Result<Response, PageError> {
+) -> Result<()> {
     let proof = proofs::prove(app, registration.id, token)
         .await
         .map_err(Error::from)?;
     let mut tx = app.db.begin().await?;
-    // They may have lost their role in the meantime.
-    let role = crate::organizations::role_of(&mut tx, user.id, organization).await?;
-    if !role.is_some_and(|role| crate::projects::may_change(&role)) {
-        return Err(Error::Forbidden(
-            "You may not connect repositories for this organization; ask one of its admins.".into(),
-        )
-        .into());
-    }
-    proofs::connect(&mut tx, organization, user.id, &proof, app.clock.now()).await?;
+    check_may_connect(&mut tx, user, organization).await?;
+    proofs::connect(&mut tx, organization, user, &proof, app.clock.now()).await?;
     tx.commit().await?;
-    Ok(Redirect::to("/github?done=saved").into_response())
+    Ok(())
+}
+
+/// Refuses who may not connect repositories for an organization: they may have lost their role
+/// since they went to GitHub.
+pub(super) async fn check_may_connect(
+    db: &mut PgConnection,
+    user: Uuid,
+    organization: Uuid,
+) -> Result<()> {
+    let role = organizations::role_of(db, user, organization).await?;
+    if role.is_some_and(|role| projects::may_change(&role)) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(
+        "You may not connect repositories for this organization; ask one of its admins.".into(),
+    ))
 }
 
 fn problem(status: StatusCode, title: &str, message: &str) -> Response {

@@ -3,6 +3,7 @@
 
 pub mod address;
 pub mod attempts;
+mod creating;
 pub mod csrf;
 mod github;
 pub mod next;
@@ -26,6 +27,7 @@ use crate::error::Result;
 use crate::users;
 
 pub use attempts::{admit_address, admit_attempt, forget_attempts};
+pub use creating::{Report, find_report};
 pub use csrf::{CsrfForm, CsrfToken, check_csrf_header};
 pub use person::{SignedIn, find_session_user};
 pub use sessions::session_layer;

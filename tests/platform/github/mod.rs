@@ -8,6 +8,7 @@ mod person;
 mod previews;
 mod receiver;
 mod rules;
+mod templates;
 mod visit;
 
 use crate::Test;
@@ -16,11 +17,12 @@ use crate::Test;
 pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
-pub const JOURNEYS: [&[Test]; 6] = [
+pub const JOURNEYS: [&[Test]; 7] = [
     journey::TESTS,
     previews::TESTS,
     rules::TESTS,
     feedback::TESTS,
     burst::TESTS,
+    templates::TESTS,
     visit::TESTS,
 ];

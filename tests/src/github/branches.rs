@@ -55,6 +55,24 @@ impl Shared {
         self.pulls_follow(state, id, moved)
     }
 
+    /// The first commit of a repository that GitHub is asked to begin.
+    pub(super) fn begin(&self, id: u64, by: u64) -> Result<()> {
+        let mut state = self.state();
+        let repository = state.repositories[&id].clone();
+        let login = state.accounts[&by].login.clone();
+        let text = format!("# {}\n", repository.name);
+        let changes = [Change::Write("README.md", text.as_bytes())];
+        let sha = git::commit(&self.git(id)?, &[], &changes, "Initial commit", &login)?;
+        let moved = Moved {
+            branch: &repository.default_branch,
+            before: NO_COMMIT,
+            after: &sha,
+            forced: false,
+            by,
+        };
+        self.branch_moved(&mut state, id, &moved)
+    }
+
     /// A new repository with the files of another's default branch.
     pub(super) fn copy_tree(&self, from: u64, to: u64) -> Result<()> {
         let mut state = self.state();

@@ -162,7 +162,8 @@ pub fn commit(
         .to_string())
 }
 
-fn entry(path: &str, id: Oid) -> git2::IndexEntry {
+/// A regular file in an index.
+pub fn entry(path: &str, id: Oid) -> git2::IndexEntry {
     git2::IndexEntry {
         ctime: git2::IndexTime::new(0, 0),
         mtime: git2::IndexTime::new(0, 0),

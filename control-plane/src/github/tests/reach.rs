@@ -15,7 +15,7 @@ use crate::organizations::{self, Role};
 use crate::testing::{self, Answer, Browser};
 
 /// Goes to GitHub and back, for the organization of this form.
-async fn connect(browser: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+pub async fn connect(browser: &mut Browser, fields: &[(&str, &str)]) -> Answer {
     let csrf = browser.get("/github").await.field("csrf");
     let fields: Vec<_> = fields.iter().copied().chain([("csrf", &*csrf)]).collect();
     let away = browser.submit("/github/connect", &fields).await;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 use super::kept;
+use super::making::{self, Making};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::config::Secret;
@@ -97,6 +98,8 @@ pub struct World {
     pub tags: Mutex<BTreeMap<String, String>>,
     /// What commits change since others, by `BASE...HEAD`: how they stand, and the files.
     pub changes: Mutex<BTreeMap<String, (&'static str, Vec<String>)>>,
+    /// What may be made, and was.
+    pub making: Mutex<Making>,
     /// When tokens end, as the platform's clock has it.
     pub now: Mutex<Option<time::OffsetDateTime>>,
     /// What is written.
@@ -177,7 +180,8 @@ impl World {
     fn commit(&self, sha: &str) -> Value {
         let messages = self.messages.lock().unwrap();
         let message = messages.get(sha).map_or("Change", String::as_str);
-        json!({ "sha": sha, "commit": { "message": message } })
+        let tree = &self.making.lock().unwrap().tree;
+        json!({ "sha": sha, "commit": { "message": message, "tree": { "sha": tree } } })
     }
 
     /// How often a path was asked for.
@@ -187,7 +191,7 @@ impl World {
     }
 }
 
-type Shared = Arc<World>;
+pub type Shared = Arc<World>;
 
 fn account(world: &World) -> Value {
     json!({ "id": PERSON, "login": *world.login.lock().unwrap(), "type": "User" })
@@ -205,17 +209,28 @@ fn installation(world: &World) -> Value {
         .unwrap()
         .then_some("2026-11-22T00:00:00Z");
     json!({ "id": INSTALLATION, "app_id": 7, "account": owner, "suspended_at": since,
-        "permissions": world.kept.lock().unwrap().permissions() })
+        "permissions": permissions(world) })
 }
 
-fn repository(id: i64, name: &str) -> Value {
+/// What the installation grants: what feedback asks for, and what creating repositories does.
+fn permissions(world: &World) -> Value {
+    let mut all = world.kept.lock().unwrap().permissions();
+    for (name, level) in &world.making.lock().unwrap().permissions {
+        all[name] = json!(level);
+    }
+    all
+}
+
+pub fn repository(id: i64, name: &str) -> Value {
     json!({ "id": id, "full_name": name, "private": true, "default_branch": "main",
         "permissions": { "push": id % 2 == 1 } })
 }
 
 fn list(world: &World) -> Value {
     let all = world.repositories.lock().unwrap();
-    let all: Vec<Value> = all.iter().map(|(id, it)| repository(*id, &it.0)).collect();
+    let hidden = &world.making.lock().unwrap().hidden;
+    let all = all.iter().filter(|(id, _)| !hidden.contains(id));
+    let all: Vec<Value> = all.map(|(id, it)| repository(*id, &it.0)).collect();
     json!({ "total_count": all.len(), "repositories": all })
 }
 
@@ -416,6 +431,7 @@ pub async fn platform(flags: &[&str]) -> (App, Shared) {
     let router = Router::new()
         .route("/login/oauth/access_token", post(exchange))
         .route("/api/v3/app-manifests/{code}/conversions", post(convert))
+        .merge(making::router())
         .route("/api/v3/{*path}", get(api).post(api).patch(api))
         .with_state(world.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

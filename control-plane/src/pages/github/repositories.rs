@@ -101,12 +101,16 @@ pub async fn show(
 /// Names the organization that is to get the repositories.
 #[derive(Debug, Deserialize)]
 pub struct For {
-    organization: Option<Uuid>,
+    pub(in crate::pages) organization: Option<Uuid>,
 }
 
 impl For {
     /// The organization, if the person may change it; without a name, the one of their new projects.
-    async fn home(&self, db: &mut PgConnection, person: &SignedIn) -> Result<Uuid> {
+    pub(in crate::pages) async fn home(
+        &self,
+        db: &mut PgConnection,
+        person: &SignedIn,
+    ) -> Result<Uuid> {
         let Some(id) = self.organization else {
             return projects::home_of(db, person.user.id).await;
         };

@@ -130,6 +130,7 @@ pub struct New {
     organization: String,
     members: Option<String>,
     public: Option<String>,
+    creation: Option<String>,
 }
 
 #[derive(Template)]
@@ -169,6 +170,7 @@ pub async fn send_manifest(
     let wanted = Wanted {
         members: new.members.is_some(),
         public: new.public.is_some(),
+        creation: new.creation.is_some(),
     };
     let template = Onward {
         shell: Shell::new(&person, "settings"),

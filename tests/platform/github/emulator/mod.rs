@@ -7,6 +7,7 @@ mod hooks;
 mod people;
 mod setting;
 mod truth;
+mod writing;
 
 use crate::Test;
 
@@ -30,6 +31,10 @@ pub const TESTS: &[Test] = &[
         hooks::deliveries,
     ),
     ("github::emulator_shows_repositories", code::repositories),
+    (
+        "github::emulator_makes_repositories_and_takes_commits",
+        writing::repositories,
+    ),
     ("github::emulator_keeps_feedback", feedback::feedback),
     (
         "github::emulator_lets_apps_look_after_themselves",

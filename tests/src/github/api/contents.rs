@@ -174,7 +174,7 @@ fn tree(call: &Call<'_>) -> Result<Reply, Stop> {
     ))
 }
 
-fn list(
+pub(super) fn list(
     git: &git2::Repository,
     places: &Places,
     tree: &git2::Tree<'_>,

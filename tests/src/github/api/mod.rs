@@ -8,6 +8,7 @@ mod feedback;
 mod pulls;
 mod repositories;
 mod users;
+mod writing;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub(super) fn routes() -> impl Iterator<Item = &'static (&'static str, &'static 
         feedback::ROUTES,
         pulls::ROUTES,
         repositories::ROUTES,
+        writing::ROUTES,
     ]
     .into_iter()
     .flatten()

@@ -104,7 +104,7 @@ fn branch(call: &Call<'_>) -> Result<Reply, Stop> {
     ))
 }
 
-fn shown_reference(api: &str, name: &str, sha: &str) -> Value {
+pub(super) fn shown_reference(api: &str, name: &str, sha: &str) -> Value {
     json!({
         "ref": name,
         "node_id": node_id("Ref", 0),

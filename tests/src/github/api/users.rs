@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Call, Handler, Reply, Stop, Who, rights};
-use crate::github::call::{invalid, not_accessible, not_found, refused};
+use crate::github::call::{not_accessible, not_found, refused};
 use crate::github::state::{AccountKind, State};
 use crate::github::views::{extend, selection, time};
 
@@ -19,6 +19,7 @@ pub(super) const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "/user/memberships/orgs/{org}", membership),
     ("GET", "/user/{account_id}", by_number),
     ("POST", "/user/repos", create),
+    ("POST", "/orgs/{org}/repos", create_in_organization),
     ("GET", "/users/{username}", by_name),
     ("GET", "/orgs/{org}", organization),
     ("GET", "/orgs/{org}/members/{username}", member),
@@ -208,26 +209,70 @@ fn rate_limit(call: &Call<'_>) -> Result<Reply, Stop> {
     Ok(Reply::json(200, body))
 }
 
+/// Whether an App was allowed to administrate the repositories of an account.
+fn administers(state: &State, app: u64, account: u64) -> bool {
+    let mut own = state
+        .installations
+        .values()
+        .filter(|one| one.app == app && one.account == account && one.suspended.is_none());
+    own.any(|one| {
+        one.permissions
+            .get("administration")
+            .is_some_and(|level| level == "write")
+    })
+}
+
 /// A new repository of the person's, as the App may make one where it administers.
 fn create(call: &Call<'_>) -> Result<Reply, Stop> {
     let (user, app) = call.user()?;
-    let name = call.text("name").unwrap_or_default();
-    let private = call.member("private").as_bool().unwrap_or(false);
-    let may = |state: &State| {
-        let mut own = state
-            .installations
-            .values()
-            .filter(|one| one.app == app && one.account == user);
-        own.any(|one| {
-            one.permissions
-                .get("administration")
-                .is_some_and(|level| level == "write")
-        })
-    };
-    if !may(&call.shared.state()) {
+    if !administers(&call.shared.state(), app, user) {
         return Err(not_accessible());
     }
-    let id = new_repository(call, user, &name, private)?;
+    created(call, user, user)
+}
+
+/// A new repository of an organization's: by a member through the App, or by the App itself.
+fn create_in_organization(call: &Call<'_>) -> Result<Reply, Stop> {
+    let (organization, by) = {
+        let state = call.shared.state();
+        let found = state.account(call.param("org"));
+        let found = found.filter(|one| one.kind == AccountKind::Organization);
+        let organization = found.ok_or_else(not_found)?;
+        let by = match &call.who {
+            Who::Nobody => return Err(refused(401, "Requires authentication")),
+            Who::User { user, app } => {
+                if !organization.members.contains(user) {
+                    return Err(refused(
+                        403,
+                        "You need admin access to the organization before adding a repository to it.",
+                    ));
+                }
+                administers(&state, *app, organization.id).then_some(*user)
+            }
+            Who::Installation {
+                id, permissions, ..
+            } => {
+                let installation = state.installations.get(id).ok_or_else(not_found)?;
+                let may = permissions
+                    .get("administration")
+                    .is_some_and(|level| level == "write");
+                (may && installation.account == organization.id)
+                    .then(|| state.apps[&installation.app].bot)
+            }
+            _ => None,
+        };
+        (organization.id, by.ok_or_else(not_accessible)?)
+    };
+    created(call, organization, by)
+}
+
+fn created(call: &Call<'_>, owner: u64, by: u64) -> Result<Reply, Stop> {
+    let name = call.text("name").unwrap_or_default();
+    let private = call.member("private").as_bool().unwrap_or(false);
+    let id = new_repository(call, owner, &name, private)?;
+    if call.member("auto_init") == true {
+        call.shared.begin(id, by)?;
+    }
     let state = call.shared.state();
     let shown: Value = call
         .shared
@@ -248,8 +293,21 @@ pub(super) fn new_repository(
             .repository(&state.accounts[&owner].login, name)
             .is_some()
         {
-            return Err(invalid("Repository", "name", "custom"));
+            return Err(taken());
         }
     }
     Ok(call.shared.new_repository(owner, name, private)?)
+}
+
+/// As GitHub words it.
+fn taken() -> Stop {
+    let error = json!({
+        "resource": "Repository", "code": "custom", "field": "name",
+        "message": "name already exists on this account",
+    });
+    let mut reply = Reply::error(422, "Repository creation failed.");
+    if let Some(body) = &mut reply.body {
+        body["errors"] = json!([error]);
+    }
+    Stop::Refused(Box::new(reply))
 }
