@@ -62,8 +62,9 @@ fn check_name(name: &str) -> Result<()> {
             "Name the repository with 1 to 100 letters, digits, dots, dashes and underscores.",
         ));
     }
-    let ending = name.to_ascii_lowercase();
-    if matches!(name, "." | "..") || ending.ends_with(".git") || ending.ends_with(".wiki") {
+    let lower = name.to_ascii_lowercase();
+    let reserved = [".git", ".wiki"].iter().any(|end| lower.ends_with(end));
+    if reserved || matches!(name, "." | "..") {
         return Err(invalid(
             "name",
             "GitHub takes no name that is made of dots or ends with .git or .wiki; choose another.",
