@@ -214,8 +214,7 @@ impl Deployed {
         )
         .fetch_one(&mut *db)
         .await?;
-        let needed =
-            variables::needed_by(db, project.id, it.preview_id, it.plan.as_ref()).await?;
+        let needed = variables::needed_by(db, project.id, it.preview_id, it.plan.as_ref()).await?;
         let missing = needed.into_iter().filter(variables::Needed::is_missing);
         Ok(Self {
             commit: row.commit,
