@@ -402,7 +402,7 @@ async fn what_runners_get_still_only_reads() {
     assert_eq!(all.len(), 2, "{all:?}");
     assert_eq!(
         kept.tokens[token.secret.expose()],
-        json!({ "contents": "read", "metadata": "read" })
+        json!({ "contents": "read", "metadata": "read", "pull_requests": "read" })
     );
     let writes = json!({ "metadata": "read", "checks": "write", "deployments": "write",
         "pull_requests": "write" });
