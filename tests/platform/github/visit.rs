@@ -178,12 +178,12 @@ impl Setting {
             self.repo.id()
         ))?;
         bob.press("Install")?;
-        bob.reads("bob/tools", ANSWER)?;
+        bob.reads("Update from GitHub", ANSWER)?;
         bob.press("Deploy")?;
         bob.reads("See the plan first", ANSWER)?;
         bob.fill("name", "demo")?;
         bob.press("See the plan first")?;
-        bob.reads("server.py", Duration::from_mins(1))?;
+        bob.reads("What would be built", Duration::from_mins(1))?;
         bob.press("Create and deploy")?;
         self.comes_live(&self.repo.head("main")?)?;
         bob.reads("is live", ANSWER)
