@@ -7,6 +7,7 @@ mod journey;
 mod person;
 mod previews;
 mod receiver;
+mod review;
 mod rules;
 mod templates;
 mod visit;
@@ -17,11 +18,12 @@ use crate::Test;
 pub const TESTS: &[Test] = emulator::TESTS;
 
 /// The platform with it.
-pub const JOURNEYS: [&[Test]; 7] = [
+pub const JOURNEYS: [&[Test]; 8] = [
     journey::TESTS,
     previews::TESTS,
     rules::TESTS,
     feedback::TESTS,
+    review::TESTS,
     burst::TESTS,
     templates::TESTS,
     visit::TESTS,

@@ -89,6 +89,11 @@ fn configure(git: &Repository) -> Result<()> {
     Ok(())
 }
 
+/// Whether nothing was pushed yet. libgit2's own word for it wants its own default branch as well.
+pub fn is_new(git: &Repository) -> Result<bool> {
+    Ok(git.references()?.next().is_none())
+}
+
 /// The commit of a branch.
 pub fn branch(git: &Repository, name: &str) -> Option<String> {
     let found = git.refname_to_id(&format!("refs/heads/{name}")).ok()?;

@@ -23,7 +23,7 @@ fn contents(call: &Call<'_>) -> Result<Reply, Stop> {
     let places = call.shared.places(&state.full_name(&repository));
     let git = call.shared.git(repository.id)?;
     let reference = call.query("ref").unwrap_or(&repository.default_branch);
-    if git.is_empty()? {
+    if git::is_new(&git)? {
         return Err(refused(404, "This repository is empty."));
     }
     let commit = git::resolve(&git, reference)
@@ -150,7 +150,7 @@ fn tree(call: &Call<'_>) -> Result<Reply, Stop> {
     let repository = call.repository(&state, "contents", Level::Read)?;
     let places = call.shared.places(&state.full_name(&repository));
     let git = call.shared.git(repository.id)?;
-    if git.is_empty()? {
+    if git::is_new(&git)? {
         return Err(refused(409, "Git Repository is empty."));
     }
     let name = call.param("tree_sha");

@@ -149,7 +149,7 @@ fn commits(call: &Call<'_>) -> Result<Reply, Stop> {
     let repository = call.repository(&state, "contents", Level::Read)?;
     let places = call.shared.places(&state.full_name(&repository));
     let git = call.shared.git(repository.id)?;
-    if git.is_empty()? {
+    if git::is_new(&git)? {
         return Err(refused(409, "Git Repository is empty."));
     }
     let from = call.query("sha").unwrap_or(&repository.default_branch);

@@ -26,7 +26,7 @@ pub(super) const ROUTES: &[(&str, &str, Handler)] = &[
 /// The objects of a repository that has some: GitHub writes none into an empty one.
 fn begun(call: &Call<'_>, id: u64) -> Result<Git, Stop> {
     let git = call.shared.git(id)?;
-    if git.is_empty()? {
+    if git::is_new(&git)? {
         return Err(refused(409, "Git Repository is empty."));
     }
     Ok(git)
