@@ -32,6 +32,12 @@ print("it finds", found)
 raise ValueError("it found " + found)
 "#;
 
+/// A name that Git allows: 250 bytes, and what means something to shells, URLs, SQL and Markdown.
+fn odd_branch() -> String {
+    let odd = "fix/$(id)`;'\"%2e#é@octocat&<b>-";
+    format!("{odd}{}", "x".repeat(250 - odd.len()))
+}
+
 fn wait_check(setting: &Setting, commit: &str, name: &str, conclusion: &str) -> Result<Check> {
     wait::until(
         &format!("{name} of {commit} to be {conclusion}"),
@@ -97,10 +103,11 @@ fn secrets(setting: &Setting) -> Result<()> {
 
 /// The reason at the line that is at fault, and one comment that is edited as it goes on.
 fn broken_and_mended(setting: &Setting) -> Result<()> {
+    let branch = odd_branch();
     let broken = setting
         .repo
-        .push("feature", &files(LACKING), "Forget a package")?;
-    let number = setting.repo.open_pull("feature", "main", "Use a table")?;
+        .push(&branch, &files(LACKING), "Forget a package")?;
+    let number = setting.repo.open_pull(&branch, "main", "Use a table")?;
     let check = wait_check(setting, &broken, "Berth: demo preview", "failure")?;
     let annotation = &check.annotations[0];
     ensure!(
@@ -113,7 +120,7 @@ fn broken_and_mended(setting: &Setting) -> Result<()> {
 
     let mended = setting
         .repo
-        .push("feature", &files(&server("first")), "Do without")?;
+        .force_push(&branch, &files(&server("first")), "Do without")?;
     wait_check(setting, &mended, "Berth: demo preview", "success")?;
     let then = wait_comment(setting, number, &format!("demo--pr-{number}."))?;
     ensure!(then.id == first.id && then.edits > 0, "{then:?}");
