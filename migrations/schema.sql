@@ -10,6 +10,7 @@ begin
         perform github_feedback_want('check', new.project_id, new.id, null, new.updated_at);
         perform github_feedback_want('deployment', new.project_id, new.id, null, new.updated_at);
     elsif new.build_of is not null then
+        perform github_feedback_want('check', new.project_id, new.build_of, null, new.updated_at);
         perform github_feedback_want('deployment', new.project_id, new.build_of, null, new.updated_at);
     end if;
     if new.preview_id is not null then
@@ -30,10 +31,10 @@ CREATE FUNCTION public.github_feedback_touch(preview uuid, since timestamp with 
     AS $_$
     update github_feedback f set wanted = f.wanted + 1,
         due_at = coalesce(f.due_at, greatest($2, f.sent_at + interval '1 second'))
-    from (select g.deployment_id from github_feedback g join deployments d on d.id = g.deployment_id
-          where d.preview_id = $1 and g.kind = 'deployment' and g.remote_id is not null
-          order by g.deployment_id for update of g) o
-    where f.kind = 'deployment' and f.deployment_id = o.deployment_id
+    from (select g.kind, g.deployment_id from github_feedback g join deployments d on d.id = g.deployment_id
+          where d.preview_id = $1 and g.remote_id is not null
+          order by g.kind, g.deployment_id for update of g) o
+    where f.kind = o.kind and f.deployment_id = o.deployment_id
 $_$;
 
 COMMENT ON FUNCTION public.github_feedback_touch(preview uuid, since timestamp with time zone) IS 'The same for all deployments of a preview that GitHub has: whether they serve follows from the preview too.';
@@ -42,12 +43,14 @@ CREATE FUNCTION public.github_feedback_want(kind text, project uuid, deployment 
     LANGUAGE sql
     AS $_$
     insert into github_feedback as f (kind, deployment_id, preview_id, project_id, repository_id, due_at)
-    select $1, $3, $4, l.project_id, l.repository_id, $5 from github_links l where l.project_id = $2
+    select $1, $3, $4, l.project_id, l.repository_id, $5 from github_links l
+    where l.project_id = $2 and ($3 is null or exists (
+        select from deployments d where d.id = $3 and d.source->>'repository' = l.repository_id::text))
     on conflict (kind, subject_id) do update set wanted = f.wanted + 1,
         due_at = coalesce(f.due_at, greatest(excluded.due_at, f.sent_at + interval '1 second'))
 $_$;
 
-COMMENT ON FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) IS 'Has something of a linked project compared with what GitHub shows; at most once a second.';
+COMMENT ON FUNCTION public.github_feedback_want(kind text, project uuid, deployment uuid, preview uuid, since timestamp with time zone) IS 'Has something of a linked project compared with what GitHub shows, if it is of the repository that the project has now; at most once a second.';
 
 CREATE FUNCTION public.github_links_feedback() RETURNS trigger
     LANGUAGE plpgsql

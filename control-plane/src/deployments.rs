@@ -498,7 +498,7 @@ pub async fn promote(
             earlier.number
         ))),
         state if state.is_pending() => Err(Error::Conflict(format!(
-            "Deployment {} is still {}; it goes live by itself once it answers.",
+            "Deployment {} is still {}; wait until it answers. It goes live by itself then, or waits to be promoted.",
             earlier.number,
             state.name()
         ))),

@@ -119,9 +119,14 @@ pub async fn list_branches(
     Path(repository): Path<i64>,
 ) -> ApiResult<Json<Value>> {
     let repository = choices::current(&app, caller.user.id, repository).await?;
-    let branches = rest::branches(&app, repository.installation_id, &repository.full_name)
-        .await
-        .map_err(Error::from)?;
+    let branches = rest::branches(
+        &app,
+        repository.installation_id,
+        &repository.full_name,
+        usize::MAX,
+    )
+    .await
+    .map_err(Error::from)?;
     let faces: Vec<Value> = branches
         .iter()
         .map(|branch| json!({ "name": branch.name, "commit": branch.commit.sha }))

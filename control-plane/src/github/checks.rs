@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::audit::Actor;
 use crate::deployments::{self, Deployment, Request};
 use crate::error::{Error, Result};
+use crate::previews::turns;
 use crate::projects::{self, Project};
 
 /// Said of checks that are not of a project of this repository and installation.
@@ -117,7 +118,7 @@ async fn run_again(
     let it = deployments::get(db, project.id, &deployment.to_string()).await?;
     let row = sqlx::query!(
         r#"select coalesce(d.commit_id, d.source->>'commit', '') as "commit!",
-             case when d.preview_id is null then $2 else v.head end as head, d.preview_id is not null as "of_preview!",
+             case when d.preview_id is null then $2 else v.head end as head,
              exists(select from deployments o where o.project_id = d.project_id and o.number > d.number
                  and o.preview_id is not distinct from d.preview_id
                  and o.origin not in ('variables', 'wake')
@@ -133,15 +134,16 @@ async fn run_again(
     }
     let now = app.clock.now();
     let is_head = row.head.as_ref() == Some(&row.commit);
-    items::ask_again(db, it.id, !is_head, now).await?;
     if !is_head {
+        items::ask_again(db, it.id, true, now).await?;
         return Ok(format!("Deployment {} is overtaken.", it.number));
     }
-    let queued = if row.of_preview {
-        deployments::redeploy(db, &project, &it, "preview", &Actor::GitHub, now).await
-    } else {
-        queue(db, &project, &it, &row.commit, now).await
+    let queued = match &it.preview {
+        Some(slug) => turns::deploy(db, &project, slug, &Actor::GitHub, now).await,
+        None => queue(db, &project, &it, &row.commit, now).await,
     };
+    // Only now: reports take the project, which queueing locks, before what is told.
+    items::ask_again(db, it.id, false, now).await?;
     match queued {
         Ok(queued) => Ok(format!(
             "Queued deployment {} of {}.",

@@ -57,8 +57,11 @@ pub enum Credential<'a> {
     None,
     /// The App itself, by a signed assertion.
     App(&'a Secret),
-    /// An installation, by its token.
+    /// An installation, by its token that reads.
     Installation(i64, &'a Secret),
+    /// An installation, by its token that writes. GitHub limits what makes content more tightly, and
+    /// that must keep nobody from reading.
+    Writer(i64, &'a Secret),
     /// A person, by a token that is dropped right after.
     Person(&'a Secret),
 }
@@ -70,12 +73,16 @@ impl Credential<'_> {
             Self::None => Some(Bucket::Nobody),
             Self::App(_) => Some(Bucket::App),
             Self::Installation(id, _) => Some(Bucket::Installation(*id)),
+            Self::Writer(id, _) => Some(Bucket::Writer(*id)),
             Self::Person(_) => None,
         }
     }
 
     fn authorize(&self, request: RequestBuilder) -> Result<RequestBuilder, Failure> {
-        let (Self::App(secret) | Self::Installation(_, secret) | Self::Person(secret)) = self
+        let (Self::App(secret)
+        | Self::Installation(_, secret)
+        | Self::Writer(_, secret)
+        | Self::Person(secret)) = self
         else {
             return Ok(request);
         };
@@ -93,6 +100,7 @@ enum Bucket {
     Nobody,
     App,
     Installation(i64),
+    Writer(i64),
 }
 
 /// One request: what, where, and with what.

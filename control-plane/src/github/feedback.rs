@@ -50,6 +50,10 @@ const MAX_ATTEMPTS: i32 = 20;
 /// While the repository is out of reach, it is looked at again after this long.
 const OUT_OF_REACH: time::Duration = time::Duration::HOUR;
 
+/// What GitHub never heard of is not told any more after this long, if there is something newer: once a
+/// permission is granted that was missing, the past does not come all at once.
+const STALE: time::Duration = time::Duration::DAY;
+
 /// What GitHub says to a token that lacks a permission.
 const NOT_GRANTED: [&str; 2] = [
     "Resource not accessible by integration",
@@ -129,7 +133,9 @@ pub async fn tell_next(app: &App) -> Result<bool> {
         Ok(Outcome::Nothing) => items::finish(&mut db, &item, None, now).await?,
         Ok(Outcome::Deleted(head)) => items::note_deleted(&mut db, &item, &head, now).await?,
         Ok(Outcome::Gone) => items::forget(&mut db, &item).await?,
-        Ok(Outcome::Later(why, until)) => items::put_off(&mut db, &item, &why, until).await?,
+        Ok(Outcome::Later(why, until)) => {
+            items::put_off(&mut db, &item, &why, until, false).await?;
+        }
         Err(failure) => fail(&mut db, &item, &failure, now).await?,
     }
     Ok(true)
@@ -142,6 +148,10 @@ async fn tell(app: &App, item: &Item) -> std::result::Result<Outcome, Failure> {
         Found::OutOfReach(why) => return Ok(Outcome::Later(why.to_owned(), now + OUT_OF_REACH)),
         Found::Here(facts) => facts,
     };
+    let is_stale = |it: &facts::Deployed| it.newer.is_some() && it.it.created_at + STALE < now;
+    if item.remote.is_none() && facts.deployed.as_ref().is_some_and(is_stale) {
+        return Ok(Outcome::Nothing);
+    }
     let (installation, name) = (facts.link.installation_id, item.kind.permission());
     if let Some(later) = lacking(app, installation, name, now).await? {
         return Ok(later);
@@ -185,11 +195,15 @@ async fn fail(
 ) -> Result<()> {
     let why = failure.to_string();
     tracing::warn!(kind = item.kind.name(), subject = %item.subject, why, "GitHub was not told of a deployment");
-    if !failure.may_pass() || item.attempts >= MAX_ATTEMPTS {
+    // A token that is not accepted was forgotten, and the next one may be.
+    let may_pass = failure.may_pass() || matches!(failure, Failure::Unauthorized(_));
+    if !may_pass || item.attempts >= MAX_ATTEMPTS {
         return items::give_up(db, item, &why, now).await;
     }
     let until = worker::retry_at(failure, item.attempts - 1, now);
-    items::put_off(db, item, &why, until).await
+    // What a limit kept away did not reach GitHub.
+    let counts = !matches!(failure, Failure::Limited { .. });
+    items::put_off(db, item, &why, until, counts).await
 }
 
 /// Whether a project's pull requests get comments; `None` for one without a repository of the App.

@@ -393,6 +393,7 @@ async fn look_at(
     }
     if let (Some(skipped), Some(why)) = (&link.skipped, &link.skipped_why)
         && *skipped == head
+        && !has_failed_since(db, link).await?
     {
         let why = why.clone();
         return Ok(Looked::Skipped { head, why });
@@ -458,6 +459,19 @@ async fn find_deployed(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Opt
     .fetch_optional(db)
     .await?;
     Ok(newest.filter(|commit| is_commit(commit)))
+}
+
+/// Whether a deployment of production came to nothing since the branch was last compared: what the head
+/// changes is told by what was deployed, so it is to be told anew.
+async fn has_failed_since(db: &mut PgConnection, link: &Link) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists(select from deployments where project_id = $1 and preview_id is null
+             and state in ('failed', 'canceled') and finished_at > $2) as "exists!""#,
+        link.project_id,
+        link.checked_at,
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// Why a branch's head is not deployed, if the rules say so. What it changes is told by all that came

@@ -294,11 +294,12 @@ pub async fn repositories(app: &App, installation: i64) -> Result<Vec<Repository
     Ok(found)
 }
 
-/// A repository's branches, without their heads.
+/// A repository's branches, without their heads: all of them, or so many and some more.
 pub async fn branches(
     app: &App,
     installation: i64,
     full_name: &str,
+    enough: usize,
 ) -> Result<Vec<Branch>, Failure> {
     let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
     let path = ["repos", owner, name, "branches"];
@@ -306,7 +307,7 @@ pub async fn branches(
     for number in 1..=MAX_PAGES {
         let query = page_query(number);
         let page = ask(app, installation, Call::get(&path).query(&query)).await?;
-        if is_last(&mut found, page) {
+        if is_last(&mut found, page) || found.len() >= enough {
             break;
         }
     }

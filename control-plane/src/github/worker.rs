@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::deliveries::{self, Delivery, TOPIC};
 use super::events::{self, Outcome};
 use super::failure::Failure;
+use super::feedback::permissions;
 use super::{installations, links, pull_requests, registration};
 use crate::app::App;
 use crate::crypto::fill_random;
@@ -240,7 +241,12 @@ async fn revive(app: &App, before: OffsetDateTime) -> Result<()> {
             installations::note_asked(&mut db, id, app.clock.now()).await?;
         }
         match installations::update(app, id).await {
-            Ok("active") => links::make_due(&mut *app.db.acquire().await?, id).await?,
+            Ok("active") => {
+                let mut db = app.db.acquire().await?;
+                links::make_due(&mut db, id).await?;
+                // What could not be told meanwhile.
+                permissions::changed(&mut db, id, app.clock.now()).await?;
+            }
             Ok(_) => {}
             Err(failure) => {
                 tracing::warn!(installation = id, why = %failure, "GitHub did not say how an installation stands");

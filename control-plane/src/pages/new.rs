@@ -85,7 +85,8 @@ impl New {
         let now = choices::current(app, person.user.id, id).await;
         let (found, branches) = match now {
             Ok(now) => {
-                let branches = rest::branches(app, now.installation_id, &now.full_name).await;
+                let branches =
+                    rest::branches(app, now.installation_id, &now.full_name, MOST_BRANCHES).await;
                 (now, branches.map_err(|failure| failure.to_string()))
             }
             Err(error @ (Error::Unavailable(_) | Error::Conflict(_))) => {

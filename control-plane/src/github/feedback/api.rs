@@ -103,7 +103,7 @@ impl<'a> Place<'a> {
     async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, Failure> {
         let (app, installation) = (self.app, self.installation);
         let token = tokens::get(app, installation, Purpose::Feedback).await?;
-        let who = Credential::Installation(installation, &token.secret);
+        let who = Credential::Writer(installation, &token.secret);
         let answer = app.github.client.ask(&who, call).await;
         if let Err(Failure::Unauthorized(_)) = &answer {
             tokens::forget(app, installation, Purpose::Feedback).await?;

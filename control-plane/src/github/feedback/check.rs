@@ -12,7 +12,7 @@ use super::markdown::{Text, code};
 use super::{Outcome, digest, summary};
 use crate::app::App;
 use crate::config::ServeConfig;
-use crate::deployments::State;
+use crate::deployments::{HELD_FOR_PROMOTION, State};
 use crate::github::{Failure, registration};
 
 /// Longest summary; GitHub takes 65,535 characters.
@@ -72,6 +72,16 @@ impl Verdict {
                 "Checking",
                 "The server is asked what it offers.",
             ),
+            State::Held if deployed.it.held_for.as_deref() == Some(HELD_FOR_PROMOTION) => {
+                Self::ended(
+                    "action_required",
+                    "Waits to be promoted",
+                    format!(
+                        "The server answers. The project has what pushes bring wait for a member: [promote or cancel it]({}).",
+                        facts.page(config)
+                    ),
+                )
+            }
             State::Held => Self::ended(
                 "action_required",
                 "Held: it would break callers",

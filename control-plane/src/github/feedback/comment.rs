@@ -132,7 +132,9 @@ pub async fn tell(app: &App, item: &Item, facts: &Facts) -> Result<Outcome, Fail
     }
     let place = Place::of(app, facts)?;
     let mut known = item.remote;
-    if known.is_none() && item.is_repeated() {
+    // It may be there from an attempt whose answer was lost, or from before the project left the
+    // repository and came back.
+    if known.is_none() {
         let ours = registration::find_shown(&mut *app.db.acquire().await?).await?;
         let ours = ours.ok_or(Failure::NotFound)?;
         known = place

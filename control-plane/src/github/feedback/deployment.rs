@@ -8,7 +8,7 @@ use super::items::{self, Item};
 use super::{Outcome, digest};
 use crate::app::App;
 use crate::config::ServeConfig;
-use crate::deployments::State;
+use crate::deployments::{HELD_FOR_PROMOTION, State};
 use crate::github::Failure;
 
 /// Where it goes, as people know it from GitHub: `production`, `preview/pr-12`. Projects of one
@@ -34,6 +34,9 @@ fn standing(facts: &Facts, deployed: &Deployed) -> (&'static str, String) {
         State::Building => say("in_progress", "Building"),
         State::Starting => say("in_progress", "Starting"),
         State::Checking => say("in_progress", "Checking"),
+        State::Held if deployed.it.held_for.as_deref() == Some(HELD_FOR_PROMOTION) => {
+            say("pending", "Waits to be promoted")
+        }
         State::Held => say("pending", "Held: it would break callers"),
         _ if deployed.up => say("success", "Live"),
         _ if asleep => say("success", "Asleep; the next call starts it"),

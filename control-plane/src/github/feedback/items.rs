@@ -226,19 +226,23 @@ pub async fn give_up(
     Ok(())
 }
 
-/// It is tried again at this time.
+/// It is tried again at this time. It `counts` as an attempt where GitHub may have taken something.
 pub async fn put_off(
     db: &mut PgConnection,
     item: &Item,
     why: &str,
     until: OffsetDateTime,
+    counts: bool,
 ) -> Result<()> {
     sqlx::query!(
-        "update github_feedback set problem = $3, due_at = $4 where kind = $1 and subject_id = $2",
+        "update github_feedback set problem = $3, due_at = $4,
+             attempts = case when $5 then attempts else greatest(attempts - 1, 0) end
+         where kind = $1 and subject_id = $2",
         item.kind.name(),
         item.subject,
         why,
         until,
+        counts,
     )
     .execute(db)
     .await?;
@@ -290,7 +294,10 @@ pub async fn make_due(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update github_feedback set due_at = $2
-         where due_at > $2 and project_id in (select project_id from github_links where installation_id = $1)",
+         where (kind, subject_id) in (
+             select f.kind, f.subject_id from github_feedback f join github_links l on l.project_id = f.project_id
+             where l.installation_id = $1 and f.due_at > $2
+             order by f.kind, f.subject_id for update of f skip locked)",
         installation,
         now,
     )

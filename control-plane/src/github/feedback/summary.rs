@@ -17,14 +17,22 @@ const MAX_SUBJECT: usize = 120;
 /// Changes of one class that are told; the page has all of them.
 const MAX_CHANGES: usize = 40;
 
-/// Where a diagnosis begins to quote the log, which is not told: those who may read the repository
-/// need not be those who may read the log.
-const QUOTE: &str = "; the last lines were: ";
+/// Where a diagnosis begins to quote the log, or what a command of a build printed, which is not told:
+/// those who may read the repository need not be those who may read the log.
+/// Each with what is told in its place.
+const QUOTES: [(&str, &str); 3] = [
+    ("; the last lines were: ", ""),
+    (" failed: ", " failed"),
+    (" could not be built: ", " could not be built"),
+];
 
 /// A cause without lines of the log.
 pub fn without_log(cause: &str) -> String {
-    match cause.split_once(QUOTE) {
-        Some((cause, _)) => format!("{cause}; the log has its last lines."),
+    let found = QUOTES
+        .iter()
+        .filter_map(|(quote, instead)| Some((cause.find(quote)?, *instead)));
+    match found.min() {
+        Some((at, instead)) => format!("{}{instead}; the log says what it printed.", &cause[..at]),
         None => cause.to_owned(),
     }
 }
@@ -156,5 +164,34 @@ fn took(ms: u64) -> String {
         0..1_000 => format!("{ms} ms"),
         1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
         _ => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_printed_is_not_told() {
+        for (cause, told) in [
+            (
+                "The script build failed: KEY=canary; the last lines were: canary.",
+                "The script build failed; the log says what it printed.",
+            ),
+            (
+                "The server ended by itself; the last lines were: canary.",
+                "The server ended by itself; the log says what it printed.",
+            ),
+            (
+                "lxml has no ready-made wheel for this Python and could not be built: canary.",
+                "lxml has no ready-made wheel for this Python and could not be built; the log says what it printed.",
+            ),
+            (
+                "The code imports pandas, which is not installed.",
+                "The code imports pandas, which is not installed.",
+            ),
+        ] {
+            assert_eq!(without_log(cause), told);
+        }
     }
 }

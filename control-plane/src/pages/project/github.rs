@@ -14,7 +14,8 @@ use crate::branch_rules::{self, Rules};
 use crate::error::{Error, Result, invalid};
 use crate::github::choices::{self, Named};
 use crate::github::following::{self, Following};
-use crate::github::{installations, registration, rest, worker};
+use crate::github::installations::{self, Readable};
+use crate::github::{registration, rest, worker};
 use crate::pages::error::{PageResult, page};
 use crate::pages::view::{Done, Shell};
 use crate::projects::{self, Project, Settings};
@@ -95,9 +96,16 @@ impl Page {
             Some(_) => Vec::new(),
             None => installations::list_names_of(&mut db, project.organization_id, most).await?,
         };
-        let newest = deployments::list(&mut db, project.id, 1).await?;
+        let newest = deployments::find_newest(&mut db, project.id, None).await?;
         let link = following.as_ref().map(|it| &it.link);
-        let follows = Follows::of(app, link, newest.first());
+        let follows = Follows::of(app, link, newest.as_ref());
+        let readable = match link.filter(|_| frame.may_change) {
+            Some(link) => {
+                let organization = project.organization_id;
+                installations::find_readable_of(&mut db, organization, link.repository_id).await?
+            }
+            None => None,
+        };
         let template = Self {
             shell: Shell::new(person, "projects"),
             exists: registration::exists(&mut db).await?,
@@ -114,13 +122,15 @@ impl Page {
             following,
         };
         drop(db);
-        Ok(template.with_branches(app).await)
+        Ok(template.with_branches(app, readable).await)
     }
 
-    /// With the repository's branches. Without GitHub's answer the branch is typed.
-    async fn with_branches(mut self, app: &App) -> Self {
-        if let Some(it) = &self.following {
-            let found = rest::branches(app, it.link.installation_id, &it.repository).await;
+    /// With the branches of the repository, if the organization may read it now. Without GitHub's answer
+    /// the branch is typed.
+    async fn with_branches(mut self, app: &App, readable: Option<Readable>) -> Self {
+        if let Some(it) = &readable {
+            let (installation, name) = (it.installation_id, &it.full_name);
+            let found = rest::branches(app, installation, name, SUGGESTED).await;
             let names = found.unwrap_or_default().into_iter().map(|it| it.name);
             self.branches = names.take(SUGGESTED).collect();
         }
