@@ -316,6 +316,56 @@ async fn what_would_break_callers_wants_an_action() {
 }
 
 #[tokio::test]
+async fn what_waits_to_be_promoted_is_not_said_to_break_anything() {
+    let (app, world) = with_app(&[]).await;
+    project(&app).await;
+    let held = "state = 'held', held_for = 'promotion', commit_id = source->>'commit'";
+    change(&app, 1, held).await;
+    let kept = kept(&world);
+    let check = kept.checks.last().unwrap();
+    assert_eq!(check["conclusion"], "action_required");
+    assert_eq!(check["output"]["title"], "Waits to be promoted");
+    assert!(!check["output"].to_string().contains("break"), "{check}");
+}
+
+#[tokio::test]
+async fn what_was_never_told_is_not_told_a_day_later() {
+    let (app, world) = with_app(&[]).await;
+    project(&app).await;
+    kept(&world).granted = Some(Vec::new());
+    tell_all(&app).await;
+    app.clock.advance(Duration::hours(25));
+    push(&app, &world, 'b').await;
+    kept(&world).granted = None;
+    app.clock.advance(Duration::hours(25));
+    let told = json!({ "action": "new_permissions_accepted", "installation": {
+        "id": INSTALLATION, "account": { "id": 1, "login": "octocat" } } });
+    tell(&app, "installation", &told).await;
+    work(&app).await;
+    tell_all(&app).await;
+    let kept = kept(&world);
+    assert_eq!(kept.checks.len(), 1, "{:?}", kept.checks);
+    assert_eq!(kept.checks[0]["head_sha"], sha('b'));
+}
+
+#[tokio::test]
+async fn a_limit_on_writing_keeps_nobody_from_reading_and_gives_nothing_up() {
+    let (app, world) = with_app(&[]).await;
+    project(&app).await;
+    for _ in 0..25 {
+        *world.trouble.lock().unwrap() = Some((403, vec![("retry-after", "60".into())]));
+        tell_all(&app).await;
+        *world.trouble.lock().unwrap() = None;
+        app.clock.advance(Duration::seconds(30));
+        let asked = crate::github::rest::find_branch(&app, INSTALLATION, "octo/demo", "main");
+        assert!(asked.await.unwrap().is_some());
+        app.clock.advance(Duration::minutes(1));
+    }
+    tell_all(&app).await;
+    assert_eq!(kept(&world).checks.len(), 1);
+}
+
+#[tokio::test]
 async fn a_restart_is_shown_as_what_it_restarts() {
     let (app, world) = with_app(&[]).await;
     let project = project(&app).await;

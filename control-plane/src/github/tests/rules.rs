@@ -88,6 +88,42 @@ async fn what_changes_nothing_that_is_watched_is_not_deployed_until_something_do
 }
 
 #[tokio::test]
+async fn what_was_skipped_is_looked_at_anew_once_its_base_failed() {
+    let (app, world) = with_app(&[]).await;
+    let demo = project(&app).await;
+    change(&app, json!({ "watch_paths": ["/*.py"] }))
+        .await
+        .value();
+    let set = async |commit: &str, state: &str| {
+        sqlx::query(
+            "update deployments set state = $2, finished_at = $3 where source->>'commit' = $1",
+        )
+        .bind(commit)
+        .bind(state)
+        .bind((state == "failed").then(|| app.clock.now()))
+        .execute(&app.db)
+        .await
+        .unwrap();
+    };
+    let (a, b, c) = (sha('a'), sha('b'), sha('c'));
+    set(&a, "live").await;
+    world.change(&a, &b, &["server.py"]);
+    pushed(&app, &world, &b).await;
+    set(&b, "building").await;
+    world.change(&b, &c, &["docs/x"]);
+    pushed(&app, &world, &c).await;
+    assert_eq!(link(&app, &demo).await.skipped, Some(sha('c')));
+
+    // The code that it came with is not live.
+    app.clock.advance(Duration::minutes(1));
+    set(&b, "failed").await;
+    world.change(&a, &c, &["server.py", "docs/x"]);
+    app.clock.advance(Duration::minutes(5));
+    worker::compare(&app).await.unwrap();
+    assert_eq!(commits(&app, &demo).await[0], c);
+}
+
+#[tokio::test]
 async fn what_was_skipped_is_deployed_by_hand_and_then_known() {
     let (app, world) = with_app(&[]).await;
     let demo = project(&app).await;
