@@ -602,10 +602,10 @@ pub async fn find_earlier(db: &mut PgConnection, project: Uuid) -> sqlx::Result<
     sqlx::query_scalar!(
         "with newest as (
              select coalesce(build_of, id) as build from deployments
-             where project_id = $1 and preview_id is null and live_at is not null order by live_at desc limit 1)
+             where project_id = $1 and preview_id is null and live_at is not null order by live_at desc, number desc limit 1)
          select number from deployments d, newest
          where project_id = $1 and preview_id is null and live_at is not null and coalesce(build_of, d.id) <> newest.build
-         order by live_at desc limit 1",
+         order by live_at desc, number desc limit 1",
         project,
     )
     .fetch_optional(db)

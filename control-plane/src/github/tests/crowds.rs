@@ -204,7 +204,7 @@ async fn previews_push_production_out_of_no_list() {
         .await
         .unwrap();
     let page = Browser::signed_in(&app).await.get("/projects/demo").await;
-    assert!(page.body.contains("Held"), "{}", page.body);
+    assert!(page.body.contains("Deployment #1 is held"), "{}", page.body);
     let mut owner = Browser::with_token(&app, &testing::owner(&app).await).await;
     let mut list = async |query: &str| {
         let path = format!("/projects/demo/deployments?limit=1{query}");
