@@ -118,8 +118,12 @@ begin
 end
 $$;
 create trigger previews_feedback
-    after insert or update of state, head, slug, asleep on previews
+    after insert on previews
     for each row execute function previews_feedback();
+create trigger previews_change_feedback
+    after update of state, head, slug, asleep on previews
+    for each row when ((old.state, old.head, old.slug, old.asleep) is distinct from (new.state, new.head, new.slug, new.asleep))
+    execute function previews_feedback();
 
 create function github_links_feedback() returns trigger
     language plpgsql as $$

@@ -1,4 +1,6 @@
 
+COMMENT ON SCHEMA public IS '';
+
 CREATE FUNCTION public.deployments_feedback() RETURNS trigger
     LANGUAGE plpgsql
     AS $_$
@@ -1279,7 +1281,9 @@ CREATE TRIGGER github_links_change_feedback AFTER UPDATE OF repository_id ON pub
 
 CREATE TRIGGER github_links_forget_feedback AFTER DELETE ON public.github_links FOR EACH ROW EXECUTE FUNCTION public.github_links_feedback();
 
-CREATE TRIGGER previews_feedback AFTER INSERT OR UPDATE OF state, head, slug, asleep ON public.previews FOR EACH ROW EXECUTE FUNCTION public.previews_feedback();
+CREATE TRIGGER previews_change_feedback AFTER UPDATE OF state, head, slug, asleep ON public.previews FOR EACH ROW WHEN (((((old.state IS DISTINCT FROM new.state) OR (old.head IS DISTINCT FROM new.head)) OR (old.slug IS DISTINCT FROM new.slug)) OR (old.asleep IS DISTINCT FROM new.asleep))) EXECUTE FUNCTION public.previews_feedback();
+
+CREATE TRIGGER previews_feedback AFTER INSERT ON public.previews FOR EACH ROW EXECUTE FUNCTION public.previews_feedback();
 
 ALTER TABLE ONLY public.api_tokens
     ADD CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES public.users(id) ON DELETE CASCADE;

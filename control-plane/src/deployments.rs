@@ -16,7 +16,7 @@ use crate::audit::{self, Actor};
 use crate::db::{Changed, bump, notify};
 use crate::error::{Error, Result, invalid};
 use crate::github::{installations, links};
-use crate::previews::Preview;
+use crate::previews::{Preview, sleep};
 use crate::projects::Project;
 use crate::{build_settings, ids, logs, uploads};
 
@@ -369,6 +369,17 @@ async fn insert(
     .fetch_one(&mut *db)
     .await?;
     let number = row.number;
+    if let Some(preview) = new.preview {
+        // Callers are held until it answers, whatever was before.
+        sqlx::query!(
+            "update previews set asleep = false, last_used_at = $2 where id = $1",
+            preview,
+            now,
+        )
+        .execute(&mut *db)
+        .await?;
+        bump(db, Changed::Routes).await?;
+    }
     sqlx::query!(
         "insert into deployments
              (id, project_id, number, state, source, entrypoint, build, origin, created_by, created_at, updated_at, variables_revision, preview_id)
@@ -579,22 +590,41 @@ pub async fn roll_back(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
-    let served = sqlx::query_scalar!(
-        "with newest as (
-             select coalesce(build_of, id) as build from deployments
-             where project_id = $1 and preview_id is null and live_at is not null order by live_at desc limit 1)
-         select number from deployments d, newest
-         where project_id = $1 and preview_id is null and live_at is not null and coalesce(build_of, d.id) <> newest.build
-         order by live_at desc limit 1",
-        project.id,
-    )
-    .fetch_optional(&mut *db)
-    .await?
-    .ok_or_else(|| {
+    let served = find_earlier(db, project.id).await?.ok_or_else(|| {
         Error::Conflict("Nothing was live before, so there is nothing to roll back to.".into())
     })?;
     let earlier = get(db, project.id, &served.to_string()).await?;
     redeploy(db, project, &earlier, "rollback", actor, now).await
+}
+
+/// The number of the deployment that [`roll_back`] would bring back.
+pub async fn find_earlier(db: &mut PgConnection, project: Uuid) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!(
+        "with newest as (
+             select coalesce(build_of, id) as build from deployments
+             where project_id = $1 and preview_id is null and live_at is not null order by live_at desc, number desc limit 1)
+         select number from deployments d, newest
+         where project_id = $1 and preview_id is null and live_at is not null and coalesce(build_of, d.id) <> newest.build
+         order by live_at desc, number desc limit 1",
+        project,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The newest of production that waits for a member.
+pub async fn find_held(db: &mut PgConnection, project: Uuid) -> Result<Option<Deployment>> {
+    let number = sqlx::query_scalar!(
+        "select number from deployments
+         where project_id = $1 and preview_id is null and state = 'held' order by number desc limit 1",
+        project,
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    match number {
+        Some(number) => Ok(Some(get(db, project, &number.to_string()).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Takes a pending deployment back.
@@ -605,6 +635,13 @@ pub async fn cancel(
     actor: &Actor,
     now: OffsetDateTime,
 ) -> Result<Deployment> {
+    // Always project before deployment, as in reports.
+    sqlx::query!(
+        "select id from projects where id = $1 for update",
+        project.id
+    )
+    .fetch_one(&mut *db)
+    .await?;
     if !set_state(db, deployment.id, State::Canceled, now).await? {
         return Err(Error::Conflict(format!(
             "Deployment {} is {}; only one that has not gone live can be canceled.",
@@ -629,21 +666,24 @@ pub async fn cancel(
     get(db, project.id, &deployment.number.to_string()).await
 }
 
-/// Moves a deployment if [`transition`] allows; says whether it did. Locks its row.
+/// Moves a deployment if [`transition`] allows; says whether it did. Locks its row; the project is
+/// locked already when it may end one of a preview.
 async fn set_state(
     db: &mut PgConnection,
     id: Uuid,
     to: State,
     now: OffsetDateTime,
 ) -> Result<bool> {
-    let Some(from) =
-        sqlx::query_scalar!("select state from deployments where id = $1 for update", id)
-            .fetch_optional(&mut *db)
-            .await?
+    let Some(from) = sqlx::query!(
+        "select state, preview_id from deployments where id = $1 for update",
+        id
+    )
+    .fetch_optional(&mut *db)
+    .await?
     else {
         return Ok(false);
     };
-    let Some(to) = transition(State::parse(&from)?, to) else {
+    let Some(to) = transition(State::parse(&from.state)?, to) else {
         return Ok(false);
     };
     sqlx::query!(
@@ -659,6 +699,11 @@ async fn set_state(
     .execute(&mut *db)
     .await?;
     notify(db, &logs::topic(id)).await?;
+    if let Some(preview) = from.preview_id.filter(|_| to.is_final()) {
+        sleep::after_end(db, preview).await?;
+        // Edges hold calls for what is under way.
+        bump(db, Changed::Routes).await?;
+    }
     Ok(true)
 }
 
@@ -753,6 +798,9 @@ pub async fn end_preview(db: &mut PgConnection, preview: Uuid, now: OffsetDateTi
     )
     .fetch_all(&mut *db)
     .await?;
+    if all.is_empty() {
+        return Ok(());
+    }
     for row in all {
         // One that goes live in between cannot be taken back any more.
         if !set_state(db, row.id, State::Canceled, now).await? {
@@ -766,15 +814,36 @@ pub async fn end_preview(db: &mut PgConnection, preview: Uuid, now: OffsetDateTi
 
 /// Newest first, of production and previews.
 pub async fn list(db: &mut PgConnection, project: Uuid, limit: i64) -> Result<Vec<Deployment>> {
+    select(db, project, (true, None), limit).await
+}
+
+/// Newest first, of one environment: of a preview, or of production.
+pub async fn list_in(
+    db: &mut PgConnection,
+    project: Uuid,
+    preview: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Deployment>> {
+    select(db, project, (false, preview), limit).await
+}
+
+async fn select(
+    db: &mut PgConnection,
+    project: Uuid,
+    (every, preview): (bool, Option<Uuid>),
+    limit: i64,
+) -> Result<Vec<Deployment>> {
     sqlx::query_as!(
         Row,
         r#"select id, project_id, preview_id, (select slug from previews v where v.id = preview_id) as "preview?", number, state, source, entrypoint, origin, created_by, commit_id, commit_subject,
              commit_author, variables_revision, build_of, upstream, plan, surface, diagnosis, timings, created_at, live_at, route_version, drain_until,
              finished_at, held_for, coalesce((select sum(i.sessions) from edge_instances i
                  where i.deployment_id = deployments.id), 0)::bigint as "sessions!"
-         from deployments where project_id = $1 order by number desc limit $2"#,
+         from deployments where project_id = $1 and ($3 or preview_id is not distinct from $4) order by number desc limit $2"#,
         project,
         limit,
+        every,
+        preview,
     )
     .fetch_all(db)
     .await?

@@ -178,6 +178,24 @@ pub async fn list(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> 
     .collect()
 }
 
+/// The same, at most so many; those that wait for a member come last, since strangers make them.
+pub async fn list_some(db: &mut PgConnection, project: Uuid, most: i64) -> Result<Vec<Preview>> {
+    sqlx::query_as!(
+        Row,
+        "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
+             with_secrets, asleep, last_used_at, opened_at
+         from previews where project_id = $1 and state <> 'closed'
+         order by state = 'waiting', pull_request desc limit $2",
+        project,
+        most,
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Preview::try_from)
+    .collect()
+}
+
 /// By its slug, closed or not.
 pub async fn find(db: &mut PgConnection, project: Uuid, slug: &str) -> Result<Option<Preview>> {
     sqlx::query_as!(

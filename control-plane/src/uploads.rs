@@ -171,7 +171,7 @@ pub async fn sweep(db: &mut PgConnection, data: &Path, now: OffsetDateTime) -> R
                  where project_id = u.project_id order by created_at desc limit 1)
              and not exists (
                  select 1 from (
-                     select source from deployments where project_id = u.project_id
+                     select source from deployments where project_id = u.project_id and preview_id is null
                      order by number desc limit $2
                  ) kept where kept.source->>'sha256' = u.sha256)",
         now - UNUSED,

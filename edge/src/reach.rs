@@ -154,11 +154,13 @@ fn choose<'a>(
         return Ok(None);
     }
     site.live().map(Some).ok_or_else(|| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Nothing is live in this project yet; deploy it first.",
-        )
-        .retry_after(10)
-        .step(EdgeStep::NothingLive)
+        let why = if site.project.id == site.project.named {
+            "Nothing is live in this project yet; deploy it first."
+        } else {
+            "Nothing of this preview is live; the page of its project says why."
+        };
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+            .retry_after(10)
+            .step(EdgeStep::NothingLive)
     })
 }

@@ -74,10 +74,12 @@ pub(super) fn face(
     })
 }
 
-/// `?limit=`
+/// `?limit=&preview=`
 #[derive(Debug, serde::Deserialize)]
-pub struct Limit {
+pub struct Wanted {
     limit: Option<i64>,
+    /// A preview's slug, or `none` for those of production alone.
+    preview: Option<String>,
 }
 
 /// `GET /projects/{project}/deployments`, newest first.
@@ -85,14 +87,21 @@ pub async fn list(
     State(app): State<App>,
     caller: Caller,
     Path(project): Path<String>,
-    Params(Limit { limit }): Params<Limit>,
+    Params(wanted): Params<Wanted>,
 ) -> ApiResult<Json<Value>> {
     let mut db = app.db.acquire().await?;
     let project = projects::get_for(&mut db, caller.user.id, &project)
         .await?
         .project;
-    let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
-    let list = deployments::list(&mut db, project.id, limit).await?;
+    let limit = wanted.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    let list = match wanted.preview.as_deref() {
+        None => deployments::list(&mut db, project.id, limit).await?,
+        Some("none") => deployments::list_in(&mut db, project.id, None, limit).await?,
+        Some(slug) => {
+            let preview = previews::get(&mut db, project.id, slug).await?;
+            deployments::list_in(&mut db, project.id, Some(preview.id), limit).await?
+        }
+    };
     let in_use = edges::oldest_in_use(&mut db, app.clock.now()).await?;
     let faces = list.iter().map(|d| face(&app, &project, d, in_use));
     Ok(Json(

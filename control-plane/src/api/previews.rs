@@ -15,6 +15,9 @@ use crate::previews::standing::Standing;
 use crate::previews::{self, Preview, turns};
 use crate::projects::{self, Project};
 
+/// Previews in one answer, more than a project can have open and waiting.
+const MOST: u8 = 200;
+
 /// A preview as the API shows it.
 async fn face(
     app: &App,
@@ -23,7 +26,11 @@ async fn face(
     preview: &Preview,
 ) -> ApiResult<Value> {
     let standing = Standing::read(db, preview).await?;
-    Ok(json!({
+    Ok(show(app, project, preview, &standing))
+}
+
+fn show(app: &App, project: &Project, preview: &Preview, standing: &Standing) -> Value {
+    json!({
         "slug": preview.slug,
         "pull_request": preview.pull_request,
         "pull_request_url": preview.page(project.source_url.as_deref()),
@@ -40,10 +47,11 @@ async fn face(
         "url": preview.url(&app.config, &project.name),
         "deployment": standing.newest.map(|newest| newest.number),
         "last_used_at": preview.last_used_at.format(&Rfc3339).unwrap_or_default(),
-    }))
+    })
 }
 
-/// `GET /projects/{project}/previews`
+/// `GET /projects/{project}/previews`, newest pull request first and those that wait for a member last.
+/// `more` says that there are others.
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
@@ -53,11 +61,17 @@ pub async fn list(
     let project = projects::get_for(&mut db, caller.user.id, &project)
         .await?
         .project;
-    let mut faces = Vec::new();
-    for preview in previews::list(&mut db, project.id).await? {
-        faces.push(face(&app, &mut db, &project, &preview).await?);
-    }
-    Ok(Json(json!({ "previews": faces })))
+    let mut some = previews::list_some(&mut db, project.id, i64::from(MOST) + 1).await?;
+    let more = some.len() > usize::from(MOST);
+    some.truncate(MOST.into());
+    let standings = Standing::read_all(&mut db, &some).await?;
+    let faces = some.iter().map(|preview| {
+        let standing = standings.get(&preview.id).copied().unwrap_or_default();
+        show(&app, &project, preview, &standing)
+    });
+    Ok(Json(
+        json!({ "previews": faces.collect::<Vec<Value>>(), "more": more }),
+    ))
 }
 
 /// `POST /projects/{project}/previews/{preview}/approve`

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientArguments, path};
+use super::exit::Failure;
 use super::output::{Output, short, table, text};
 
 #[derive(Debug, clap::Args)]
@@ -25,12 +26,16 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The newest of production, of a list; null where there is none.
-pub fn of_production(deployments: &Value) -> &Value {
-    let all = deployments.as_array().map_or(&[][..], Vec::as_slice);
-    all.iter()
-        .find(|it| it["preview"].is_null())
-        .unwrap_or(&Value::Null)
+/// The id of the newest of production.
+pub async fn find_newest(client: &Client, project: &str) -> anyhow::Result<String> {
+    let address = path(&["projects", project, "deployments"]);
+    let answer = client
+        .get(&format!("{address}?preview=none&limit=1"))
+        .await?;
+    let newest = answer["deployments"][0]["id"].as_str().map(str::to_owned);
+    newest.ok_or_else(|| {
+        Failure::NotFound(format!("nothing of {project} has been deployed yet")).into()
+    })
 }
 
 fn list(deployments: &Value) -> String {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::client::{Client, ClientArguments, path};
-use super::deployments::of_production;
+use super::deployments::find_newest;
 use super::exit::Failure;
 use super::output::{Output, table, text};
 
@@ -36,7 +36,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     let client = Client::signed_in(&arguments.client)?;
     let deployment = match arguments.deployment {
         Some(deployment) => deployment,
-        None => newest(&client, &arguments.project).await?,
+        None => find_newest(&client, &arguments.project).await?,
     };
     let answer = diff(
         &client,
@@ -50,18 +50,6 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
-}
-
-async fn newest(client: &Client, project: &str) -> anyhow::Result<String> {
-    let answer = client
-        .get(&path(&["projects", project, "deployments"]))
-        .await?;
-    let newest = of_production(&answer["deployments"])["id"]
-        .as_str()
-        .map(str::to_owned);
-    newest.ok_or_else(|| {
-        Failure::NotFound(format!("nothing of {project} has been deployed yet")).into()
     })
 }
 

@@ -113,6 +113,10 @@ impl Target {
         self.scope.as_deref()
     }
 
+    fn is_of_previews(&self) -> bool {
+        self.branch.is_some() || self.scope() == Some("preview")
+    }
+
     /// Builds have one set of variables, and changing it restarts nothing.
     fn refuse_for_builds(&self) -> anyhow::Result<()> {
         if self.scope().is_some() || self.branch.is_some() || self.wait {
@@ -205,10 +209,18 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         return Ok(report(&deployment, output));
     }
     output.result(&answer["variables"], || {
-        format!("{done}. {}", follows(&answer))
+        let follows = if target.is_of_previews() {
+            OF_PREVIEWS.to_owned()
+        } else {
+            follows(&answer)
+        };
+        format!("{done}. {follows}")
     });
     Ok(ExitCode::SUCCESS)
 }
+
+/// What a change of the variables of previews leads to; which of them there are, the answer does not say.
+const OF_PREVIEWS: &str = "All live previews of the project restart with them, each with the same build; others start with them.";
 
 /// What a change leads to.
 fn follows(answer: &Value) -> String {

@@ -7,8 +7,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
-use super::deployments::of_production;
-use super::exit::Failure;
+use super::deployments::find_newest;
 use super::follow::events;
 use super::output::{Output, line, text};
 
@@ -86,19 +85,7 @@ async fn find(client: &Client, arguments: &Arguments) -> anyhow::Result<String> 
     if let Some(live) = project["live"]["id"].as_str().filter(|_| !arguments.build) {
         return Ok(live.to_owned());
     }
-    let answer = client
-        .get(&path(&["projects", &arguments.project, "deployments"]))
-        .await?;
-    let newest = of_production(&answer["deployments"])["id"]
-        .as_str()
-        .map(str::to_owned);
-    newest.ok_or_else(|| {
-        Failure::NotFound(format!(
-            "nothing of {} has been deployed yet",
-            arguments.project
-        ))
-        .into()
-    })
+    find_newest(client, &arguments.project).await
 }
 
 /// Every line, page by page.

@@ -243,4 +243,12 @@ mod tests {
     fn the_commands_are_consistent() {
         Program::command().debug_assert();
     }
+
+    #[test]
+    fn whoever_approves_names_the_commit() {
+        let line = ["berth", "previews", "approve", "demo", "pr-1"];
+        assert!(Program::try_parse_from(line).is_err());
+        let named = line.into_iter().chain(["--commit", "0123"]);
+        assert!(Program::try_parse_from(named).is_ok());
+    }
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::client::{Client, ClientArguments, path};
 use super::deploy::settle;
-use super::exit::Failure;
 use super::follow::report;
 use super::output::{Output, short, table, text};
 
@@ -28,7 +27,7 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Let the newest commit of a fork's pull request be built and run. A later one waits again.
+    /// Let a commit of a fork's pull request be built and run. A later one waits again.
     Approve {
         /// The project.
         project: String,
@@ -36,9 +35,9 @@ enum Command {
         /// The preview, such as pr-12.
         preview: String,
 
-        /// The commit that you looked at, in full, instead of whatever is the newest.
+        /// The commit that you looked at, in full: it alone is approved, and it must be the newest.
         #[arg(long, value_name = "COMMIT")]
-        commit: Option<String>,
+        commit: String,
 
         /// Give its code the secret variables of previews, and those of builds. Whoever wrote it can
         /// read them.
@@ -77,10 +76,6 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             commit,
             with_secrets,
         }) => {
-            let commit = match commit {
-                Some(commit) => commit,
-                None => newest(&client, &project, &preview).await?,
-            };
             let address = path(&["projects", &project, "previews", &preview, "approve"]);
             let body = json!({ "commit": commit, "with_secrets": with_secrets });
             let answer = client.send(Method::POST, &address, &body).await?;
@@ -97,19 +92,6 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The commit that a preview has now.
-async fn newest(client: &Client, project: &str, preview: &str) -> anyhow::Result<String> {
-    let answer = client
-        .get(&path(&["projects", project, "previews"]))
-        .await?;
-    let all = answer["previews"].as_array().map_or(&[][..], Vec::as_slice);
-    let found = all.iter().find(|it| text(it, "slug") == preview);
-    let commit = found.map(|it| text(it, "commit").to_owned());
-    commit.ok_or_else(|| {
-        Failure::NotFound(format!("there is no open preview {preview} of {project}")).into()
-    })
 }
 
 fn approved(preview: &Value) -> String {

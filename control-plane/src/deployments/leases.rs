@@ -72,6 +72,17 @@ pub async fn claim(
 /// pending ones fail with a reason, the draining ones are stopped. What is live stays so, in case
 /// the runner comes back.
 pub async fn end_abandoned(db: &mut PgConnection, now: OffsetDateTime) -> Result<()> {
+    // Always project before deployment, as in reports.
+    sqlx::query!(
+        "select id from projects where id in (
+             select project_id from deployments
+             where runner_id is not null and lease_until < $1
+               and state in ('queued', 'building', 'starting', 'checking', 'held', 'draining'))
+         order by id for update",
+        now - ABANDONED,
+    )
+    .fetch_all(&mut *db)
+    .await?;
     let abandoned = sqlx::query!(
         "select d.id, d.state, d.project_id, p.organization_id
          from deployments d join projects p on p.id = d.project_id

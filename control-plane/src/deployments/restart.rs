@@ -46,7 +46,8 @@ pub async fn restart_if_due(
     Ok(of_production)
 }
 
-/// The environments of a project, which is locked, whose live deployment lacks the newest values.
+/// The environments of a project, which is locked, whose live deployment lacks the newest values. Previews
+/// come first, since they change the routes, whose version is locked before the other.
 async fn list_due(db: &mut PgConnection, project: Uuid) -> Result<Vec<Option<Uuid>>> {
     // Always project before deployment, as in reports.
     Ok(sqlx::query_scalar!(
@@ -61,7 +62,7 @@ async fn list_due(db: &mut PgConnection, project: Uuid) -> Result<Vec<Option<Uui
                      or o.state = 'canceled' and o.number = (
                          select max(number) from deployments n
                          where n.project_id = p.id and n.preview_id is not distinct from d.preview_id))))
-         order by d.preview_id nulls first for update of p",
+         order by d.preview_id nulls last for update of p",
         project,
     )
     .fetch_all(db)

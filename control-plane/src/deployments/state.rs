@@ -56,7 +56,7 @@ impl State {
         }
     }
 
-    pub(super) fn parse(name: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(name: &str) -> anyhow::Result<Self> {
         STATES
             .into_iter()
             .find(|state| state.name() == name)

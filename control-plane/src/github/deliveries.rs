@@ -26,7 +26,7 @@ pub struct Arrival<'a> {
     pub installation: Option<i64>,
     /// The repository it is about.
     pub repository: Option<i64>,
-    /// The branch or tag it is about, in full.
+    /// The branch, tag or pull request it is about, in full.
     pub reference: Option<&'a str>,
     /// The body.
     pub payload: &'a [u8],
@@ -51,7 +51,7 @@ pub struct Delivery {
     pub installation: Option<i64>,
     /// The repository it is about.
     pub repository: Option<i64>,
-    /// The branch or tag it is about, in full.
+    /// The branch, tag or pull request it is about, in full.
     pub reference: Option<String>,
     /// The body.
     pub payload: Vec<u8>,
@@ -62,6 +62,8 @@ pub struct Delivery {
 /// Writes a delivery down. `false` when it is there already.
 pub async fn add(db: &mut PgConnection, new: &Arrival<'_>, now: OffsetDateTime) -> Result<bool> {
     let lane = match (new.repository, new.installation) {
+        // What becomes of previews holds back nothing that production waits for.
+        (Some(id), _) if new.event == "pull_request" => format!("repository:{id}:pulls"),
         (Some(id), _) => format!("repository:{id}"),
         (None, Some(id)) => format!("installation:{id}"),
         (None, None) => format!("delivery:{}", new.id),
@@ -117,17 +119,24 @@ pub async fn claim(db: &mut PgConnection, now: OffsetDateTime) -> Result<Option<
     .await?)
 }
 
-/// Whether a later delivery that waits says the same of the same branch.
-pub async fn is_overtaken(db: &mut PgConnection, delivery: &Delivery) -> Result<bool> {
+/// Whether a later delivery that waits is about the same branch or pull request; of deliveries with an
+/// action one of these.
+pub async fn is_overtaken(
+    db: &mut PgConnection,
+    delivery: &Delivery,
+    actions: &[&str],
+) -> Result<bool> {
+    let actions: Vec<String> = actions.iter().map(|&action| action.to_owned()).collect();
     Ok(sqlx::query_scalar!(
         r#"select exists(select from github_deliveries
              where lane = $1 and event = $2 and reference = $3 and installation_id is not distinct from $4
-               and number > $5 and state = 'waiting') as "exists!""#,
+               and number > $5 and state = 'waiting' and (action is null or action = any($6))) as "exists!""#,
         delivery.lane,
         delivery.event,
         delivery.reference,
         delivery.installation,
         delivery.number,
+        &actions,
     )
     .fetch_one(db)
     .await?)

@@ -53,7 +53,7 @@ async fn push(app: &App, db: &mut PgConnection, delivery: &Delivery) -> Result<O
     else {
         return Ok(Outcome::Ignored("Only branches come live."));
     };
-    if deliveries::is_overtaken(db, delivery).await? {
+    if deliveries::is_overtaken(db, delivery, &[]).await? {
         return Ok(Outcome::Done(
             "A later push to this branch waits, and is looked at.".into(),
         ));

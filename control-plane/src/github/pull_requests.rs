@@ -7,14 +7,14 @@ use serde::Deserialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::deliveries::Delivery;
+use super::deliveries::{self, Delivery};
 use super::events::Outcome;
 use super::failure::Failure;
 use super::installations::Readable;
 use super::{links, rest};
 use crate::app::App;
 use crate::previews::turns::{Followed, PullRequest};
-use crate::previews::{self, turns};
+use crate::previews::{self, Preview, turns};
 use crate::projects::{self, Project};
 
 /// What changes a preview; the other actions are about labels, reviews and people.
@@ -44,6 +44,11 @@ pub async fn take(
             "The payload has not the form of its event.",
         ));
     };
+    if deliveries::is_overtaken(db, delivery, &ACTIONS).await? {
+        return Ok(Outcome::Done(
+            "A later delivery about this pull request waits, and is looked at.".into(),
+        ));
+    }
     let projects = links::list_of(db, repository, installation).await?;
     if projects.is_empty() {
         return Ok(Outcome::Ignored(
@@ -139,36 +144,81 @@ fn sentence(followed: Followed, number: i64) -> String {
             "The project has as many open previews as it may; that of #{number} waits for a place."
         ),
         Followed::Closed => format!("Closed the preview of #{number}."),
+        Followed::PassedOver => format!(
+            "As many newer pull requests of forks wait as are kept, so #{number} gets no preview."
+        ),
     }
 }
 
-/// Compares the open pull requests of a project with its previews: what heals a lost delivery.
+/// Compares the open pull requests of a project with its previews: what heals a lost delivery. Nothing is
+/// locked while GitHub lists them, and what is as it should be is not written.
 pub async fn compare(app: &App, project: Uuid) -> Result<(), Failure> {
     let mut tx = app.db.begin().await?;
-    let Ok(asking) = begin(app, &mut tx, project).await? else {
+    let asking = begin(app, &mut tx, project).await?;
+    tx.commit().await?;
+    let Ok(Asking { repository, .. }) = asking else {
         return Ok(());
     };
-    let (project, repository) = (&asking.project, &asking.repository);
     let open = rest::open_pulls(app, repository.installation_id, &repository.full_name).await?;
-    // The oldest first: they have the places.
-    let mut pulls: Vec<PullRequest> = open
+    let pulls: Vec<PullRequest> = open
         .iter()
-        .rev()
-        .filter_map(|pull| read(pull, repository))
+        .filter_map(|pull| read(pull, &repository))
         .collect();
-    let listed: BTreeSet<i64> = pulls.iter().map(|pull| pull.number).collect();
-    for preview in previews::list(&mut tx, project.id).await? {
-        if !listed.contains(&preview.pull_request) {
-            // Closed, or the list moved while its pages were read.
-            pulls.extend(find(app, repository, preview.pull_request).await?);
+    let known = previews::list(&mut *app.db.acquire().await?, project).await?;
+    for number in list_changed(&pulls, &known) {
+        // Asked for anew once the link is locked: a delivery may have been quicker.
+        match look(app, project, number).await {
+            Err(failure) if failure.may_pass() => return Err(failure),
+            Err(failure) => {
+                tracing::warn!(project.id = %project, number, why = %failure, "a pull request was not followed");
+            }
+            Ok(_) => {}
         }
     }
-    // Only now, since nobody must wait for the project while GitHub answers.
-    for pull in &pulls {
-        follow(app, &mut tx, project, pull).await?;
+    if known.iter().any(|it| it.state == previews::State::Crowded) {
+        let_in(app, project).await?;
     }
-    let most = app.config.previews_per_project.into();
-    turns::let_in(&mut tx, project, most, app.clock.now()).await?;
+    Ok(())
+}
+
+/// The numbers of those whose preview is not as GitHub lists them, newest first. First those that are not
+/// open any more, whose places become free, or that the list moved past while its pages were read; then
+/// the oldest, which have the places.
+fn list_changed(pulls: &[PullRequest], known: &[Preview]) -> Vec<i64> {
+    let listed: BTreeSet<i64> = pulls.iter().map(|pull| pull.number).collect();
+    let forks = pulls.iter().filter(|pull| pull.fork);
+    let forks: BTreeSet<i64> = forks
+        .take(turns::MOST_WAITING.into())
+        .map(|pull| pull.number)
+        .collect();
+    let differs = |pull: &PullRequest| {
+        let preview = known.iter().find(|it| it.pull_request == pull.number);
+        preview.map_or_else(
+            || !pull.fork || forks.contains(&pull.number),
+            |preview| !pull.is_shown_by(preview),
+        )
+    };
+    let gone = known.iter().map(|preview| preview.pull_request);
+    gone.filter(|number| !listed.contains(number))
+        .chain(
+            pulls
+                .iter()
+                .rev()
+                .filter(|it| differs(it))
+                .map(|it| it.number),
+        )
+        .collect()
+}
+
+async fn let_in(app: &App, project: Uuid) -> Result<(), Failure> {
+    let mut tx = app.db.begin().await?;
+    if links::lock(&mut tx, project).await?
+        && let Some(project) = projects::find(&mut tx, project).await?
+        && project.previews
+    {
+        let most = app.config.previews_per_project.into();
+        turns::let_in(&mut tx, &project, most, app.clock.now()).await?;
+    }
     tx.commit().await?;
     Ok(())
 }

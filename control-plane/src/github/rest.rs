@@ -20,6 +20,14 @@ const PER_PAGE: usize = 100;
 /// Most pages of a list: ten thousand repositories or branches.
 const MAX_PAGES: usize = 100;
 
+/// Pull requests of a page: one has a text of up to 65,536 characters, of four bytes each, and an answer may
+/// have eight MiB.
+const PULLS_PER_PAGE: usize = 20;
+
+/// Most pages of pull requests; those that are open for longer than a thousand others get no preview by
+/// the comparison.
+const MAX_PULL_PAGES: usize = 50;
+
 /// A user or an organization.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Account {
@@ -395,11 +403,16 @@ pub async fn open_pulls(
     let (owner, name) = parts(full_name).ok_or(Failure::NotFound)?;
     let path = ["repos", owner, name, "pulls"];
     let mut found = Vec::new();
-    for number in 1..=MAX_PAGES {
-        let mut query = page_query(number).to_vec();
-        query.push(("state", "open".to_owned()));
-        let page = ask(app, installation, Call::get(&path).query(&query)).await?;
-        if is_last(&mut found, page) {
+    for number in 1..=MAX_PULL_PAGES {
+        let query = [
+            ("per_page", PULLS_PER_PAGE.to_string()),
+            ("page", number.to_string()),
+            ("state", "open".to_owned()),
+        ];
+        let page: Vec<Pull> = ask(app, installation, Call::get(&path).query(&query)).await?;
+        let last = page.len() < PULLS_PER_PAGE;
+        found.extend(page);
+        if last {
             break;
         }
     }

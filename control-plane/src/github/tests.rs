@@ -1,6 +1,7 @@
 //! GitHub as a small stand-in plays it: what the platform asks, and what it makes of the answers.
 
 mod creation;
+mod crowds;
 mod feedback;
 mod inbox;
 mod kept;
@@ -12,5 +13,6 @@ mod references;
 mod rounds;
 mod rules;
 mod setup;
+mod sleep;
 mod stand_in;
 mod tokens;

@@ -54,6 +54,7 @@ struct Envelope {
     action: Option<String>,
     #[serde(rename = "ref")]
     reference: Option<String>,
+    number: Option<i64>,
     installation: Option<Numbered>,
     repository: Option<Numbered>,
 }
@@ -139,7 +140,11 @@ async fn take(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<Response> 
         .is_err()
         .then_some("The body is no JSON that can be read.");
     let envelope = parsed.unwrap_or_default();
-    let (action, reference) = (plain(envelope.action), plain(envelope.reference));
+    let reference = match envelope.number {
+        Some(number) if event == "pull_request" => Some(format!("refs/pull/{number}/head")),
+        _ => envelope.reference,
+    };
+    let (action, reference) = (plain(envelope.action), plain(reference));
     let arrival = Arrival {
         id,
         event,

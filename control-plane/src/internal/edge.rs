@@ -64,7 +64,7 @@ pub async fn report(
         usage::add(&mut tx, &report.calls, now).await?;
     }
     tx.commit().await?;
-    wake(&app, &report).await?;
+    wake(&app, &report).await;
     if !is_new {
         return Ok(StatusCode::NO_CONTENT);
     }
@@ -77,25 +77,33 @@ pub async fn report(
     }
     // Of less weight than the calls, which must not wait for it.
     if let Err(error) = keep_steps(&app, &report).await {
-        let cause = match &error {
-            Error::Internal(cause) => format!("{cause:#}"),
-            other => other.to_string(),
-        };
-        tracing::warn!(error = cause, "steps of the connection timeline are lost");
+        tracing::warn!(
+            error = cause(&error),
+            "steps of the connection timeline are lost"
+        );
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Starts the previews that calls wait for; a wish that comes twice is one. In a transaction of its own,
-/// since it takes projects before previews, and the calls were noted at previews.
-async fn wake(app: &App, report: &EdgeReport) -> Result<(), Error> {
+/// Starts the previews that calls wait for; a wish that comes twice is one. What keeps one from starting
+/// is no fault of the report, which edges would send again.
+async fn wake(app: &App, report: &EdgeReport) {
     if report.wanted.is_empty() {
-        return Ok(());
+        return;
     }
-    let mut tx = app.db.begin().await?;
-    sleep::wake(&mut tx, &report.wanted, app.clock.now()).await?;
-    tx.commit().await?;
-    Ok(())
+    if let Err(error) = sleep::wake(&app.db, &report.wanted, app.clock.now()).await {
+        tracing::warn!(
+            error = cause(&error),
+            "previews that are called were not started"
+        );
+    }
+}
+
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Internal(cause) => format!("{cause:#}"),
+        other => other.to_string(),
+    }
 }
 
 async fn keep_steps(app: &App, report: &EdgeReport) -> Result<(), Error> {

@@ -42,6 +42,9 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     deployments::end_drains(&mut tx, now).await?;
+    tx.commit().await?;
+    // It has projects before deployments, and drains lock these.
+    let mut tx = app.db.begin().await?;
     deployments::end_abandoned(&mut tx, now).await?;
     tx.commit().await?;
     if ticks.is_multiple_of(TICKS_BETWEEN_LOOKS) {
@@ -49,9 +52,7 @@ async fn tick(app: &App, ticks: u64) -> Result<()> {
         app.keys.refresh(&mut db, &app.kek, now).await?;
         edges::forget_silent(&mut db, now).await?;
         if let Some(idle) = app.config.preview_sleep() {
-            let mut tx = app.db.begin().await?;
-            previews::sleep::put_to_sleep(&mut tx, idle, now).await?;
-            tx.commit().await?;
+            previews::sleep::put_to_sleep(&app.db, idle, now).await?;
         }
     }
     if ticks.is_multiple_of(TICKS_BETWEEN_PURGES) {

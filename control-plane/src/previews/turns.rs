@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Preview, State, find, get, list, lock_project};
 use crate::audit::{self, Actor};
+use crate::db::{Changed, bump};
 use crate::deployments;
 use crate::error::{Error, Result};
 use crate::ids;
@@ -14,6 +15,10 @@ use crate::projects::Project;
 
 /// Longest title and names that are kept; GitHub's own limits are near.
 const MAX_TEXT: usize = 300;
+
+/// Most previews of a project that wait for a member; beyond them the newest stay. Anybody may open pull
+/// requests from forks, as many as they like.
+pub const MOST_WAITING: u8 = 100;
 
 /// A pull request as GitHub has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,18 @@ pub struct PullRequest {
     pub open: bool,
 }
 
+impl PullRequest {
+    /// Whether its preview has all that is known of it, and following it would change nothing.
+    pub fn is_shown_by(&self, preview: &Preview) -> bool {
+        self.open
+            && preview.state != State::Closed
+            && (self.fork, &self.head) == (preview.fork, &preview.head)
+            && line(&self.title) == preview.title
+            && line(&self.author) == preview.author
+            && line(&self.branch) == preview.branch
+    }
+}
+
 /// What came of following a pull request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
@@ -47,6 +64,8 @@ pub enum Followed {
     Crowded,
     /// What ran of it was stopped.
     Closed,
+    /// Of a fork, and as many newer ones wait as may.
+    PassedOver,
 }
 
 /// Brings a project's preview to where its pull request stands: opens, refreshes or closes it. The
@@ -69,9 +88,18 @@ pub async fn follow(
             Ok(Followed::Closed)
         }
         (false, _) => Ok(Followed::Same),
+        (true, known)
+            if known.as_ref().is_none_or(|it| it.state == State::Closed)
+                && pull.fork
+                && !has_room(db, project.id, pull.number).await? =>
+        {
+            Ok(Followed::PassedOver)
+        }
         (true, None) => {
             let preview = create(db, project, pull, now).await?;
-            admit(db, project, &preview, most, now).await
+            let followed = admit(db, project, &preview, most, now).await?;
+            keep_newest(db, project, now).await?;
+            Ok(followed)
         }
         (true, Some(before)) => {
             let preview = refresh(db, &before, pull).await?;
@@ -80,6 +108,7 @@ pub async fn follow(
                 return Ok(Followed::Same);
             }
             let followed = admit(db, project, &preview, most, now).await?;
+            keep_newest(db, project, now).await?;
             if followed == Followed::Waits && before.state == State::Open {
                 // Its place is another's now.
                 let_in(db, project, most, now).await?;
@@ -87,6 +116,29 @@ pub async fn follow(
             Ok(followed)
         }
     }
+}
+
+/// Whether a pull request of a fork is among the newest that may wait.
+async fn has_room(db: &mut PgConnection, project: Uuid, number: i64) -> sqlx::Result<bool> {
+    let oldest = sqlx::query_scalar!(
+        "select pull_request from previews where project_id = $1 and state = 'waiting'
+         order by pull_request desc offset $2 limit 1",
+        project,
+        i64::from(MOST_WAITING) - 1,
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(oldest.is_none_or(|oldest| oldest < number))
+}
+
+/// Closes those that wait beyond the newest that may.
+async fn keep_newest(db: &mut PgConnection, project: &Project, now: OffsetDateTime) -> Result<()> {
+    let mut waiting = list(db, project.id).await?;
+    waiting.retain(|preview| preview.state == State::Waiting);
+    for preview in waiting.iter().skip(MOST_WAITING.into()) {
+        close(db, project, preview, &Actor::System, now).await?;
+    }
+    Ok(())
 }
 
 fn slug(number: i64) -> String {
@@ -128,7 +180,8 @@ async fn create(
 
 async fn refresh(db: &mut PgConnection, before: &Preview, pull: &PullRequest) -> Result<Preview> {
     sqlx::query!(
-        "update previews set title = $2, author = $3, branch = $4, head = $5, fork = $6 where id = $1",
+        "update previews set title = $2, author = $3, branch = $4, head = $5, fork = $6
+         where id = $1 and (title, author, branch, head, fork) is distinct from ($2, $3, $4, $5, $6)",
         before.id,
         line(&pull.title),
         line(&pull.author),
@@ -179,8 +232,6 @@ pub(super) async fn open(
     .execute(&mut *db)
     .await?;
     if preview.state != State::Open {
-        // Its route: callers are told that it is on its way.
-        crate::db::bump(db, crate::db::Changed::Routes).await?;
         record(db, project, preview, "preview.open", actor, now).await?;
     }
     deployments::queue_preview(db, project, preview, actor, now).await
@@ -193,16 +244,20 @@ async fn rest(
     state: State,
     now: OffsetDateTime,
 ) -> Result<()> {
-    sqlx::query!(
+    let changed = sqlx::query!(
         "update previews set state = $2, asleep = false, closed_at = null,
              opened_at = case when state = 'closed' then $3 else opened_at end
-         where id = $1",
+         where id = $1 and (state, asleep) is distinct from ($2, false)",
         preview.id,
         state.name(),
         now,
     )
     .execute(&mut *db)
-    .await?;
+    .await?
+    .rows_affected();
+    if changed > 0 {
+        bump(db, Changed::Routes).await?;
+    }
     deployments::end_preview(db, preview.id, now).await
 }
 
@@ -236,7 +291,7 @@ pub async fn let_in(
 }
 
 /// Closes a preview: what is under way is taken back, what serves is stopped at once, its route goes,
-/// and runners remove its files.
+/// runners remove its files, and an approval ends with it.
 async fn close(
     db: &mut PgConnection,
     project: &Project,
@@ -245,12 +300,15 @@ async fn close(
     now: OffsetDateTime,
 ) -> Result<()> {
     sqlx::query!(
-        "update previews set state = 'closed', asleep = false, closed_at = $2 where id = $1",
+        "update previews set state = 'closed', asleep = false, closed_at = $2,
+             approved_commit = null, approved_by = null, with_secrets = false
+         where id = $1",
         preview.id,
         now,
     )
     .execute(&mut *db)
     .await?;
+    bump(db, Changed::Routes).await?;
     deployments::end_preview(db, preview.id, now).await?;
     record(db, project, preview, "preview.close", actor, now).await
 }

@@ -135,8 +135,12 @@ fn add_missing(text: &mut Text, config: &ServeConfig, facts: &Facts, deployed: &
     let names = deployed.missing.iter().take(MAX_CHANGES);
     let names: Vec<String> = names.map(|(name, _)| code(name, MAX_SUBJECT)).collect();
     text.paragraph("#### Variables that are not set");
+    let place = match &facts.preview {
+        Some(_) => "?scope=preview#set",
+        None => "",
+    };
     text.paragraph(&format!(
-        "The code reads {} and does not go on without. [Fill in]({}/projects/{}/variables)",
+        "The code reads {} and does not go on without. [Fill in]({}/projects/{}/variables{place})",
         names.join(", "),
         config.issuer(),
         facts.project.name

@@ -20,27 +20,27 @@ use crate::testing::{self, Browser};
 use crate::variables::{self, Change, NewVariable, Scope};
 use crate::{build_variables, ids, routes, usage, volumes};
 
-fn told(action: &str, number: i64) -> Value {
+pub(super) fn told(action: &str, number: i64) -> Value {
     json!({ "action": action, "number": number, "repository": { "id": 11, "full_name": "octo/demo" },
         "installation": { "id": INSTALLATION } })
 }
 
-async fn happen(app: &App, action: &str, number: i64) {
+pub(super) async fn happen(app: &App, action: &str, number: i64) {
     tell(app, "pull_request", &told(action, number)).await;
     work(app).await;
 }
 
-async fn find(app: &App, project: &Project, slug: &str) -> Preview {
+pub(super) async fn find(app: &App, project: &Project, slug: &str) -> Preview {
     let mut db = app.db.acquire().await.unwrap();
     previews::get(&mut db, project.id, slug).await.unwrap()
 }
 
-async fn state(app: &App, project: &Project, slug: &str) -> &'static str {
+pub(super) async fn state(app: &App, project: &Project, slug: &str) -> &'static str {
     find(app, project, slug).await.state.name()
 }
 
 /// The deployments of previews, oldest first: the preview, the commit that was asked for, the state.
-async fn runs(app: &App, project: &Project) -> Vec<(String, String, State)> {
+pub(super) async fn runs(app: &App, project: &Project) -> Vec<(String, String, State)> {
     let mut db = app.db.acquire().await.unwrap();
     let mut all = deployments::list(&mut db, project.id, 100).await.unwrap();
     all.reverse();
@@ -54,7 +54,7 @@ async fn runs(app: &App, project: &Project) -> Vec<(String, String, State)> {
         .collect()
 }
 
-async fn newest(app: &App, project: &Project, preview: &Preview) -> Deployment {
+pub(super) async fn newest(app: &App, project: &Project, preview: &Preview) -> Deployment {
     let mut db = app.db.acquire().await.unwrap();
     deployments::find_newest(&mut db, project.id, Some(preview.id))
         .await
@@ -62,7 +62,7 @@ async fn newest(app: &App, project: &Project, preview: &Preview) -> Deployment {
         .unwrap()
 }
 
-async fn route(app: &App, host: &str) -> Option<Route> {
+pub(super) async fn route(app: &App, host: &str) -> Option<Route> {
     let mut tx = app.db.begin().await.unwrap();
     let snapshot = routes::snapshot(&mut tx, &app.config, app.clock.now())
         .await
@@ -70,10 +70,10 @@ async fn route(app: &App, host: &str) -> Option<Route> {
     snapshot.routes.into_iter().find(|route| route.host == host)
 }
 
-const RUNNER: Uuid = Uuid::from_u128(77);
+pub(super) const RUNNER: Uuid = Uuid::from_u128(77);
 
 /// A runner takes what waits.
-async fn claim(app: &App) -> Vec<deployments::Desired> {
+pub(super) async fn claim(app: &App) -> Vec<deployments::Desired> {
     let mut db = app.db.acquire().await.unwrap();
     let presence = Presence {
         id: RUNNER,
@@ -91,7 +91,7 @@ async fn claim(app: &App) -> Vec<deployments::Desired> {
 }
 
 /// It says that a deployment answers.
-async fn answers(app: &App, deployment: &Deployment) {
+pub(super) async fn answers(app: &App, deployment: &Deployment) {
     let Source::Git { commit, .. } = &deployment.source else {
         panic!("not of Git");
     };
@@ -120,7 +120,7 @@ async fn answers(app: &App, deployment: &Deployment) {
 }
 
 /// A preview whose newest deployment is live.
-async fn live(app: &App, project: &Project, slug: &str) -> (Preview, Deployment) {
+pub(super) async fn live(app: &App, project: &Project, slug: &str) -> (Preview, Deployment) {
     let preview = find(app, project, slug).await;
     claim(app).await;
     answers(app, &newest(app, project, &preview).await).await;
@@ -129,7 +129,14 @@ async fn live(app: &App, project: &Project, slug: &str) -> (Preview, Deployment)
     (preview, deployment)
 }
 
-async fn set(app: &App, project: &Project, scope: Scope, name: &str, value: &str, secret: bool) {
+pub(super) async fn set(
+    app: &App,
+    project: &Project,
+    scope: Scope,
+    name: &str,
+    value: &str,
+    secret: bool,
+) {
     let change = Change {
         scope,
         set: vec![NewVariable {
@@ -287,7 +294,7 @@ async fn the_comparison_heals_lost_deliveries() {
     assert!(pull_requests::compare(&app, project.id).await.is_err());
 }
 
-async fn approve(browser: &mut Browser, slug: &str, body: &Value) -> testing::Answer {
+pub(super) async fn approve(browser: &mut Browser, slug: &str, body: &Value) -> testing::Answer {
     let path = format!("/projects/demo/previews/{slug}/approve");
     browser.api(Method::POST, &path, body).await
 }
@@ -492,12 +499,9 @@ async fn a_preview_that_nobody_calls_sleeps_and_the_next_call_starts_it() {
     assert!(!route(&app, host).await.unwrap().starts);
     let idle = Duration::minutes(30);
     let sleepers = async || {
-        let mut tx = app.db.begin().await.unwrap();
-        let count = sleep::put_to_sleep(&mut tx, idle, app.clock.now())
+        sleep::put_to_sleep(&app.db, idle, app.clock.now())
             .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        count
+            .unwrap()
     };
     app.clock.advance(Duration::minutes(29));
     let call = CallEvent {
@@ -524,12 +528,10 @@ async fn a_preview_that_nobody_calls_sleeps_and_the_next_call_starts_it() {
     assert!(asleep.starts && asleep.live.is_none(), "its route stays");
 
     let wake = async || {
-        let mut tx = app.db.begin().await.unwrap();
         let called = [preview.id, project.id, ids::new_id()];
-        sleep::wake(&mut tx, &called, app.clock.now())
+        sleep::wake(&app.db, &called, app.clock.now())
             .await
             .unwrap();
-        tx.commit().await.unwrap();
     };
     wake().await;
     wake().await;

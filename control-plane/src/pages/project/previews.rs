@@ -9,6 +9,7 @@ use super::Nothing;
 use crate::app::App;
 use crate::config::ServeConfig;
 use crate::error::Result;
+use crate::github::links;
 use crate::pages::error::PageResult;
 use crate::previews::approval::{self, Approval, Approver};
 use crate::previews::standing::Standing;
@@ -18,6 +19,9 @@ use crate::signin::{CsrfForm, SignedIn};
 
 /// Digits of a commit that tell it from the others of a repository.
 const SHORT_COMMIT: usize = 8;
+
+/// Previews on the page; who looks for others asks the API.
+const SHOWN: u8 = 50;
 
 /// A preview as the page shows it.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl PreviewRow {
             kind: word,
             word,
             about: standing.about(&preview),
-            deployment: standing.newest.as_ref().map(|newest| newest.number),
+            deployment: standing.newest.map(|newest| newest.number),
             waits: preview.state == previews::State::Waiting,
             open: preview.state == previews::State::Open,
             short: preview.head.chars().take(SHORT_COMMIT).collect(),
@@ -71,18 +75,35 @@ impl PreviewRow {
     }
 }
 
-/// A project's previews that are not closed.
-pub async fn rows(
-    db: &mut PgConnection,
-    config: &ServeConfig,
-    project: &Project,
-) -> Result<Vec<PreviewRow>> {
-    let mut rows = Vec::new();
-    for preview in previews::list(db, project.id).await? {
-        let standing = Standing::read(db, &preview).await?;
-        rows.push(PreviewRow::new(config, project, preview, &standing));
+/// Previews as the page shows them.
+#[derive(Debug)]
+pub struct Previews {
+    pub rows: Vec<PreviewRow>,
+    /// Whether there are others.
+    pub more: bool,
+}
+
+impl Previews {
+    /// A project's that are not closed; `None` where there cannot be any, for lack of a repository.
+    pub async fn read(
+        db: &mut PgConnection,
+        config: &ServeConfig,
+        project: &Project,
+    ) -> Result<Option<Self>> {
+        if links::find(db, project.id).await?.is_none() {
+            return Ok(None);
+        }
+        let mut some = previews::list_some(db, project.id, i64::from(SHOWN) + 1).await?;
+        let more = some.len() > usize::from(SHOWN);
+        some.truncate(SHOWN.into());
+        let standings = Standing::read_all(db, &some).await?;
+        let row = |preview: Preview| {
+            let standing = standings.get(&preview.id).copied().unwrap_or_default();
+            PreviewRow::new(config, project, preview, &standing)
+        };
+        let rows = some.into_iter().map(row).collect();
+        Ok(Some(Self { rows, more }))
     }
-    Ok(rows)
 }
 
 /// What the form that approves sends.

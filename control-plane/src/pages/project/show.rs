@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use super::attempt::{Attempt, Standing, read};
 use super::connect::{Choice, Connect};
 use super::follows::Follows;
-use super::previews::{self, PreviewRow};
+use super::previews::Previews;
 use super::tools::{self, Tool};
 use super::{Frame, Seen, can_deploy, runner_is_away};
 use crate::app::App;
@@ -66,7 +66,7 @@ struct Show {
     storage: Vec<Stored>,
     follows: Follows,
     /// The previews of pull requests, where there can be any.
-    previews: Option<Vec<PreviewRow>>,
+    previews: Option<Previews>,
     previews_on: bool,
     /// What GitHub does not show, and where that is granted.
     unshown: Option<(String, String)>,
@@ -126,8 +126,8 @@ struct Facts {
     calls: Option<String>,
     volumes: Vec<Volume>,
     follows: Follows,
-    /// The previews of pull requests, where there can be any.
-    previews: Option<Vec<PreviewRow>>,
+    /// The deployment that a roll-back would bring back.
+    earlier: Option<i32>,
 }
 
 impl Facts {
@@ -142,20 +142,10 @@ impl Facts {
             .as_ref()
             .is_some_and(|it| it.state == deployments::State::Queued);
         Ok(Self {
-            previews: match &link {
-                Some(_) => Some(previews::rows(db, &app.config, project).await?),
-                None => None,
-            },
-            follows: Follows::of(
-                app,
-                link.as_ref(),
-                all.iter().find(|it| it.preview.is_none()),
-            ),
+            follows: Follows::of(app, link.as_ref(), newest.as_ref()),
             live: deployments::find_live(db, project.id).await?,
-            held: all
-                .iter()
-                .find(|it| it.preview_id.is_none() && it.state == deployments::State::Held)
-                .cloned(),
+            held: deployments::find_held(db, project.id).await?,
+            earlier: deployments::find_earlier(db, project.id).await?,
             newest: newest.as_ref().map(|newest| newest.state),
             failed: newest.filter(|newest| newest.state == deployments::State::Failed),
             waits_for_runner: queued && runner_is_away(db, now).await?,
@@ -171,19 +161,6 @@ impl Facts {
             pending,
             all,
         })
-    }
-
-    /// Which one a roll-back would bring back: what [`deployments::roll_back`] chooses.
-    fn earlier(&self) -> Option<i32> {
-        let mut served: Vec<_> = self
-            .all
-            .iter()
-            .filter(|it| it.preview_id.is_none() && it.live_at.is_some())
-            .collect();
-        served.sort_by_key(|it| std::cmp::Reverse(it.live_at));
-        let newest = served.first()?.build();
-        let other = served.iter().find(|it| it.build() != newest)?;
-        Some(other.number)
     }
 
     fn mark(&self) -> String {
@@ -225,6 +202,7 @@ pub async fn show(
     let connect = Connect::new(&target, &frame.name, &choice);
     let lacking = permissions::find_lacking(&mut db, member.project.id).await?;
     let mut template = Show::new(shell, frame, &member.project, facts, &people, connect, now);
+    template.previews = Previews::read(&mut db, &app.config, &member.project).await?;
     template.unshown = lacking.map(|it| (it.what(), it.page(app.config.github())));
     page(StatusCode::OK, &template)
 }
@@ -257,7 +235,7 @@ impl Show {
             kind: standing.kind(),
             label: standing.label(),
             can_deploy: can_deploy(project, !facts.all.is_empty()),
-            earlier: facts.earlier().filter(|_| facts.live.is_some()),
+            earlier: facts.earlier.filter(|_| facts.live.is_some()),
             connect,
             upload_command: format!("berth deploy . --project {}", frame.name),
             tools: tools::tools(&frame.name, &surface),
@@ -269,7 +247,7 @@ impl Show {
             waits_for_runner: facts.waits_for_runner,
             missing: facts.missing,
             calls: facts.calls,
-            previews: facts.previews,
+            previews: None,
             previews_on: project.previews,
             follows: facts.follows,
             unshown: None,

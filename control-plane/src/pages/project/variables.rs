@@ -168,7 +168,7 @@ impl Variables {
     }
 }
 
-/// `?name=&scope=&branch=` fills these in, to replace a value.
+/// `?name=&scope=&branch=` fills these in, to replace a value or to set a new one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Wanted {
@@ -202,6 +202,13 @@ pub async fn show(
             ..Form::default()
         };
         template.form = form;
+    } else if Scope::parse(Some(scope), Some(&wanted.branch)).is_ok() {
+        template.form = Form {
+            scope: scope.to_owned(),
+            name: wanted.name,
+            branch: wanted.branch,
+            ..Form::default()
+        };
     }
     page(StatusCode::OK, &template)
 }
