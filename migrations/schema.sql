@@ -1,6 +1,4 @@
 
-COMMENT ON SCHEMA public IS '';
-
 CREATE FUNCTION public.deployments_feedback() RETURNS trigger
     LANGUAGE plpgsql
     AS $_$
