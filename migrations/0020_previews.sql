@@ -50,3 +50,5 @@ create index deployments_preview on deployments (preview_id);
 
 drop index deployments_one_live;
 create unique index deployments_one_live on deployments (project_id, preview_id) nulls not distinct where state = 'live';
+
+comment on column github_deliveries.lane is 'The repository, its pull requests, or else the installation: what must be processed in order.';

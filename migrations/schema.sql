@@ -448,7 +448,7 @@ COMMENT ON TABLE public.github_deliveries IS 'The inbox of webhooks: written bef
 
 COMMENT ON COLUMN public.github_deliveries.id IS 'X-GitHub-Delivery: a delivery that comes again is not taken again.';
 
-COMMENT ON COLUMN public.github_deliveries.lane IS 'The repository, or else the installation: what must be processed in order.';
+COMMENT ON COLUMN public.github_deliveries.lane IS 'The repository, its pull requests, or else the installation: what must be processed in order.';
 
 COMMENT ON COLUMN public.github_deliveries.payload IS 'The body as it came; null once it is processed.';
 

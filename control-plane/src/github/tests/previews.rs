@@ -95,15 +95,26 @@ pub(super) async fn answers(app: &App, deployment: &Deployment) {
     let Source::Git { commit, .. } = &deployment.source else {
         panic!("not of Git");
     };
+    let commit = Commit {
+        id: commit.clone().unwrap(),
+        subject: None,
+        author: None,
+    };
+    report(app, deployment, Phase::Healthy, Some(commit)).await;
+}
+
+/// It says how far a deployment is. What has a commit has an address too.
+pub(super) async fn report(
+    app: &App,
+    deployment: &Deployment,
+    phase: Phase,
+    commit: Option<Commit>,
+) {
     let report = Report {
         deployment: deployment.id,
-        phase: Phase::Healthy,
-        commit: Some(Commit {
-            id: commit.clone().unwrap(),
-            subject: None,
-            author: None,
-        }),
-        upstream: Some("10.0.0.1:1".into()),
+        phase,
+        upstream: commit.is_some().then(|| "10.0.0.1:1".into()),
+        commit,
         host_header: HostHeader::Public,
         lock: None,
         plan: None,

@@ -1,10 +1,10 @@
 //! Previews that sleep, and what keeps them from waking.
 
-use runner::protocol::{HostHeader, Phase, Report};
+use runner::protocol::Phase;
 use time::Duration;
 
 use super::inbox::project;
-use super::previews::{RUNNER, claim, find, happen, live, newest, route, runs};
+use super::previews::{claim, find, happen, live, newest, report, route, runs};
 use super::stand_in::{sha, with_app};
 use crate::app::App;
 use crate::audit::Actor;
@@ -33,24 +33,7 @@ async fn wake(app: &App, called: &[&Preview]) {
 
 /// Its runner says that a deployment came to nothing.
 async fn fails(app: &App, deployment: &Deployment) {
-    let report = Report {
-        deployment: deployment.id,
-        phase: Phase::Failed,
-        commit: None,
-        upstream: None,
-        host_header: HostHeader::Public,
-        lock: None,
-        plan: None,
-        surface: None,
-        diagnosis: None,
-        timings: Vec::new(),
-    };
-    let mut tx = app.db.begin().await.unwrap();
-    let drain = std::time::Duration::from_secs(30);
-    deployments::take_report(&mut tx, RUNNER, &report, drain, app.clock.now())
-        .await
-        .unwrap();
-    tx.commit().await.unwrap();
+    report(app, deployment, Phase::Failed, None).await;
 }
 
 async fn routes_version(app: &App) -> i64 {
