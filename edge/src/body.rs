@@ -1,16 +1,19 @@
 //! Bodies on their way through the edge: passed on chunk by chunk, never gathered or copied.
 
+use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use crate::endpoint::{EndpointWatch, Heard};
 use crate::limit::{Answer, Permit};
 use crate::pool::Connection;
+use crate::response::Extent;
+use crate::sending::Sending;
 use crate::session::OpenStream;
 use crate::streams::Open;
 
@@ -20,9 +23,12 @@ pub(crate) const PEEK: usize = 64 * 1024;
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// The other side broke off.
+    /// The client broke off, or framed it wrongly.
     #[error(transparent)]
-    Hyper(#[from] hyper::Error),
+    Client(#[from] hyper::Error),
+    /// The upstream broke off, or framed it wrongly.
+    #[error(transparent)]
+    Upstream(#[from] io::Error),
     /// The request is larger than the edge takes.
     #[error("the request body is larger than the limit")]
     TooLarge,
@@ -46,33 +52,20 @@ pub(crate) struct ClientBody {
     inner: Incoming,
     /// Bytes that may still come.
     left: u64,
-    seen: Arc<Seen>,
-}
-
-/// What the edge still knows of a body it has passed on.
-#[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<SeenState>);
-
-#[derive(Debug, Default)]
-struct SeenState {
-    chunks: Vec<Bytes>,
-    bytes: usize,
-    too_large: bool,
-    broken: bool,
-    ended: bool,
+    /// What has passed, up to [`PEEK`] or a little more.
+    start: Vec<Bytes>,
+    start_bytes: usize,
 }
 
 impl RequestBody {
     /// `inner`, cut off with an error after `limit` bytes.
-    pub(crate) fn new(inner: Incoming, limit: u64) -> (Self, Arc<Seen>) {
-        let seen = Arc::new(Seen::default());
-        seen.lock().ended = inner.is_end_stream();
-        let body = Self::Client(ClientBody {
+    pub(crate) fn client(inner: Incoming, limit: u64) -> Self {
+        Self::Client(ClientBody {
             inner,
             left: limit,
-            seen: Arc::clone(&seen),
-        });
-        (body, seen)
+            start: Vec::new(),
+            start_bytes: 0,
+        })
     }
 
     /// A body made here.
@@ -84,61 +77,31 @@ impl RequestBody {
     pub(crate) fn empty() -> Self {
         Self::Own(None)
     }
-}
 
-impl Seen {
-    /// Whether the body was cut off for its size.
-    pub(crate) fn too_large(&self) -> bool {
-        self.lock().too_large
-    }
-
-    /// Whether the client broke off, or its framing could not be read.
-    pub(crate) fn broken(&self) -> bool {
-        self.lock().broken
-    }
-
-    /// Whether the body has passed to its end.
-    pub(crate) fn ended(&self) -> bool {
-        self.lock().ended
-    }
-
-    /// The first bytes of the body, as far as they have passed and up to [`PEEK`].
+    /// The first bytes of a client's body, as far as they have passed.
     pub(crate) fn start(&self) -> Vec<u8> {
-        self.lock().chunks.concat()
-    }
-
-    /// Notes a chunk without copying it.
-    fn note(&self, chunk: &Bytes) {
-        let mut state = self.lock();
-        if state.bytes < PEEK {
-            state.bytes += chunk.len();
-            state.chunks.push(chunk.clone());
+        match self {
+            Self::Own(_) => Vec::new(),
+            Self::Client(body) => body.start.concat(),
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, SeenState> {
-        // No code panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
-            self.seen.lock().ended = true;
             return Poll::Ready(None);
         };
-        let frame = frame.inspect_err(|_| self.seen.lock().broken = true)?;
-        if self.inner.is_end_stream() {
-            self.seen.lock().ended = true;
-        }
+        let frame = frame?;
         if let Some(chunk) = frame.data_ref() {
             let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
-                self.seen.lock().too_large = true;
                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
             };
             self.left = left;
-            self.seen.note(chunk);
+            if self.start_bytes < PEEK {
+                self.start_bytes += chunk.len();
+                self.start.push(chunk.clone());
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -182,13 +145,23 @@ pub(crate) enum ResponseBody {
     Upstream(Box<UpstreamBody>),
 }
 
+/// A response body as it comes from an upstream. Dropping it before its end closes the connection.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// Kept for the next request once the body has ended.
+    connection: Option<Connection>,
+    extent: Extent,
+    /// Whether the connection may be kept.
+    keeps: bool,
+    /// Tells what is left of the request that the answer is over.
+    request: Option<oneshot::Sender<()>>,
+}
+
 /// A response body from an upstream, and what is held while it runs. Dropping it before its end
 /// closes the upstream's connection, which is how a client's leaving reaches the instance.
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
-    inner: Incoming,
-    /// Kept for the next request once the body has ended.
-    connection: Option<Connection>,
+    inner: Received,
     /// Why the body broke off, while what came before it is passed on.
     failed: Option<BodyError>,
     held: Held,
@@ -224,57 +197,88 @@ impl ResponseBody {
     }
 }
 
-impl UpstreamBody {
-    /// A body that gives `connection` back at its end.
-    pub(crate) fn new(inner: Incoming, connection: Connection) -> Self {
-        let mut body = Self {
-            inner,
+impl Received {
+    /// The body that follows on `connection`.
+    pub(crate) fn new(connection: Connection, extent: Extent, keeps: bool) -> Self {
+        let mut received = Self {
             connection: Some(connection),
+            extent,
+            keeps,
+            request: None,
+        };
+        received.settle();
+        received
+    }
+
+    /// Lets the rest of the request go on by itself: nobody may read this body meanwhile.
+    pub(crate) fn go_on(&mut self, sending: Sending) {
+        if let Some(connection) = &mut self.connection {
+            self.request = Some(connection.go_on(sending));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.extent == Extent::Ended
+    }
+
+    /// Lets the connection go once the body has ended.
+    fn settle(&mut self) {
+        if self.has_ended()
+            && let Some(connection) = self.connection.take_if(|_| self.keeps)
+        {
+            connection.give_back();
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(None);
+        };
+        loop {
+            let taken = self.extent.take(&mut connection.unused);
+            if let Some(piece) = taken.transpose() {
+                self.settle();
+                return Poll::Ready(Some(piece));
+            }
+            if self.extent == Extent::Ended {
+                self.settle();
+                return Poll::Ready(None);
+            }
+            if !ready!(connection.poll_more(cx))? {
+                if self.extent == Extent::UntilClose {
+                    self.extent = Extent::Ended;
+                    return Poll::Ready(None);
+                }
+                return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.extent {
+            Extent::Sized(left) => SizeHint::with_exact(left),
+            Extent::Ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl UpstreamBody {
+    /// A body that holds nothing yet.
+    pub(crate) fn new(inner: Received) -> Self {
+        Self {
+            inner,
             failed: None,
             held: Held::default(),
             endpoint: None,
-        };
-        if body.inner.is_end_stream() {
-            body.finish();
-        }
-        body
-    }
-
-    /// Lets the connection go on by itself while nobody reads this body: a request's body may still
-    /// be on its way.
-    pub(crate) fn detach(&mut self) {
-        if let Some(connection) = &mut self.connection {
-            connection.detach();
         }
     }
 
     /// Holds `held` until the body has ended.
     pub(crate) fn hold(&mut self, held: Held) {
-        if !self.inner.is_end_stream() {
+        if !self.inner.has_ended() {
             self.held = held;
         }
-    }
-
-    fn finish(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.give_back();
-        }
-        self.held = Held::default();
-    }
-
-    fn poll_inner(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if polled.is_ready() {
-            return polled;
-        }
-        // The connection knows now that somebody reads, and may have something.
-        if let Some(connection) = &mut self.connection {
-            connection.drive(cx);
-        }
-        Pin::new(&mut self.inner).poll_frame(cx)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -286,25 +290,23 @@ impl UpstreamBody {
         {
             return self.fail(cx, BodyError::Withdrawn);
         }
-        let Some(frame) = ready!(self.poll_inner(cx)) else {
-            self.finish();
-            return Poll::Ready(None);
+        let piece = ready!(self.inner.poll_piece(cx));
+        if self.inner.has_ended() {
+            self.held = Held::default();
+        }
+        let piece = match piece {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return self.fail(cx, error.into()),
+            Some(Ok(piece)) => piece,
         };
-        let frame = match frame {
-            Err(error) => return self.fail(cx, error.into()),
-            Ok(frame) => frame,
-        };
-        if let (Some(chunk), Some(watch)) = (frame.data_ref(), self.endpoint.take()) {
-            match watch.hear(chunk) {
+        if let Some(watch) = self.endpoint.take() {
+            match watch.hear(&piece) {
                 Heard::More(watch) => self.endpoint = Some(watch),
                 Heard::Session(stream) => self.held.stream = Some(stream),
                 Heard::Nothing => {}
             }
         }
-        if self.inner.is_end_stream() {
-            self.finish();
-        }
-        Poll::Ready(Some(Ok(frame)))
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     /// Breaks off. The server library throws away what it has not sent when it hears of an error;
@@ -333,7 +335,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Upstream(body) => body.inner.is_end_stream(),
+            Self::Upstream(body) => body.inner.has_ended(),
         }
     }
 

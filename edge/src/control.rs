@@ -13,6 +13,7 @@ use crate::Config;
 use crate::body::{RequestBody, ResponseBody, UpstreamBody};
 use crate::forward::{self, Ready};
 use crate::pool::Pool;
+use crate::sending::Sending;
 
 /// Largest answer taken, in bytes: a snapshot of some 50,000 projects.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
@@ -86,9 +87,11 @@ impl ControlPlane {
     ) -> anyhow::Result<(StatusCode, Bytes)> {
         let answer = async {
             let ready = Ready::get(&self.pool).await?;
-            let (response, connection) = forward::exchange(&self.pool, ready, request).await?;
+            let (mut parts, body) = request.into_parts();
+            let mut sending = Sending::new(&mut parts, body);
+            let response = forward::exchange(&self.pool, ready, &mut sending).await?;
             let status = response.status();
-            let body = UpstreamBody::new(response.into_body(), connection);
+            let body = UpstreamBody::new(response.into_body());
             let text = read(body).await.context("the answer cannot be read")?;
             if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 bail!(

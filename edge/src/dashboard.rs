@@ -71,14 +71,14 @@ pub(crate) async fn answer(
         first_byte: FIRST_BYTE,
         alarm: &client.alarm,
     };
-    let (answer, _) = forward::send(&edge.control, ready, parts, body, limits).await;
+    let answer = forward::send(&edge.control, ready, parts, body, limits).await;
     match answer {
         Ok(mut response) => {
             headers::strip_hop_by_hop(response.headers_mut());
             client.note_stream(kind, headers::is_event_stream(response.headers()));
             response.map(|body| ResponseBody::Upstream(Box::new(body)))
         }
-        Err(error) => {
+        Err((error, _)) => {
             tracing::warn!(%error, "the control plane did not answer");
             refuse(Refusal::new(
                 StatusCode::BAD_GATEWAY,

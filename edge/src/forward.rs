@@ -1,19 +1,21 @@
 //! Passes one request to one upstream and its answer back, both as streams.
 
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use bytes::Buf as _;
+use http::Response;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::alarm::Alarm;
-use crate::body::{RequestBody, Seen, UpstreamBody};
-use crate::framing;
+use crate::body::{BodyError, Received, RequestBody, UpstreamBody};
 use crate::pool::{Connection, Pool};
+use crate::response::{self, Head, Unreadable};
+use crate::sending::{Sending, Unsent};
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +32,12 @@ pub(crate) enum Failure {
     /// A new connection could not be opened where the old one had closed.
     #[error("cannot connect: {0}")]
     Unreachable(#[from] std::io::Error),
-    /// The upstream broke off or spoke nonsense.
+    /// The upstream broke off.
+    #[error("it broke off: {0}")]
+    Broken(std::io::Error),
+    /// The upstream's answer cannot be passed on.
     #[error(transparent)]
-    Broken(#[from] hyper::Error),
-    /// The upstream switched protocols without being asked.
-    #[error("it switched protocols")]
-    Switched,
-    /// The answer says its length in two ways.
-    #[error("the length of its answer is ambiguous")]
-    Ambiguous,
+    Unreadable(#[from] Unreadable),
 }
 
 /// A connection to send on.
@@ -87,125 +86,136 @@ pub(crate) struct Limits<'a> {
     pub(crate) alarm: &'a Alarm,
 }
 
-/// Sends the request and waits for the head of the answer, within `limits`. Also gives what was seen
-/// of the request's body, for an error that carries the request's id.
+/// Sends the request and waits for the head of the answer, within `limits`. A failure comes with the
+/// first bytes of the request's body, for an error that carries the request's id.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     ready: Ready,
     mut parts: Box<Parts>,
     body: Incoming,
     limits: Limits<'_>,
-) -> (Result<Response<UpstreamBody>, Failure>, Arc<Seen>) {
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    to_origin_form(&mut parts.uri);
-    if !body.is_end_stream() && !parts.headers.contains_key(CONTENT_LENGTH) {
-        // Said here since the client library would drop the body of a GET otherwise.
-        let chunked = HeaderValue::from_static("chunked");
-        parts.headers.insert(TRANSFER_ENCODING, chunked);
-    }
-    let (body, seen) = RequestBody::new(body, limits.body);
-    let exchanged = pin!(exchange(pool, ready, Request::from_parts(*parts, body)));
-    let answer = match limits.alarm.within(limits.first_byte, exchanged).await {
-        Some(Ok((response, _))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Failure::Switched)
-        }
-        Some(Ok((response, _))) if framing::is_ambiguous(response.headers()) => {
-            Err(Failure::Ambiguous)
-        }
-        Some(Ok((response, connection))) => Ok(response.map(|body| {
-            let mut body = UpstreamBody::new(body, connection);
-            if !seen.ended() {
-                body.detach();
-            }
-            body
-        })),
-        Some(Err(_)) if seen.too_large() => Err(Failure::TooLarge),
-        Some(Err(_)) if seen.broken() => Err(Failure::Unread),
-        Some(Err(failure)) => Err(failure),
-        None => Err(Failure::TimedOut(limits.first_byte)),
+) -> Result<Response<UpstreamBody>, (Failure, Vec<u8>)> {
+    let body = RequestBody::client(body, limits.body);
+    let mut sending = Sending::new(&mut parts, body);
+    drop(parts);
+    let answer = {
+        let exchanged = pin!(exchange(pool, ready, &mut sending));
+        limits.alarm.within(limits.first_byte, exchanged).await
     };
-    (answer, seen)
+    match answer.unwrap_or(Err(Failure::TimedOut(limits.first_byte))) {
+        Ok(response) => Ok(response.map(|mut received| {
+            if !sending.is_done() {
+                received.go_on(sending);
+            }
+            UpstreamBody::new(received)
+        })),
+        Err(failure) => Err((failure, sending.start())),
+    }
 }
 
-/// Sends `request`, a second time on a new connection where that is safe, and waits for the head of
-/// the answer. The connection comes with it, to be kept when the body has ended.
-pub(crate) fn exchange(
+/// Sends a request, a second time on a new connection where that is safe, and waits for the head of
+/// the answer. The connection is kept when the answer's body has ended.
+pub(crate) async fn exchange(
     pool: &Arc<Pool>,
     ready: Ready,
-    request: Request<RequestBody>,
-) -> impl Future<Output = Result<(Response<Incoming>, Connection), Failure>> {
-    let used = ready.used;
-    let copy = (used && is_repeatable(&request)).then(|| Box::new(copy(&request)));
-    // Given away before the future begins, which would have to hold the room for it otherwise.
-    let sending = ready.connection.send(request);
-    async move {
-        let mut error = match sending.await {
-            Ok(answered) => return Ok(answered),
-            Err(error) => error,
-        };
-        // The upstream closed a kept connection. What never left, and what changes nothing, is sent
-        // again; a call that may have been made is not (RFC 9110 section 9.2.2).
-        let broken = is_closing(error.error());
-        if broken {
-            pool.distrust();
-        }
-        let closed = used && broken;
-        let unsent = error.take_message().map(Box::new);
-        match unsent.or_else(|| copy.filter(|_| closed)) {
-            // Boxed: it is needed once in a thousand times.
-            Some(request) => Box::pin(again(pool, request)).await,
-            None => Err(error.into_error().into()),
-        }
+    sending: &mut Sending,
+) -> Result<Response<Received>, Failure> {
+    let Ready { connection, used } = ready;
+    let failure = match attempt(connection, sending).await {
+        Ok(response) => return Ok(response),
+        Err(failure) => failure,
+    };
+    // The upstream closed a kept connection. What never left, and what changes nothing, is sent
+    // again; a call that may have been made is not.
+    let is_closing = matches!(&failure, Failure::Broken(error) if is_closing(error));
+    if !is_closing {
+        return Err(failure);
     }
+    pool.distrust();
+    if !sending.may_repeat(used) {
+        return Err(failure);
+    }
+    sending.rewind();
+    // Boxed: it is needed once in a thousand times.
+    Box::pin(async { attempt(pool.connect().await?, sending).await }).await
 }
 
-/// Sends `request` on a new connection.
-async fn again(
-    pool: &Arc<Pool>,
-    request: Box<Request<RequestBody>>,
-) -> Result<(Response<Incoming>, Connection), Failure> {
-    let connection = pool.connect().await?;
-    let answered = connection.send(*request).await;
-    Ok(answered.map_err(hyper::client::conn::TrySendError::into_error)?)
+/// Sends a request on `connection` and waits for the head of the answer.
+async fn attempt(
+    connection: Connection,
+    sending: &mut Sending,
+) -> Result<Response<Received>, Failure> {
+    let mut connection = Some(connection);
+    let mut unsent = None;
+    let head = std::future::poll_fn(|cx| {
+        let connection = connection.as_mut().expect("it is there until the head is");
+        if unsent.is_none() {
+            match connection.poll_send(cx, sending) {
+                Poll::Ready(Err(Unsent::Body(error))) => return Poll::Ready(Err(error.into())),
+                Poll::Ready(Err(Unsent::Connection(error))) => unsent = Some(error),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        // A server that takes no more of a request may have said why.
+        if let Some(error) = unsent.take_if(|_| !sending.has_begun()) {
+            return Poll::Ready(Err(Failure::Broken(error)));
+        }
+        let read = ready!(poll_head(connection, cx, sending.asks_for_head));
+        Poll::Ready(read.map_err(|failure| match (failure, unsent.take()) {
+            (Failure::Broken(_), Some(first)) => Failure::Broken(first),
+            (failure, _) => failure,
+        }))
+    })
+    .await?;
+    let mut response = Response::new(Received::new(
+        connection.take().expect("the head came over it"),
+        head.extent,
+        head.keeps && unsent.is_none() && sending.is_done(),
+    ));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    Ok(response)
+}
+
+/// Reads the head of the final answer; interim ones are for the edge (RFC 9110 section 15.2).
+fn poll_head(
+    connection: &mut Connection,
+    cx: &mut Context<'_>,
+    to_head: bool,
+) -> Poll<Result<Head, Failure>> {
+    loop {
+        while !connection.unused.is_empty()
+            && let Some((head, length)) = response::read_head(&connection.unused, to_head)?
+        {
+            connection.unused.advance(length);
+            if !head.status.is_informational() {
+                return Poll::Ready(Ok(head));
+            }
+        }
+        match ready!(connection.poll_more(cx)) {
+            Ok(true) => {}
+            Ok(false) => return Poll::Ready(Err(Failure::Broken(ErrorKind::UnexpectedEof.into()))),
+            Err(error) => return Poll::Ready(Err(Failure::Broken(error))),
+        }
+    }
 }
 
 /// Whether the error looks like a connection that was closed while it was idle.
-fn is_closing(error: &hyper::Error) -> bool {
-    use std::error::Error;
-    let reset = || {
-        error
-            .source()
-            .and_then(|source| source.downcast_ref::<std::io::Error>())
-            .is_some_and(|io| {
-                use std::io::ErrorKind;
-                matches!(
-                    io.kind(),
-                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-                )
-            })
-    };
-    error.is_closed() || error.is_canceled() || error.is_incomplete_message() || reset()
+fn is_closing(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
 }
 
-fn is_repeatable(request: &Request<RequestBody>) -> bool {
-    let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
-    safe.contains(request.method()) && request.body().is_end_stream()
-}
-
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
-}
-
-/// Drops scheme and host from a target in absolute form; the `Host` header says the same.
-fn to_origin_form(uri: &mut Uri) {
-    if uri.authority().is_some() {
-        *uri = uri
-            .path_and_query()
-            .map_or_else(|| Uri::from_static("/"), |target| Uri::from(target.clone()));
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::TooLarge,
+            BodyError::Client(_) | BodyError::Upstream(_) | BodyError::Withdrawn => Self::Unread,
+        }
     }
 }

@@ -1,19 +1,22 @@
 //! Keep-alive connections to one upstream.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::body::RequestBody;
+use crate::sending::{Sending, Unsent};
 use crate::{clock, worker};
 
 /// A connection idle for longer is not used again. Uvicorn closes after 5 s and gunicorn after 2 s,
@@ -27,8 +30,7 @@ const MAX_IDLE: usize = 256;
 /// Longest time for the TCP handshake; instances are on this machine or in its network.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// After a response has ended its connection is normally free at once; it is given this long (the
-/// request body may still be on its way), then closed.
+/// A request whose response has ended, or whose client is gone, may go on for this long.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// After a connection has broken off, a new one is opened this much later at the earliest. A process
@@ -36,8 +38,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// and a call that was sent on one cannot be repeated safely, where one that waits is held.
 const DYING: Duration = Duration::from_millis(50);
 
-/// Most bytes of a response's head.
-const MAX_HEAD: usize = 64 * 1024;
+/// Most bytes read at once.
+const SCRATCH_BYTES: usize = 32 * 1024;
 
 /// The idle connections of one upstream.
 #[derive(Debug)]
@@ -52,41 +54,27 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
-    driver: Driver,
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
     /// By [`clock::uptime`].
     since: Duration,
 }
 
-/// What moves a connection's bytes. It is moved by whoever uses the connection, in the same task:
-/// a task of its own would cost each request two more turns of the scheduler.
-#[derive(Debug)]
-enum Driver {
-    Own(Pin<Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>>),
-    /// The connection has ended, or a task moves it.
-    Gone,
-}
-
-impl Driver {
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Self::Own(connection) = self
-            && let Poll::Ready(ended) = connection.as_mut().poll(cx)
-        {
-            // The request in progress sees the same error and reports it.
-            if let Err(error) = ended {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-            *self = Self::Gone;
-        }
-    }
+thread_local! {
+    /// Where a thread reads into, before what came gets room of its own size: answers are small, and
+    /// room for a large one with each of them would be cold in the processor's caches.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
 /// A connection taken for one request. Dropping it closes the connection;
 /// [`Connection::give_back`] keeps it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
-    driver: Driver,
+    read: OwnedReadHalf,
+    /// `None` once a task writes what is left of the request.
+    write: Option<OwnedWriteHalf>,
+    /// What has been read and not used.
+    pub(crate) unused: Bytes,
     pool: Arc<Pool>,
 }
 
@@ -104,12 +92,7 @@ impl Pool {
     /// The connection that was used last, if one is open and fresh.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Connection> {
         let mut idle = self.lock();
-        while let Some(Idle {
-            sender,
-            mut driver,
-            since,
-        }) = idle.pop_back()
-        {
+        while let Some(Idle { read, write, since }) = idle.pop_back() {
             if clock::uptime().saturating_sub(since) > IDLE {
                 // The rest waited longer still.
                 idle.clear();
@@ -117,13 +100,8 @@ impl Pool {
             }
             // Sees what has come meanwhile: mostly nothing, else the end. A call that met it only when
             // it is sent could not be held any more for an instance that comes back.
-            driver.poll(&mut Context::from_waker(Waker::noop()));
-            if sender.is_ready() {
-                return Some(Connection {
-                    sender,
-                    driver,
-                    pool: Arc::clone(self),
-                });
+            if is_quiet(&read) {
+                return Some(Connection::new(read, write, self));
             }
         }
         None
@@ -143,16 +121,8 @@ impl Pool {
         self.outlive_dying().await;
         let stream = timeout(CONNECT, TcpStream::connect(self.address.as_str())).await??;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(MAX_HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        Ok(Connection {
-            sender,
-            driver: Driver::Own(Box::pin(connection)),
-            pool: Arc::clone(self),
-        })
+        let (read, write) = stream.into_split();
+        Ok(Connection::new(read, write, self))
     }
 
     /// Closes what is idle, since the other side has broken a connection off: what dies closes one
@@ -177,7 +147,7 @@ impl Pool {
         }
     }
 
-    fn keep(&self, sender: SendRequest<RequestBody>, driver: Driver) {
+    fn keep(&self, read: OwnedReadHalf, write: OwnedWriteHalf) {
         let now = clock::uptime();
         let mut idle = self.lock();
         while idle
@@ -188,8 +158,8 @@ impl Pool {
         }
         if idle.len() < MAX_IDLE {
             idle.push_back(Idle {
-                sender,
-                driver,
+                read,
+                write,
                 since: now,
             });
         }
@@ -203,81 +173,84 @@ impl Pool {
     }
 }
 
+/// Whether nothing has come on an idle connection, nor its end.
+fn is_quiet(read: &OwnedReadHalf) -> bool {
+    // Asks the kernel only where the event loop has heard of something.
+    matches!(read.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 impl Connection {
-    /// Moves the connection's bytes; to be called before waiting for something of it.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.driver.poll(cx);
+    fn new(read: OwnedReadHalf, write: OwnedWriteHalf, pool: &Arc<Pool>) -> Self {
+        Self {
+            read,
+            write: Some(write),
+            unused: Bytes::new(),
+            pool: Arc::clone(pool),
+        }
     }
 
-    /// Sends a request and waits for the head of the answer, with which the connection comes back.
-    pub(crate) fn send(
-        mut self,
-        request: http::Request<RequestBody>,
-    ) -> impl Future<
-        Output = Result<
-            (http::Response<hyper::body::Incoming>, Self),
-            hyper::client::conn::TrySendError<http::Request<RequestBody>>,
-        >,
-    > {
-        // Boxed: it has room for the request, and moves a few times before it is waited for.
-        let mut answer = Box::pin(self.sender.try_send_request(request));
-        let mut connection = Some(self);
-        std::future::poll_fn(move |cx| {
-            connection
-                .as_mut()
-                .expect("polled after its end")
-                .driver
-                .poll(cx);
-            answer
-                .as_mut()
-                .poll(cx)
-                .map_ok(|response| (response, connection.take().expect("it was there just now")))
+    /// Writes what can be written now of a request; ready when that is all.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending,
+    ) -> Poll<Result<(), Unsent>> {
+        match &mut self.write {
+            Some(write) => sending.poll(cx, Pin::new(write)),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads more than is `unused`; false at the end.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.read).poll_read(cx, &mut buffer))?;
+            let came = buffer.filled();
+            self.unused = if self.unused.is_empty() {
+                Bytes::copy_from_slice(came)
+            } else {
+                [&*self.unused, came].concat().into()
+            };
+            Poll::Ready(Ok(!came.is_empty()))
         })
     }
 
-    /// Gives the connection a task of its own, for when its user may wait for other things while
-    /// bytes must move.
-    pub(crate) fn detach(&mut self) {
-        if let Driver::Own(connection) = std::mem::replace(&mut self.driver, Driver::Gone) {
+    /// Gives the rest of a request a task of its own, since its user waits for other things while it
+    /// must go on. The connection will not be kept.
+    pub(crate) fn go_on(&mut self, mut sending: Sending) -> oneshot::Sender<()> {
+        let (guard, over) = oneshot::channel();
+        if let Some(mut write) = self.write.take() {
             self.pool.tasks.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "upstream connection ended");
+                let rest = std::future::poll_fn(|cx| sending.poll(cx, Pin::new(&mut write)));
+                let longest = async {
+                    // Ends by being dropped.
+                    let _ = over.await;
+                    tokio::time::sleep(SETTLE).await;
+                };
+                tokio::select! {
+                    // Its end, or a server that takes no more, is not the end of the answer.
+                    _ = rest => write.forget(),
+                    () = longest => {}
                 }
             });
         }
+        guard
     }
 
-    /// Keeps the connection for the next request; called when the response has ended.
-    pub(crate) fn give_back(mut self) {
-        // Mostly it is ready since it was moved for the end of the response.
-        if !self.sender.is_ready() {
-            self.driver.poll(&mut Context::from_waker(Waker::noop()));
-        }
+    /// Keeps the connection for the next request; called when the response has ended, and nothing is
+    /// left of the request.
+    pub(crate) fn give_back(self) {
         let Self {
-            mut sender,
-            mut driver,
+            read,
+            write,
+            unused,
             pool,
         } = self;
-        if sender.is_ready() {
-            pool.keep(sender, driver);
-        } else if !sender.is_closed() {
-            let tasks = pool.tasks.clone();
-            tasks.spawn(async move {
-                let ready = {
-                    let mut ready = std::pin::pin!(sender.ready());
-                    timeout(
-                        SETTLE,
-                        std::future::poll_fn(|cx| {
-                            driver.poll(cx);
-                            ready.as_mut().poll(cx)
-                        }),
-                    )
-                    .await
-                };
-                if let Ok(Ok(())) = ready {
-                    pool.keep(sender, driver);
-                }
-            });
+        if let Some(write) = write
+            && unused.is_empty()
+        {
+            pool.keep(read, write);
         }
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use crate::access::Passing;
 use crate::admit::{self, Call};
 use crate::asked::Asked;
-use crate::body::{Held, ResponseBody, Seen};
+use crate::body::{Held, ResponseBody};
 use crate::caller::Caller;
 use crate::client::Client;
 use crate::clock;
@@ -110,11 +110,10 @@ async fn call(
         first_byte: edge.times.first_byte,
         alarm: &client.alarm,
     };
-    let (answer, seen) = forward::send(&target.pool, ready, parts, body, limits).await;
-    let mut response = match answer {
+    let mut response = match forward::send(&target.pool, ready, parts, body, limits).await {
         Ok(response) => response,
-        Err(failure) => {
-            let response = failed(&site, &failure, &seen);
+        Err((failure, start)) => {
+            let response = failed(&site, &failure, &start);
             note_call(edge, &call, &site, &target, began, response.status());
             return response;
         }
@@ -234,8 +233,8 @@ fn has_location(status: StatusCode) -> bool {
     status.is_redirection() || status == StatusCode::CREATED
 }
 
-/// An error in answer to a request that was passed on, at least in part.
-fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody> {
+/// An error in answer to a request that was passed on, at least in part; its body began with `start`.
+fn failed(site: &Site, failure: &Failure, start: &[u8]) -> Response<ResponseBody> {
     let refusal = match failure {
         Failure::TooLarge => Refusal::too_large(),
         Failure::TimedOut(_) => Refusal::new(
@@ -247,7 +246,7 @@ fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody>
             StatusCode::BAD_REQUEST,
             "The request body broke off or is not framed as HTTP/1.1 asks. Send the request again, whole.",
         ),
-        Failure::Broken(_) | Failure::Switched | Failure::Ambiguous => Refusal::new(
+        Failure::Broken(_) | Failure::Unreadable(_) => Refusal::new(
             StatusCode::BAD_GATEWAY,
             "The server broke off before it answered, so the call may have had effect. Look at its logs.",
         ),
@@ -255,5 +254,5 @@ fn failed(site: &Site, failure: &Failure, seen: &Seen) -> Response<ResponseBody>
     if refusal.status().is_server_error() {
         tracing::warn!(project.id = %site.project.id, error = %failure, "a call was not answered");
     }
-    refusal.json_rpc(error::find_id(&seen.start()).as_ref())
+    refusal.json_rpc(error::find_id(start).as_ref())
 }

@@ -1,0 +1,229 @@
+//! A request on its way to an upstream, written as HTTP/1.1 (RFC 9112).
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderValue, Method};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
+
+use crate::body::{BodyError, RequestBody};
+
+/// What ends a chunk.
+const CHUNK_END: &[u8] = b"\r\n";
+
+/// What ends a chunk and the body with it.
+const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
+
+/// What ends a body after the end of a chunk.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Room made for a request line and what stands between names and values.
+const LINES: usize = 512;
+
+/// A request, as far as it has not been written. Each piece of its body is written together with what
+/// stands before it: most requests leave in one.
+pub(crate) struct Sending {
+    /// Request line and headers; kept as long as nothing else is to be written, to be sent again.
+    head: Vec<u8>,
+    /// The line that gives the size of the piece, in a chunked body.
+    size: Vec<u8>,
+    piece: Bytes,
+    /// What stands behind the piece.
+    end: &'static [u8],
+    /// Bytes written of these four.
+    written: usize,
+    body: RequestBody,
+    chunked: bool,
+    /// Whether all of the body is there or has been written.
+    ended: bool,
+    begun: bool,
+    pub(crate) asks_for_head: bool,
+    is_repeatable: bool,
+}
+
+/// Why a request could not be sent.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    /// The connection does not take it.
+    Connection(io::Error),
+    /// The body broke off.
+    Body(BodyError),
+}
+
+impl Sending {
+    /// A request for the path and query of `parts`, whatever stands before them: the `Host` header says
+    /// the same.
+    pub(crate) fn new(parts: &mut Parts, body: RequestBody) -> Self {
+        let is_empty = body.is_end_stream();
+        let chunked = !is_empty && !parts.headers.contains_key(CONTENT_LENGTH);
+        if chunked {
+            let chunked = HeaderValue::from_static("chunked");
+            parts.headers.insert(TRANSFER_ENCODING, chunked);
+        }
+        let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+        Self {
+            head: head(parts),
+            size: Vec::new(),
+            piece: Bytes::new(),
+            end: b"",
+            written: 0,
+            body,
+            chunked,
+            ended: is_empty,
+            begun: false,
+            asks_for_head: parts.method == Method::HEAD,
+            is_repeatable: is_empty && safe.contains(&parts.method),
+        }
+    }
+
+    /// Whether all of it has been written.
+    pub(crate) fn is_done(&self) -> bool {
+        self.ended && self.left() == 0
+    }
+
+    /// Whether it may be sent a second time: nothing of it was written, or it changes nothing where
+    /// `closed` tells that the first connection was closing (RFC 9110 section 9.2.2).
+    pub(crate) fn may_repeat(&self, closed: bool) -> bool {
+        !self.begun || (closed && self.is_repeatable)
+    }
+
+    /// Goes back to the start, where it may be repeated.
+    pub(crate) fn rewind(&mut self) {
+        self.written = 0;
+    }
+
+    /// Whether anything was written.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The first bytes of the body, as far as they have passed.
+    pub(crate) fn start(&self) -> Vec<u8> {
+        self.body.start()
+    }
+
+    /// Writes what can be written now; ready when all is.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut stream: Pin<&mut impl AsyncWrite>,
+    ) -> Poll<Result<(), Unsent>> {
+        loop {
+            let fetched = if self.wants_piece() {
+                self.poll_piece(cx).map_err(Unsent::Body)?
+            } else {
+                Poll::Ready(())
+            };
+            if self.left() > 0 {
+                let written = ready!(self.poll_write(cx, stream.as_mut()));
+                self.note(written.map_err(Unsent::Connection)?);
+            } else if self.ended {
+                return Poll::Ready(Ok(()));
+            } else {
+                ready!(fetched);
+            }
+        }
+    }
+
+    /// Whether there is room for the next piece of the body; the first one goes with the head.
+    fn wants_piece(&self) -> bool {
+        let goes_with_head = !self.begun && self.piece.is_empty();
+        !self.ended && (goes_with_head || self.left() == 0)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
+        if self.begun {
+            self.head.clear();
+            self.written = 0;
+        }
+        self.size.clear();
+        self.end = b"";
+        self.ended = frame.is_none() || self.body.is_end_stream();
+        // Trailers end here (RFC 9110 section 6.5.1).
+        self.piece = frame
+            .and_then(|frame| frame.into_data().ok())
+            .unwrap_or_default();
+        if self.chunked {
+            self.frame_piece();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes the piece a chunk (RFC 9112 section 7.1).
+    fn frame_piece(&mut self) {
+        if !self.piece.is_empty() {
+            // A Vec takes all that is written to it.
+            let _ = write!(self.size, "{:x}\r\n", self.piece.len());
+        }
+        self.end = match (self.piece.is_empty(), self.ended) {
+            (true, true) => LAST_CHUNK,
+            (true, false) => b"",
+            (false, true) => LAST_CHUNK_END,
+            (false, false) => CHUNK_END,
+        };
+    }
+
+    fn parts(&self) -> [&[u8]; 4] {
+        [&self.head, &self.size, &self.piece, self.end]
+    }
+
+    fn left(&self) -> usize {
+        let all: usize = self.parts().iter().map(|part| part.len()).sum();
+        all - self.written
+    }
+
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        stream: Pin<&mut impl AsyncWrite>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(b""); 4];
+        let mut count = 0;
+        let mut skip = self.written;
+        for part in self.parts() {
+            let rest = &part[skip.min(part.len())..];
+            skip -= part.len() - rest.len();
+            if !rest.is_empty() {
+                slices[count] = IoSlice::new(rest);
+                count += 1;
+            }
+        }
+        match stream.poll_write_vectored(cx, &slices[..count]) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            polled => polled,
+        }
+    }
+
+    fn note(&mut self, written: usize) {
+        self.begun = true;
+        self.written += written;
+    }
+}
+
+/// Request line and headers.
+fn head(parts: &Parts) -> Vec<u8> {
+    let values: usize = parts.headers.values().map(HeaderValue::len).sum();
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let mut head = Vec::with_capacity(LINES + target.len() + values);
+    head.extend_from_slice(parts.method.as_str().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(target.as_bytes());
+    head.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &parts.headers {
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
