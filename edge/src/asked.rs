@@ -8,14 +8,10 @@ use crate::access::{Access, Passing};
 use crate::admit::Call;
 use crate::client::Client;
 use crate::cors;
-use crate::headers;
+use crate::headers::{self, Added};
 use crate::server::Edge;
 use crate::site::{Door, Site};
 use crate::target::Target;
-
-/// Headers that the edge adds to a request: where it came from, and who calls. Room for all of them
-/// is made at once.
-const MOST_ADDED: usize = 8;
 
 /// What is remembered of a request that has been passed on.
 pub(crate) struct Asked {
@@ -29,8 +25,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Makes a request ready for its instance: takes out what is not the instance's, tells it who
-    /// calls and where.
+    /// Makes a request ready for its instance: takes out what is not the instance's, and gives the
+    /// headers that tell it who calls and where.
     pub(crate) fn prepare(
         edge: &Edge,
         client: &Client,
@@ -38,7 +34,7 @@ impl Asked {
         call: &Call,
         target: &Target,
         parts: &mut Parts,
-    ) -> Self {
+    ) -> (Self, Added) {
         let origin = client.origin(&parts.headers, edge.scheme);
         let asked = Self {
             method: parts.method.clone(),
@@ -50,19 +46,19 @@ impl Asked {
             opens_sse: parts.method == Method::GET && parts.uri.path() == "/sse",
         };
         let headers = &mut parts.headers;
-        headers.reserve(MOST_ADDED);
-        headers::forward_request(headers, origin, |name| {
+        let known_as = (site.door == Door::Keys).then_some(&site.public_host);
+        let mut added = headers::forward_request(headers, &origin, known_as, |name| {
             headers::is_credential(name, call.passing)
         });
         if matches!(call.passing, Passing::Public | Passing::Tenant) {
             headers::strip_api_token(headers);
         }
         let checked = target.local_host.is_some() && cors::is_allowed(headers, &site.origins);
-        headers::tell_host(headers, site, target, checked);
+        headers::tell_local_host(headers, target, checked);
         if let (Some(caller), Access::Platform(rules)) = (&call.caller, &*site.access) {
-            edge.identity.introduce(caller, rules, site, headers);
+            edge.identity.introduce(caller, rules, site, &mut added);
         }
-        asked
+        (asked, added)
     }
 
     /// Sees to it that a redirect within the project stays within it as the client knows it.

@@ -20,6 +20,9 @@ use crate::streams::Open;
 /// As much of a request body as is looked at to find the request's id for an error made here.
 pub(crate) const PEEK: usize = 64 * 1024;
 
+/// A chunk up to this many bytes is cheaper to copy than the buffer it came in is to replace.
+const SMALL: usize = 4096;
+
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -100,10 +103,20 @@ impl ClientBody {
             self.left = left;
             if self.start_bytes < PEEK {
                 self.start_bytes += chunk.len();
-                self.start.push(chunk.clone());
+                self.start.push(remembered(chunk));
             }
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+/// A chunk to be looked at once more. Mostly it is small and copied: with what it holds of the buffer
+/// that the client's connection reads into, that could not be used for the next request.
+fn remembered(chunk: &Bytes) -> Bytes {
+    if chunk.len() <= SMALL {
+        Bytes::copy_from_slice(chunk)
+    } else {
+        chunk.clone()
     }
 }
 

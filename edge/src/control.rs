@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Limited};
 use crate::Config;
 use crate::body::{RequestBody, ResponseBody, UpstreamBody};
 use crate::forward::{self, Ready};
+use crate::headers::Added;
 use crate::pool::Pool;
 use crate::sending::Sending;
 
@@ -88,7 +89,7 @@ impl ControlPlane {
         let answer = async {
             let ready = Ready::get(&self.pool).await?;
             let (mut parts, body) = request.into_parts();
-            let mut sending = Sending::new(&mut parts, body);
+            let mut sending = Sending::new(&mut parts, &Added::none(), body);
             let response = forward::exchange(&self.pool, ready, &mut sending).await?;
             let status = response.status();
             let body = UpstreamBody::new(response.into_body());

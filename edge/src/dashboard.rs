@@ -54,7 +54,7 @@ pub(crate) async fn answer(
         ));
     }
     let origin = client.origin(&parts.headers, edge.scheme);
-    headers::forward_request(&mut parts.headers, origin, |_| false);
+    let added = headers::forward_request(&mut parts.headers, &origin, None, |_| false);
     let ready = match Ready::get(&edge.control).await {
         Ok(ready) => ready,
         Err(error) => {
@@ -71,7 +71,7 @@ pub(crate) async fn answer(
         first_byte: FIRST_BYTE,
         alarm: &client.alarm,
     };
-    let answer = forward::send(&edge.control, ready, parts, body, limits).await;
+    let answer = forward::send(&edge.control, ready, parts, &added, body, limits).await;
     match answer {
         Ok(mut response) => {
             headers::strip_hop_by_hop(response.headers_mut());

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 
 use crate::alarm::Alarm;
 use crate::body::{BodyError, Received, RequestBody, UpstreamBody};
+use crate::headers::Added;
 use crate::pool::{Connection, Pool};
 use crate::response::{self, Head, Unreadable};
 use crate::sending::{Sending, Unsent};
@@ -86,17 +87,18 @@ pub(crate) struct Limits<'a> {
     pub(crate) alarm: &'a Alarm,
 }
 
-/// Sends the request and waits for the head of the answer, within `limits`. A failure comes with the
+/// Sends the request with the headers `added` and waits for the head of the answer, within `limits`. A failure comes with the
 /// first bytes of the request's body, for an error that carries the request's id.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     ready: Ready,
     mut parts: Box<Parts>,
+    added: &Added,
     body: Incoming,
     limits: Limits<'_>,
 ) -> Result<Response<UpstreamBody>, (Failure, Vec<u8>)> {
     let body = RequestBody::client(body, limits.body);
-    let mut sending = Sending::new(&mut parts, body);
+    let mut sending = Sending::new(&mut parts, added, body);
     drop(parts);
     let answer = {
         let exchanged = pin!(exchange(pool, ready, &mut sending));

@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::access::Passing;
 use crate::caller::API_TOKEN_PREFIX;
-use crate::site::{Door, Site};
 use crate::target::Target;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -26,26 +25,62 @@ pub(crate) struct Origin {
     pub(crate) scheme: &'static str,
 }
 
+/// Headers that the edge adds to a request, written as they are sent. A client's own of these names
+/// are taken out of the request, so none stands there twice.
+pub(crate) struct Added(Vec<u8>);
+
+impl Added {
+    /// Room for where a request came from and who calls: mostly an assertion of some 450 bytes.
+    const ROOM: usize = 1024;
+
+    /// None yet.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a header.
+    pub(crate) fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        write_line(&mut self.0, name, value);
+    }
+
+    /// The lines, each with its end.
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Writes a header as it is sent (RFC 9112 section 5).
+pub(crate) fn write_line(to: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    to.extend_from_slice(name.as_str().as_bytes());
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(value.as_bytes());
+    to.extend_from_slice(b"\r\n");
+}
+
 /// Removes what must not pass in a request, with the headers whose lower-case names `withheld` picks,
-/// and sets the forwarding headers.
+/// and gives the forwarding headers to add. An upstream that knows itself by another host than the
+/// client asked at is told that, `known_as`.
 pub(crate) fn forward_request(
     headers: &mut HeaderMap,
-    origin: Origin,
+    origin: &Origin,
+    known_as: Option<&HeaderValue>,
     withheld: impl Fn(&str) -> bool,
-) {
-    // Kept: a request may name it in Connection.
-    let host = headers.get(HOST).cloned();
+) -> Added {
+    let host = known_as.or_else(|| headers.get(HOST)).cloned();
     let named_any = strip(headers, |name| {
         name == "expect" || is_set_by_proxies(name) || withheld(name)
     });
-    headers.insert(X_FORWARDED_FOR, origin.address);
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
+    let mut added = Added(Vec::with_capacity(Added::ROOM));
+    added.push(&X_FORWARDED_FOR, &origin.address);
+    added.push(&X_FORWARDED_PROTO, &HeaderValue::from_static(origin.scheme));
     if let Some(host) = host {
-        if named_any {
-            headers.insert(HOST, host.clone());
+        added.push(&X_FORWARDED_HOST, &host);
+        // A request may name it in Connection.
+        if named_any || known_as.is_some() {
+            headers.insert(HOST, host);
         }
-        headers.insert(X_FORWARDED_HOST, host);
     }
+    added
 }
 
 /// Whether a request's header carries what is the platform's to check and not the project's to see;
@@ -79,13 +114,9 @@ fn is_api_token(credentials: &HeaderValue) -> bool {
         })
 }
 
-/// Tells an instance which host it is asked at: the public one at either door, unless it knows only
-/// `localhost`. `checked` says whether the request's `Origin` is one that may call.
-pub(crate) fn tell_host(headers: &mut HeaderMap, site: &Site, target: &Target, checked: bool) {
-    if site.door == Door::Keys {
-        headers.insert(HOST, site.public_host.clone());
-        headers.insert(X_FORWARDED_HOST, site.public_host.clone());
-    }
+/// Tells an instance that knows only `localhost` that it is asked there. `checked` says whether the
+/// request's `Origin` is one that may call.
+pub(crate) fn tell_local_host(headers: &mut HeaderMap, target: &Target, checked: bool) {
     if let Some(local) = &target.local_host {
         headers.insert(HOST, local.clone());
         // It would refuse even its own public origin. One that was not found good stays, so that
@@ -348,14 +379,13 @@ mod tests {
             ("mcp-param-x", "kept"),
             ("x-forwardedness", "kept"),
         ]);
-        forward_request(
-            &mut headers,
-            Origin {
-                address: HeaderValue::from_static("1.2.3.4"),
-                scheme: "https",
-            },
-            |name| is_credential(name, Passing::Tenant),
-        );
+        let origin = Origin {
+            address: HeaderValue::from_static("1.2.3.4"),
+            scheme: "https",
+        };
+        let added = forward_request(&mut headers, &origin, None, |name| {
+            is_credential(name, Passing::Tenant)
+        });
         let mut left: Vec<String> = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -363,15 +393,26 @@ mod tests {
         left.sort();
         assert_eq!(
             left,
-            [
-                "host: p.d",
-                "mcp-param-x: kept",
-                "x-forwarded-for: 1.2.3.4",
-                "x-forwarded-host: p.d",
-                "x-forwarded-proto: https",
-                "x-forwardedness: kept",
-            ]
+            ["host: p.d", "mcp-param-x: kept", "x-forwardedness: kept"]
         );
+        assert_eq!(
+            String::from_utf8_lossy(added.lines()),
+            "x-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-forwarded-host: p.d\r\n"
+        );
+    }
+
+    #[test]
+    fn an_upstream_may_know_itself_by_another_host() {
+        let mut headers = map(&[("host", "p--key.d")]);
+        let origin = Origin {
+            address: HeaderValue::from_static("1.2.3.4"),
+            scheme: "https",
+        };
+        let known_as = HeaderValue::from_static("p.d");
+        let added = forward_request(&mut headers, &origin, Some(&known_as), |_| false);
+        assert_eq!(headers[HOST], "p.d");
+        let lines = String::from_utf8_lossy(added.lines()).into_owned();
+        assert!(lines.contains("x-forwarded-host: p.d\r\n"), "{lines}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::access::Rules;
 use crate::caller::{Assertion, Caller, Credential, now};
+use crate::headers::Added;
 use crate::site::Site;
 
 const BERTH_USER: HeaderName = HeaderName::from_static("berth-user");
@@ -124,30 +125,22 @@ impl Identity {
         &self.public
     }
 
-    /// Tells the instance, in `headers`, who calls.
-    pub(crate) fn introduce(
-        &self,
-        caller: &Caller,
-        rules: &Rules,
-        site: &Site,
-        headers: &mut HeaderMap,
-    ) {
+    /// Tells the instance, by headers `added` to the request, who calls.
+    pub(crate) fn introduce(&self, caller: &Caller, rules: &Rules, site: &Site, added: &mut Added) {
         let scope = match &caller.credential {
             Credential::AccessToken { scope, .. } => scope,
             // Good for calls, which is what the scope stands for.
             Credential::ApiToken { .. } => &rules.scope,
         };
-        headers.insert(BERTH_USER, caller.user_header.clone());
+        added.push(&BERTH_USER, &caller.user_header);
         if let Some(email) = site.directory.email(caller.user) {
-            headers.insert(BERTH_USER_EMAIL, email.clone());
+            added.push(&BERTH_USER_EMAIL, email);
         }
-        headers.insert(BERTH_CLIENT, caller.client.clone());
-        headers.insert(BERTH_SCOPES, scope.clone());
+        added.push(&BERTH_CLIENT, &caller.client);
+        added.push(&BERTH_SCOPES, scope);
         let kept = caller.assertion(site.project.id, &site.resource);
         match kept.map_or_else(|| self.assert(caller, scope, site), Ok) {
-            Ok(assertion) => {
-                headers.insert(BERTH_ASSERTION, assertion);
-            }
+            Ok(assertion) => added.push(&BERTH_ASSERTION, &assertion),
             // A server that asks for the assertion refuses the call, which is the safe side.
             Err(error) => {
                 tracing::error!(

@@ -104,13 +104,13 @@ async fn call(
         note_step(edge, client, &site, &parts, EdgeStep::Called, Some(caller));
     }
     let open_path = (call.passing == Passing::PublicPath).then(|| parts.uri.path().into());
-    let asked = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
+    let (asked, added) = Asked::prepare(edge, client, &site, &call, &target, &mut parts);
     let limits = Limits {
         body: MAX_BODY,
         first_byte: edge.times.first_byte,
         alarm: &client.alarm,
     };
-    let mut response = match forward::send(&target.pool, ready, parts, body, limits).await {
+    let mut response = match forward::send(&target.pool, ready, parts, &added, body, limits).await {
         Ok(response) => response,
         Err((failure, start)) => {
             let response = failed(&site, &failure, &start);

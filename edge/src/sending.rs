@@ -12,6 +12,7 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
 use crate::body::{BodyError, RequestBody};
+use crate::headers::{Added, write_line};
 
 /// What ends a chunk.
 const CHUNK_END: &[u8] = b"\r\n";
@@ -28,7 +29,7 @@ const LINES: usize = 512;
 /// A request, as far as it has not been written. Each piece of its body is written together with what
 /// stands before it: most requests leave in one.
 pub(crate) struct Sending {
-    /// Request line and headers; kept as long as nothing else is to be written, to be sent again.
+    /// Request line and headers; kept where they may be sent again.
     head: Vec<u8>,
     /// The line that gives the size of the piece, in a chunked body.
     size: Vec<u8>,
@@ -57,8 +58,8 @@ pub(crate) enum Unsent {
 
 impl Sending {
     /// A request for the path and query of `parts`, whatever stands before them: the `Host` header says
-    /// the same.
-    pub(crate) fn new(parts: &mut Parts, body: RequestBody) -> Self {
+    /// the same. It has the headers `added` after its own.
+    pub(crate) fn new(parts: &mut Parts, added: &Added, body: RequestBody) -> Self {
         let is_empty = body.is_end_stream();
         let chunked = !is_empty && !parts.headers.contains_key(CONTENT_LENGTH);
         if chunked {
@@ -67,7 +68,7 @@ impl Sending {
         }
         let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
         Self {
-            head: head(parts),
+            head: head(parts, added.lines()),
             size: Vec::new(),
             piece: Bytes::new(),
             end: b"",
@@ -138,12 +139,6 @@ impl Sending {
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-        if self.begun {
-            self.head.clear();
-            self.written = 0;
-        }
-        self.size.clear();
-        self.end = b"";
         self.ended = frame.is_none() || self.body.is_end_stream();
         // Trailers end here (RFC 9110 section 6.5.1).
         self.piece = frame
@@ -203,27 +198,37 @@ impl Sending {
     fn note(&mut self, written: usize) {
         self.begun = true;
         self.written += written;
+        if self.left() > 0 {
+            return;
+        }
+        // At once: what it holds of the buffer that the client's connection reads into could not be
+        // used for the next request.
+        self.piece = Bytes::new();
+        self.size.clear();
+        self.end = b"";
+        if !self.is_repeatable {
+            self.head = Vec::new();
+        }
+        self.written = self.head.len();
     }
 }
 
-/// Request line and headers.
-fn head(parts: &Parts) -> Vec<u8> {
+/// Request line and headers, with those `added`.
+fn head(parts: &Parts, added: &[u8]) -> Vec<u8> {
     let values: usize = parts.headers.values().map(HeaderValue::len).sum();
     let target = parts
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    let mut head = Vec::with_capacity(LINES + target.len() + values);
+    let mut head = Vec::with_capacity(LINES + target.len() + values + added.len());
     head.extend_from_slice(parts.method.as_str().as_bytes());
     head.push(b' ');
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &parts.headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+        write_line(&mut head, name, value);
     }
+    head.extend_from_slice(added);
     head.extend_from_slice(b"\r\n");
     head
 }
