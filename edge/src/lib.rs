@@ -54,6 +54,7 @@ mod session;
 mod session_file;
 mod site;
 mod snapshot;
+mod spread;
 mod steps;
 mod streams;
 mod table;

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,6 +32,7 @@ use crate::identity::Identity;
 use crate::listen::Listeners;
 use crate::pool::Pool;
 use crate::snapshot::{self, Source};
+use crate::spread::{Passed, Seat, Spread};
 use crate::steps::Steps;
 use crate::table::Routes;
 use crate::usage::Calls;
@@ -237,16 +239,21 @@ pub async fn run_with(
     followers.spawn(report::follow(Arc::clone(&edge), control, served.clone()));
     let files = connections::raise_open_files();
     let places = Connections::new(files, edge.proxies.clone());
+    let (spread, inboxes) = Spread::over(worker::count(config.threads));
     let mut workers = Vec::new();
-    for number in 1..=worker::count(config.threads) {
+    for (thread, inbox) in inboxes.into_iter().enumerate() {
         let acceptors = Acceptors {
+            thread,
             listeners: listeners.copies()?,
+            spread: Arc::clone(&spread),
+            inbox,
             edge: Arc::clone(&edge),
             places: Arc::clone(&places),
             // Each thread looks at one of its own with every call.
             stop: shutdown.child_token(),
         };
-        workers.push(worker::start(number, || acceptors.run())?);
+        // Place 0 is for all other threads.
+        workers.push(worker::start(thread + 1, || acceptors.run())?);
     }
     for address in listeners.addresses()? {
         tracing::info!(%address, "the edge listens");
@@ -267,7 +274,11 @@ pub async fn run_with(
 
 /// What one thread serves.
 struct Acceptors {
+    thread: usize,
     listeners: Vec<std::net::TcpListener>,
+    spread: Arc<Spread>,
+    /// What other threads have accepted for this one.
+    inbox: UnboundedReceiver<Passed>,
     edge: Arc<Edge>,
     places: Arc<Connections>,
     stop: CancellationToken,
@@ -276,8 +287,13 @@ struct Acceptors {
 impl Acceptors {
     /// Serves until `stop`, then lets requests in progress end, for at most [`DRAIN`].
     async fn run(self) {
-        let tasks = TaskTracker::new();
-        let kill = CancellationToken::new();
+        let server = Server {
+            edge: self.edge,
+            tasks: TaskTracker::new(),
+            stop: self.stop,
+            kill: CancellationToken::new(),
+        };
+        server.tasks.spawn(take(server.clone(), self.inbox));
         for listener in self.listeners {
             let listener = match TcpListener::from_std(listener) {
                 Ok(listener) => listener,
@@ -286,16 +302,18 @@ impl Acceptors {
                     continue;
                 }
             };
-            tasks.spawn(accept(Acceptor {
+            server.tasks.spawn(accept(Acceptor {
+                thread: self.thread,
                 listener,
-                edge: Arc::clone(&self.edge),
+                spread: Arc::clone(&self.spread),
                 places: Arc::clone(&self.places),
-                tasks: tasks.clone(),
-                stop: self.stop.clone(),
-                kill: kill.clone(),
+                server: server.clone(),
             }));
         }
-        self.stop.cancelled().await;
+        let Server {
+            tasks, stop, kill, ..
+        } = server;
+        stop.cancelled().await;
         tasks.close();
         if timeout(DRAIN, tasks.wait()).await.is_err() {
             tracing::info!(connections = tasks.len(), "closing what is still open");
@@ -305,11 +323,10 @@ impl Acceptors {
     }
 }
 
-/// One listener and what its connections need.
-struct Acceptor {
-    listener: TcpListener,
+/// What a thread serves its connections with.
+#[derive(Clone)]
+struct Server {
     edge: Arc<Edge>,
-    places: Arc<Connections>,
     tasks: TaskTracker,
     /// No new requests.
     stop: CancellationToken,
@@ -317,14 +334,34 @@ struct Acceptor {
     kill: CancellationToken,
 }
 
+impl Server {
+    /// Serves a connection in a task of its own.
+    fn serve(&self, stream: TcpStream, peer: IpAddr, seat: Seat) {
+        let edge = Arc::clone(&self.edge);
+        let connection = serve(stream, peer, edge, self.stop.clone(), self.kill.clone());
+        self.tasks.spawn(async move {
+            connection.await;
+            drop(seat);
+        });
+    }
+}
+
+/// One listener and what its connections need.
+struct Acceptor {
+    thread: usize,
+    listener: TcpListener,
+    spread: Arc<Spread>,
+    places: Arc<Connections>,
+    server: Server,
+}
+
 async fn accept(acceptor: Acceptor) {
     let Acceptor {
+        thread,
         listener,
-        edge,
+        spread,
         places,
-        tasks,
-        stop,
-        kill,
+        server,
     } = acceptor;
     loop {
         let next = async {
@@ -335,30 +372,40 @@ async fn accept(acceptor: Acceptor) {
         };
         let (place, accepted) = tokio::select! {
             next = next => next,
-            () = stop.cancelled() => return,
+            () = server.stop.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = places.give(place, peer.ip()) else {
+                let peer = peer.ip();
+                let Some(place) = places.give(place, peer) else {
                     connections::turn_away(stream);
                     continue;
                 };
-                let connection = serve(
-                    stream,
-                    peer.ip(),
-                    Arc::clone(&edge),
-                    stop.clone(),
-                    kill.clone(),
-                );
-                tasks.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                match spread.seat(thread, stream, peer, place) {
+                    Ok(Some((stream, seat))) => server.serve(stream, peer, seat),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "cannot pass a connection on"),
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
+        }
+    }
+}
+
+/// Serves what other threads pass on.
+async fn take(server: Server, mut inbox: UnboundedReceiver<Passed>) {
+    loop {
+        let passed = tokio::select! {
+            passed = inbox.recv() => passed,
+            () = server.stop.cancelled() => return,
+        };
+        match passed.map(Passed::stream) {
+            Some(Ok((stream, peer, seat))) => server.serve(stream, peer, seat),
+            Some(Err(error)) => tracing::warn!(%error, "cannot take a connection"),
+            None => return,
         }
     }
 }
