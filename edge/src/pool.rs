@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -207,11 +207,14 @@ impl Connection {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.read).poll_read(cx, &mut buffer))?;
             let came = buffer.filled();
-            self.unused = if self.unused.is_empty() {
-                Bytes::copy_from_slice(came)
+            if self.unused.is_empty() {
+                self.unused = Bytes::copy_from_slice(came);
             } else {
-                [&*self.unused, came].concat().into()
-            };
+                let before = std::mem::take(&mut self.unused).try_into_mut();
+                let mut grown = before.unwrap_or_else(|shared| BytesMut::from(&*shared));
+                grown.extend_from_slice(came);
+                self.unused = grown.freeze();
+            }
             Poll::Ready(Ok(!came.is_empty()))
         })
     }

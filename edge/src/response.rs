@@ -224,3 +224,166 @@ fn bounded(bytes: &Bytes, most: usize) -> io::Result<()> {
 fn nonsense(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<(Head, usize)>, Unreadable> {
+        read_head(&Bytes::copy_from_slice(text.as_bytes()), false)
+    }
+
+    /// The body at the start of `raw` where it comes in pieces of `size`, and what follows it.
+    fn body(extent: Extent, raw: &[u8], size: usize) -> io::Result<(Vec<u8>, Vec<u8>, Extent)> {
+        let (mut extent, mut unused, mut body) = (extent, Vec::new(), Vec::new());
+        for piece in raw.chunks(size) {
+            unused.extend_from_slice(piece);
+            let mut bytes = Bytes::from(unused);
+            while let Some(piece) = extent.take(&mut bytes)? {
+                body.extend_from_slice(&piece);
+            }
+            unused = bytes.to_vec();
+        }
+        Ok((body, unused, extent))
+    }
+
+    #[test]
+    fn a_head_says_how_far_the_body_goes_and_whether_the_connection_lasts() {
+        for (text, extent, keeps) in [
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n",
+                Extent::Sized(5),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n",
+                Extent::Ended,
+                true,
+            ),
+            (
+                "HTTP/1.1 200\r\ntransfer-encoding: Chunked\r\n",
+                Extent::ChunkSize,
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\n", Extent::UntilClose, false),
+            ("HTTP/1.1 204 No Content\r\n", Extent::Ended, true),
+            (
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n",
+                Extent::Ended,
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: x, Close\r\n",
+                Extent::Sized(5),
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n",
+                Extent::Sized(5),
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n",
+                Extent::Sized(5),
+                true,
+            ),
+        ] {
+            let whole = format!("{text}\r\nbody");
+            let (head, length) = head(&whole).unwrap().unwrap();
+            assert_eq!((head.extent, head.keeps), (extent, keeps), "{text:?}");
+            assert_eq!(&whole[length..], "body");
+        }
+        let answer = Bytes::from_static(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+        let (head, _) = read_head(&answer, true).unwrap().unwrap();
+        assert_eq!((head.extent, head.keeps), (Extent::Ended, true));
+        assert_eq!(head.headers[CONTENT_LENGTH], "5");
+    }
+
+    #[test]
+    fn a_head_is_read_when_it_is_whole_and_not_read_without_end() {
+        let whole = "HTTP/1.1 200 OK\r\na: b\r\nA: \u{e9}\r\n\r\n";
+        for cut in 0..whole.len() {
+            let part = Bytes::copy_from_slice(&whole.as_bytes()[..cut]);
+            assert!(read_head(&part, false).unwrap().is_none(), "{cut}");
+        }
+        let (head, _) = head(whole).unwrap().unwrap();
+        let values: Vec<_> = head.headers.get_all("a").iter().collect();
+        assert_eq!(values, ["b".as_bytes(), "\u{e9}".as_bytes()]);
+        let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(MAX_HEAD));
+        assert!(matches!(
+            super::tests::head(&endless),
+            Err(Unreadable::TooLong)
+        ));
+        let many = format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            "a: b\r\n".repeat(MAX_HEADERS + 1)
+        );
+        assert!(super::tests::head(&many).is_err());
+    }
+
+    #[test]
+    fn an_odd_head_is_refused() {
+        for text in [
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 204 OK\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n",
+            "HTTP/1.1 99 Low\r\n\r\n",
+            "HTTP/1.1 200 OK\r\na b: c\r\n\r\n",
+        ] {
+            assert!(head(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_ends_where_it_says_in_pieces_of_any_size() {
+        for (extent, raw) in [
+            (Extent::Sized(8), &b"oneothernext"[..]),
+            (
+                Extent::ChunkSize,
+                b"3\r\none\r\n5 ; x=y\r\nother\r\n0\r\n\r\nnext",
+            ),
+            (
+                Extent::ChunkSize,
+                b"3\r\none\r\n005\r\nother\r\n0\r\na: b\r\nc: d\r\n\r\nnext",
+            ),
+        ] {
+            for size in 1..=raw.len() {
+                let (body, left, end) = body(extent, raw, size).unwrap();
+                assert_eq!(
+                    (&*body, &*left, end),
+                    (&b"oneother"[..], &b"next"[..], Extent::Ended),
+                    "{size}"
+                );
+            }
+        }
+        let (body, left, end) = body(Extent::UntilClose, b"all of it", 2).unwrap();
+        assert_eq!(
+            (&*body, left.len(), end),
+            (&b"all of it"[..], 0, Extent::UntilClose)
+        );
+    }
+
+    #[test]
+    fn a_body_framed_wrongly_breaks_off() {
+        let (line, fields) = ("0".repeat(MAX_CHUNK_LINE + 2), "a".repeat(MAX_TRAILERS + 2));
+        for raw in [
+            "-3\r\none\r\n",
+            "3\r\nonenot the end\r\n",
+            "x\r\n",
+            "fffffffffffffffff\r\none",
+            "0\r\nno field\r\n\r\n",
+            &format!("3;{line}"),
+            &format!("0\r\n{fields}"),
+        ] {
+            for size in [1, 3, raw.len()] {
+                assert!(
+                    body(Extent::ChunkSize, raw.as_bytes(), size).is_err(),
+                    "{raw:.40} by {size}"
+                );
+            }
+        }
+    }
+}

@@ -232,3 +232,85 @@ fn head(parts: &Parts, added: &[u8]) -> Vec<u8> {
     head.extend_from_slice(b"\r\n");
     head
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http::Request;
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    fn request(method: &str, headers: &[(&str, &str)], body: RequestBody) -> Sending {
+        let mut request = Request::builder().method(method).uri("http://h.d/mcp?a=b");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let mut added = Added::none();
+        added.push(&http::header::FORWARDED, &HeaderValue::from_static("x"));
+        Sending::new(&mut parts, &added, body)
+    }
+
+    /// What is written of it over a connection that takes `room` bytes at a time.
+    async fn written(sending: &mut Sending, room: usize) -> String {
+        let (mut ours, mut theirs) = duplex(room);
+        let mut text = String::new();
+        let send = async {
+            poll_fn(|cx| sending.poll(cx, Pin::new(&mut ours)))
+                .await
+                .unwrap();
+            drop(ours);
+        };
+        let (sent, read) = tokio::join!(send, theirs.read_to_string(&mut text));
+        let () = sent;
+        read.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_request_is_written_whole_through_any_gap() {
+        let body = || RequestBody::own(Bytes::from_static(b"0123456789abcdefg"));
+        for room in [1, 7, 64, 4096] {
+            let mut sized = request("POST", &[("host", "h.d"), ("content-length", "17")], body());
+            assert_eq!(
+                written(&mut sized, room).await,
+                "POST /mcp?a=b HTTP/1.1\r\nhost: h.d\r\ncontent-length: 17\r\nforwarded: x\r\n\r\n0123456789abcdefg",
+            );
+            assert!(sized.is_done());
+            let mut chunked = request("POST", &[("host", "h.d")], body());
+            assert_eq!(
+                written(&mut chunked, room).await,
+                "POST /mcp?a=b HTTP/1.1\r\nhost: h.d\r\ntransfer-encoding: chunked\r\nforwarded: x\r\n\r\n11\r\n0123456789abcdefg\r\n0\r\n\r\n",
+            );
+            let mut empty = request("POST", &[("host", "h.d")], RequestBody::empty());
+            assert_eq!(
+                written(&mut empty, room).await,
+                "POST /mcp?a=b HTTP/1.1\r\nhost: h.d\r\nforwarded: x\r\n\r\n"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changes_something_is_not_sent_twice() {
+        let body = || RequestBody::own(Bytes::from_static(b"0123456789abcdefg"));
+        for (method, body, repeats) in [
+            ("GET", RequestBody::empty(), true),
+            ("DELETE", RequestBody::empty(), true),
+            ("POST", RequestBody::empty(), false),
+            ("GET", body(), false),
+            ("POST", body(), false),
+        ] {
+            let mut sending = request(method, &[], body);
+            assert!(sending.may_repeat(false), "nothing was written");
+            let first = written(&mut sending, 4096).await;
+            assert_eq!(sending.may_repeat(true), repeats, "{method}");
+            assert!(!sending.may_repeat(false), "{method}");
+            if repeats {
+                sending.rewind();
+                assert_eq!(written(&mut sending, 4096).await, first);
+            }
+        }
+    }
+}

@@ -209,6 +209,87 @@ async fn a_request_body_streams_before_it_is_whole() {
 }
 
 #[tokio::test]
+async fn an_early_answer_does_not_stop_the_request() {
+    // More than the connections between hold, both ways: the client reads only when all is sent.
+    const SIZE: usize = 8 * 1024 * 1024;
+    let (heard, mut hearing) = mpsc::unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        let heard = heard.clone();
+        async move {
+            read_head(&mut stream).await;
+            let (mut read, mut write) = stream.split();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n");
+            let answer = async {
+                write.write_all(head.as_bytes()).await.unwrap();
+                write.write_all(&vec![b'a'; SIZE]).await.unwrap();
+            };
+            let mut body = vec![0; SIZE];
+            let (_, body) = tokio::join!(answer, read.read_exact(&mut body));
+            heard.send(body.unwrap()).unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let mut stream = world
+        .edge
+        .raw(&format!("POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n"))
+        .await;
+    stream.write_all(&vec![b'q'; SIZE]).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    assert!(answer.len() > SIZE, "{}", answer.len());
+    assert_eq!(hearing.recv().await.unwrap(), SIZE);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_is_heard() {
+    let server = Server::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let answer =
+            b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig";
+        stream.write_all(answer).await.unwrap();
+        // What comes meanwhile is read, so that the answer is not lost; then it goes.
+        let mut thrown = [0; 65536];
+        for _ in 0..3 {
+            stream.read(&mut thrown).await.unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let long = request("POST", "/mcp")
+        .body(full(vec![b'q'; 4 * 1024 * 1024]))
+        .unwrap();
+    let answer = world.edge.send(long).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.text(), "big");
+    // The next call finds another connection.
+    let again = world
+        .edge
+        .send(request("GET", "/mcp").body(full("")).unwrap());
+    assert_eq!(again.await.text(), "big");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_ends_with_its_connection() {
+    for version in ["1.0", "1.1"] {
+        let server = Server::raw(move |mut stream| async move {
+            read_head(&mut stream).await;
+            let head = format!("HTTP/{version} 200 OK\r\ncontent-type: text/plain\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(b"all ").await.unwrap();
+            stream.write_all(b"of it").await.unwrap();
+        })
+        .await;
+        let world = World::public(&server).await;
+        for _ in 0..2 {
+            let get = request("GET", "/mcp").body(full("")).unwrap();
+            assert_eq!(world.edge.send(get).await.text(), "all of it");
+        }
+    }
+}
+
+#[tokio::test]
 async fn connections_are_kept_and_a_kept_one_that_closes_costs_no_read() {
     let (opened, openings) = mpsc::unbounded_channel();
     let server = Server::raw(move |mut stream| {
