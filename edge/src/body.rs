@@ -257,7 +257,7 @@ impl Received {
                 self.settle();
                 return Poll::Ready(None);
             }
-            if !ready!(connection.poll_more(cx))? {
+            if ready!(connection.poll_more(cx))? == 0 {
                 if self.extent == Extent::UntilClose {
                     self.extent = Extent::Ended;
                     return Poll::Ready(None);

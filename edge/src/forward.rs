@@ -10,12 +10,13 @@ use bytes::Buf as _;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
+use memchr::memchr;
 
 use crate::alarm::Alarm;
 use crate::body::{BodyError, Received, RequestBody, UpstreamBody};
 use crate::headers::Added;
 use crate::pool::{Connection, Pool};
-use crate::response::{self, Head, Unreadable};
+use crate::response::{Head, MAX_HEAD, Unreadable, read_head};
 use crate::sending::{Sending, Unsent};
 
 /// Why no answer came.
@@ -186,18 +187,19 @@ fn poll_head(
     to_head: bool,
 ) -> Poll<Result<Head, Failure>> {
     loop {
-        while !connection.unused.is_empty()
-            && let Some((head, length)) = response::read_head(&connection.unused, to_head)?
-        {
+        let came = ready!(connection.poll_more(cx)).map_err(Failure::Broken)?;
+        if came == 0 {
+            return Poll::Ready(Err(Failure::Broken(ErrorKind::UnexpectedEof.into())));
+        }
+        // A head that comes byte by byte is looked at once a line.
+        let new = &connection.unused[connection.unused.len() - came..];
+        let mut looks = memchr(b'\n', new).is_some() || connection.unused.len() > MAX_HEAD;
+        while looks && let Some((head, length)) = read_head(&connection.unused, to_head)? {
             connection.unused.advance(length);
             if !head.status.is_informational() {
                 return Poll::Ready(Ok(head));
             }
-        }
-        match ready!(connection.poll_more(cx)) {
-            Ok(true) => {}
-            Ok(false) => return Poll::Ready(Err(Failure::Broken(ErrorKind::UnexpectedEof.into()))),
-            Err(error) => return Poll::Ready(Err(Failure::Broken(error))),
+            looks = !connection.unused.is_empty();
         }
     }
 }

@@ -201,8 +201,8 @@ impl Connection {
         }
     }
 
-    /// Reads more than is `unused`; false at the end.
-    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Reads more than is `unused` and says how much; nothing at the end.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             ready!(Pin::new(&mut self.read).poll_read(cx, &mut buffer))?;
@@ -215,7 +215,7 @@ impl Connection {
                 grown.extend_from_slice(came);
                 self.unused = grown.freeze();
             }
-            Poll::Ready(Ok(!came.is_empty()))
+            Poll::Ready(Ok(came.len()))
         })
     }
 

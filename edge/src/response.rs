@@ -11,7 +11,7 @@ use httparse::Status;
 use crate::framing;
 
 /// Most bytes of a response's head.
-const MAX_HEAD: usize = 64 * 1024;
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
 /// Most headers of a response: the server library takes as many of a request.
 const MAX_HEADERS: usize = 100;
