@@ -1,4 +1,4 @@
-//! Bodies on their way through the edge: passed on chunk by chunk, never gathered or copied.
+//! Bodies on their way through the edge: passed on piece by piece, never gathered.
 
 use std::io;
 use std::pin::Pin;
@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
 use crate::endpoint::{EndpointWatch, Heard};
 use crate::limit::{Answer, Permit};
-use crate::pool::Connection;
+use crate::pool::{Connection, Rest};
 use crate::response::Extent;
 use crate::sending::Sending;
 use crate::session::OpenStream;
@@ -19,9 +18,6 @@ use crate::streams::Open;
 
 /// As much of a request body as is looked at to find the request's id for an error made here.
 pub(crate) const PEEK: usize = 64 * 1024;
-
-/// A chunk up to this many bytes is cheaper to copy than the buffer it came in is to replace.
-const SMALL: usize = 4096;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +51,9 @@ pub(crate) struct ClientBody {
     inner: Incoming,
     /// Bytes that may still come.
     left: u64,
-    /// What has passed, up to [`PEEK`] or a little more.
-    start: Vec<Bytes>,
-    start_bytes: usize,
+    /// The first bytes that have passed, up to [`PEEK`]. A copy: what it would hold of the buffer that
+    /// the client's connection reads into could not be used for the next request.
+    start: Vec<u8>,
 }
 
 impl RequestBody {
@@ -67,7 +63,6 @@ impl RequestBody {
             inner,
             left: limit,
             start: Vec::new(),
-            start_bytes: 0,
         })
     }
 
@@ -81,70 +76,50 @@ impl RequestBody {
         Self::Own(None)
     }
 
-    /// The first bytes of a client's body, as far as they have passed.
-    pub(crate) fn start(&self) -> Vec<u8> {
+    /// The first bytes of a client's body, as far as they have passed and up to [`PEEK`].
+    pub(crate) fn start(&self) -> &[u8] {
         match self {
-            Self::Own(_) => Vec::new(),
-            Self::Client(body) => body.start.concat(),
+            Self::Own(_) => &[],
+            Self::Client(body) => &body.start,
         }
     }
-}
 
-impl ClientBody {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
-            return Poll::Ready(None);
-        };
-        let frame = frame?;
-        if let Some(chunk) = frame.data_ref() {
-            let Some(left) = self.left.checked_sub(chunk.len() as u64) else {
-                return Poll::Ready(Some(Err(BodyError::TooLarge)));
-            };
-            self.left = left;
-            if self.start_bytes < PEEK {
-                self.start_bytes += chunk.len();
-                self.start.push(remembered(chunk));
-            }
-        }
-        Poll::Ready(Some(Ok(frame)))
-    }
-}
-
-/// A chunk to be looked at once more. Mostly it is small and copied: with what it holds of the buffer
-/// that the client's connection reads into, that could not be used for the next request.
-fn remembered(chunk: &Bytes) -> Bytes {
-    if chunk.len() <= SMALL {
-        Bytes::copy_from_slice(chunk)
-    } else {
-        chunk.clone()
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+    /// The next piece. Trailers end here (RFC 9110 section 6.5.1).
+    pub(crate) fn poll_piece(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Client(body) => body.poll(cx),
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Self::Client(body) => body.poll_piece(cx),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Whether nothing more comes.
+    pub(crate) fn has_ended(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
             Self::Client(body) => body.inner.is_end_stream(),
         }
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Client(body) => body.inner.size_hint(),
+impl ClientBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)?) else {
+                return Poll::Ready(None);
+            };
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            let Some(left) = self.left.checked_sub(piece.len() as u64) else {
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            self.left = left;
+            let looked_at = piece.len().min(PEEK - self.start.len());
+            self.start.extend_from_slice(&piece[..looked_at]);
+            return Poll::Ready(Some(Ok(piece)));
         }
     }
 }
@@ -166,8 +141,8 @@ pub(crate) struct Received {
     extent: Extent,
     /// Whether the connection may be kept.
     keeps: bool,
-    /// Tells what is left of the request that the answer is over.
-    request: Option<oneshot::Sender<()>>,
+    /// What is left of the request.
+    request: Option<Rest>,
 }
 
 /// A response body from an upstream, and what is held while it runs. Dropping it before its end
@@ -225,9 +200,10 @@ impl Received {
 
     /// Lets the rest of the request go on by itself: nobody may read this body meanwhile.
     pub(crate) fn go_on(&mut self, sending: Sending) {
-        if let Some(connection) = &mut self.connection {
-            self.request = Some(connection.go_on(sending));
-        }
+        self.request = self
+            .connection
+            .as_mut()
+            .and_then(|connection| connection.go_on(sending));
     }
 
     fn has_ended(&self) -> bool {
@@ -243,15 +219,24 @@ impl Received {
         }
     }
 
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(request) = &mut self.request
+            && let Poll::Ready(ended) = request.poll_end(cx)
+        {
+            self.request = None;
+            if let Err(error) = ended {
+                // Closes: the answer to half a request is nobody's.
+                self.connection = None;
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
         let Some(connection) = &mut self.connection else {
             return Poll::Ready(None);
         };
         loop {
-            let taken = self.extent.take(&mut connection.unused);
-            if let Some(piece) = taken.transpose() {
+            if let Some(piece) = self.extent.take(&mut connection.unused)? {
                 self.settle();
-                return Poll::Ready(Some(piece));
+                return Poll::Ready(Some(Ok(piece)));
             }
             if self.extent == Extent::Ended {
                 self.settle();
@@ -262,7 +247,8 @@ impl Received {
                     self.extent = Extent::Ended;
                     return Poll::Ready(None);
                 }
-                return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+                let broken = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Poll::Ready(Some(Err(broken.into())));
             }
         }
     }
@@ -309,7 +295,7 @@ impl UpstreamBody {
         }
         let piece = match piece {
             None => return Poll::Ready(None),
-            Some(Err(error)) => return self.fail(cx, error.into()),
+            Some(Err(error)) => return self.fail(cx, error),
             Some(Ok(piece)) => piece,
         };
         if let Some(watch) = self.endpoint.take() {

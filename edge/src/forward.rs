@@ -88,8 +88,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) alarm: &'a Alarm,
 }
 
-/// Sends the request with the headers `added` and waits for the head of the answer, within `limits`. A failure comes with the
-/// first bytes of the request's body, for an error that carries the request's id.
+/// Sends the request with the headers `added` and waits for the head of the answer, within `limits`.
+/// A failure comes with the first bytes of the request's body, for an error that carries its id.
 pub(crate) async fn send(
     pool: &Arc<Pool>,
     ready: Ready,
@@ -106,18 +106,14 @@ pub(crate) async fn send(
         limits.alarm.within(limits.first_byte, exchanged).await
     };
     match answer.unwrap_or(Err(Failure::TimedOut(limits.first_byte))) {
-        Ok(response) => Ok(response.map(|mut received| {
-            if !sending.is_done() {
-                received.go_on(sending);
-            }
-            UpstreamBody::new(received)
-        })),
-        Err(failure) => Err((failure, sending.start())),
+        Ok(response) => Ok(response.map(UpstreamBody::new)),
+        Err(failure) => Err((failure, sending.start().to_vec())),
     }
 }
 
 /// Sends a request, a second time on a new connection where that is safe, and waits for the head of
-/// the answer. The connection is kept when the answer's body has ended.
+/// the answer; what is left of the request then goes on by itself. The connection is kept when the
+/// answer's body has ended.
 pub(crate) async fn exchange(
     pool: &Arc<Pool>,
     ready: Ready,
@@ -170,14 +166,15 @@ async fn attempt(
         }))
     })
     .await?;
-    let mut response = Response::new(Received::new(
-        connection.take().expect("the head came over it"),
-        head.extent,
-        head.keeps && unsent.is_none() && sending.is_done(),
-    ));
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    Ok(response)
+    let connection = connection.take().expect("the head came over it");
+    let keeps = head.keeps && unsent.is_none() && sending.is_done();
+    Ok(head.response.map(|()| {
+        let mut received = Received::new(connection, head.extent, keeps);
+        if !sending.is_done() {
+            received.go_on(std::mem::take(sending));
+        }
+        received
+    }))
 }
 
 /// Reads the head of the final answer; interim ones are for the edge (RFC 9110 section 15.2).
@@ -196,7 +193,7 @@ fn poll_head(
         let mut looks = memchr(b'\n', new).is_some() || connection.unused.len() > MAX_HEAD;
         while looks && let Some((head, length)) = read_head(&connection.unused, to_head)? {
             connection.unused.advance(length);
-            if !head.status.is_informational() {
+            if !head.response.status().is_informational() {
                 return Poll::Ready(Ok(head));
             }
             looks = !connection.unused.is_empty();

@@ -195,8 +195,8 @@ impl AsyncWrite for Checked {
     }
 }
 
-/// Whether an upstream's response says its length in two ways, one of which the client library has
-/// chosen: what it left out would be read as the next response (RFC 9112 section 6.3).
+/// Whether an upstream's response says its length in two ways: whoever chose the other one would read
+/// what is left out as the next response (RFC 9112 section 6.3).
 pub(crate) fn is_ambiguous(response: &HeaderMap) -> bool {
     let mut lengths = response.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();

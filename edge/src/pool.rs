@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +14,10 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
+use crate::body::BodyError;
 use crate::sending::{Sending, Unsent};
 use crate::{clock, worker};
 
@@ -49,7 +51,6 @@ pub(crate) struct Pool {
     idle: [Mutex<VecDeque<Idle>>; worker::PLACES],
     /// When a connection broke off last.
     broke: Mutex<Option<Instant>>,
-    tasks: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -68,7 +69,6 @@ thread_local! {
 
 /// A connection taken for one request. Dropping it closes the connection;
 /// [`Connection::give_back`] keeps it.
-#[derive(Debug)]
 pub(crate) struct Connection {
     read: OwnedReadHalf,
     /// `None` once a task writes what is left of the request.
@@ -79,13 +79,12 @@ pub(crate) struct Connection {
 }
 
 impl Pool {
-    /// A pool for `address` (`host:port`), whose connections run on `tasks`.
-    pub(crate) fn new(address: String, tasks: TaskTracker) -> Arc<Self> {
+    /// A pool for `address` (`host:port`).
+    pub(crate) fn new(address: String) -> Arc<Self> {
         Arc::new(Self {
             address,
             idle: std::array::from_fn(|_| Mutex::default()),
             broke: Mutex::default(),
-            tasks,
         })
     }
 
@@ -179,6 +178,33 @@ fn is_quiet(read: &OwnedReadHalf) -> bool {
     matches!(read.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// The rest of a request that goes on by itself while its answer is read.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    task: JoinHandle<Result<(), BodyError>>,
+    /// Tells the task by being dropped that the answer is over.
+    _answered: oneshot::Sender<()>,
+}
+
+impl Rest {
+    /// Ready once it has ended, with an error if its body broke off. Not to be asked again then.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        // It is never aborted, and what it does does not panic.
+        Pin::new(&mut self.task)
+            .poll(cx)
+            .map(|ended| ended.unwrap_or(Ok(())))
+    }
+}
+
+impl fmt::Debug for Connection {
+    // Without what instances answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("stream", &self.read.as_ref())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Connection {
     fn new(read: OwnedReadHalf, write: OwnedWriteHalf, pool: &Arc<Pool>) -> Self {
         Self {
@@ -219,26 +245,37 @@ impl Connection {
         })
     }
 
-    /// Gives the rest of a request a task of its own, since its user waits for other things while it
-    /// must go on. The connection will not be kept.
-    pub(crate) fn go_on(&mut self, mut sending: Sending) -> oneshot::Sender<()> {
-        let (guard, over) = oneshot::channel();
-        if let Some(mut write) = self.write.take() {
-            self.pool.tasks.spawn(async move {
-                let rest = std::future::poll_fn(|cx| sending.poll(cx, Pin::new(&mut write)));
-                let longest = async {
-                    // Ends by being dropped.
-                    let _ = over.await;
-                    tokio::time::sleep(SETTLE).await;
-                };
-                tokio::select! {
-                    // Its end, or a server that takes no more, is not the end of the answer.
-                    _ = rest => write.forget(),
-                    () = longest => {}
-                }
-            });
-        }
-        guard
+    /// Gives the rest of a request a task of its own, since nobody may read the answer meanwhile. The
+    /// connection will not be kept.
+    pub(crate) fn go_on(&mut self, mut sending: Sending) -> Option<Rest> {
+        let mut write = self.write.take()?;
+        let (answered, over) = oneshot::channel();
+        let send = async move {
+            let rest = std::future::poll_fn(|cx| sending.poll(cx, Pin::new(&mut write)));
+            let longest = async {
+                // Ends by being dropped.
+                let _ = over.await;
+                tokio::time::sleep(SETTLE).await;
+            };
+            tokio::select! {
+                sent = rest => match sent {
+                    Err(Unsent::Body(error)) => return Err(error),
+                    // A server that takes no more of a request may still answer it.
+                    Err(Unsent::Connection(_)) | Ok(()) => write.forget(),
+                },
+                () = longest => {}
+            }
+            Ok(())
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "whoever reads the answer asks how it ended"
+        )]
+        let task = tokio::spawn(send);
+        Some(Rest {
+            task,
+            _answered: answered,
+        })
     }
 
     /// Keeps the connection for the next request; called when the response has ended, and nothing is

@@ -5,8 +5,9 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use httparse::Status;
+use hyper::ext::ReasonPhrase;
 
 use crate::framing;
 
@@ -26,8 +27,7 @@ const MAX_TRAILERS: usize = 16 * 1024;
 /// The head of a response.
 #[derive(Debug)]
 pub(crate) struct Head {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+    pub(crate) response: Response<()>,
     pub(crate) extent: Extent,
     /// Whether the connection may serve another request after it.
     pub(crate) keeps: bool,
@@ -79,17 +79,29 @@ pub(crate) fn read_head(bytes: &Bytes, to_head: bool) -> Result<Option<(Head, us
         bytes,
         &mut fields,
     )?;
-    let Status::Complete(length) = parsed else {
-        return if bytes.len() > MAX_HEAD {
-            Err(Unreadable::TooLong)
-        } else {
-            Ok(None)
-        };
+    let (length, is_whole) = match parsed {
+        Status::Complete(length) => (length, true),
+        Status::Partial => (bytes.len(), false),
     };
-    let status =
-        StatusCode::from_u16(response.code.unwrap_or_default()).map_err(http::Error::from)?;
+    if length > MAX_HEAD {
+        return Err(Unreadable::TooLong);
+    }
+    if !is_whole {
+        return Ok(None);
+    }
+    let status = StatusCode::from_u16(response.code.unwrap_or_default())
+        .map_err(|_| httparse::Error::Status)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Unreadable::Switched);
+    }
+    let mut head = Head {
+        response: Response::default(),
+        extent: Extent::Ended,
+        keeps: true,
+    };
+    *head.response.status_mut() = status;
+    if status.is_informational() {
+        return Ok(Some((head, length)));
     }
     let mut headers = HeaderMap::with_capacity(response.headers.len() + MOST_ADDED);
     for field in response.headers.iter() {
@@ -99,13 +111,16 @@ pub(crate) fn read_head(bytes: &Bytes, to_head: bool) -> Result<Option<(Head, us
         headers.append(name, value);
     }
     let is_newest = response.version == Some(1);
-    let extent = extent(status, to_head, is_newest, &headers)?;
-    let head = Head {
-        status,
-        keeps: extent != Extent::UntilClose && keeps(is_newest, &headers),
-        extent,
-        headers,
-    };
+    head.extent = extent(status, to_head, is_newest, &headers)?;
+    head.keeps = is_newest && head.extent != Extent::UntilClose && !closes(&headers);
+    *head.response.headers_mut() = headers;
+    // The server library writes the usual one.
+    if let Some(reason) = response.reason
+        && status.canonical_reason() != Some(reason)
+        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
+    {
+        head.response.extensions_mut().insert(reason);
+    }
     Ok(Some((head, length)))
 }
 
@@ -135,21 +150,14 @@ fn extent(
     length.map(Extent::sized).ok_or(Unreadable::Ambiguous)
 }
 
-/// Whether a connection outlives the response (RFC 9112 section 9.3).
-fn keeps(is_newest: bool, headers: &HeaderMap) -> bool {
-    let says = |option: &str| {
-        headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|said| said.trim().eq_ignore_ascii_case(option))
-    };
-    if is_newest {
-        !says("close")
-    } else {
-        says("keep-alive")
-    }
+/// Whether the connection ends with the response (RFC 9112 section 9.3).
+fn closes(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 impl Extent {
@@ -179,8 +187,8 @@ impl Extent {
         let here = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let piece = bytes.split_to(here);
         *self = rest(left - here as u64);
-        // The end may be there as well.
-        self.pass_framing(bytes)?;
+        // The end may be there as well; what is no end is found with the next piece.
+        let _ = self.pass_framing(bytes);
         Ok(Some(piece))
     }
 
@@ -188,6 +196,10 @@ impl Extent {
     fn pass_framing(&mut self, bytes: &mut Bytes) -> io::Result<()> {
         loop {
             let (used, next) = match self {
+                // To the library, no digit is a zero.
+                Self::ChunkSize if bytes.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) => {
+                    return Err(nonsense("a chunk has no size"));
+                }
                 Self::ChunkSize => match httparse::parse_chunk_size(bytes) {
                     Ok(Status::Complete((used, 0))) => (used, Self::Trailers),
                     Ok(Status::Complete((used, size))) => (used, Self::Chunk(size)),
@@ -285,7 +297,7 @@ mod tests {
             (
                 "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n",
                 Extent::Sized(5),
-                true,
+                false,
             ),
         ] {
             let whole = format!("{text}\r\nbody");
@@ -296,7 +308,7 @@ mod tests {
         let answer = Bytes::from_static(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
         let (head, _) = read_head(&answer, true).unwrap().unwrap();
         assert_eq!((head.extent, head.keeps), (Extent::Ended, true));
-        assert_eq!(head.headers[CONTENT_LENGTH], "5");
+        assert_eq!(head.response.headers()[CONTENT_LENGTH], "5");
     }
 
     #[test]
@@ -307,7 +319,7 @@ mod tests {
             assert!(read_head(&part, false).unwrap().is_none(), "{cut}");
         }
         let (head, _) = head(whole).unwrap().unwrap();
-        let values: Vec<_> = head.headers.get_all("a").iter().collect();
+        let values: Vec<_> = head.response.headers().get_all("a").iter().collect();
         assert_eq!(values, ["b".as_bytes(), "\u{e9}".as_bytes()]);
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(MAX_HEAD));
         assert!(matches!(
@@ -319,6 +331,35 @@ mod tests {
             "a: b\r\n".repeat(MAX_HEADERS + 1)
         );
         assert!(super::tests::head(&many).is_err());
+    }
+
+    #[test]
+    fn an_interim_head_and_an_unusual_reason_are_told_apart() {
+        let (interim, _) = head("HTTP/1.1 103 Early Hints\r\ncontent-length: x\r\n\r\n")
+            .unwrap()
+            .unwrap();
+        assert!(interim.response.status().is_informational());
+        for (line, reason) in [
+            ("200 OK", None),
+            ("200 Fine", Some("Fine")),
+            ("599 Odd", Some("Odd")),
+        ] {
+            let (head, _) = head(&format!("HTTP/1.1 {line}\r\n\r\n")).unwrap().unwrap();
+            let said = head.response.extensions().get::<ReasonPhrase>();
+            assert_eq!(
+                said.map(ReasonPhrase::as_bytes),
+                reason.map(str::as_bytes),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_comes_before_a_fault_is_passed_on() {
+        let mut bytes = Bytes::from_static(b"3\r\nonejunk");
+        let mut extent = Extent::ChunkSize;
+        assert_eq!(extent.take(&mut bytes).unwrap().unwrap(), "one");
+        assert!(extent.take(&mut bytes).is_err());
     }
 
     #[test]
@@ -373,6 +414,9 @@ mod tests {
             "-3\r\none\r\n",
             "3\r\nonenot the end\r\n",
             "x\r\n",
+            "\r\n\r\n",
+            " 3\r\none\r\n",
+            ";x\r\n\r\n",
             "fffffffffffffffff\r\none",
             "0\r\nno field\r\n\r\n",
             &format!("3;{line}"),

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderValue, Method};
-use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
 use crate::body::{BodyError, RequestBody};
@@ -56,29 +55,44 @@ pub(crate) enum Unsent {
     Body(BodyError),
 }
 
+impl Default for Sending {
+    /// Nothing to be sent.
+    fn default() -> Self {
+        Self {
+            head: Vec::new(),
+            size: Vec::new(),
+            piece: Bytes::new(),
+            end: b"",
+            written: 0,
+            body: RequestBody::empty(),
+            chunked: false,
+            ended: true,
+            begun: false,
+            asks_for_head: false,
+            is_repeatable: false,
+        }
+    }
+}
+
 impl Sending {
     /// A request for the path and query of `parts`, whatever stands before them: the `Host` header says
     /// the same. It has the headers `added` after its own.
     pub(crate) fn new(parts: &mut Parts, added: &Added, body: RequestBody) -> Self {
-        let is_empty = body.is_end_stream();
+        let is_empty = body.has_ended();
         let chunked = !is_empty && !parts.headers.contains_key(CONTENT_LENGTH);
         if chunked {
             let chunked = HeaderValue::from_static("chunked");
             parts.headers.insert(TRANSFER_ENCODING, chunked);
         }
-        let safe = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+        let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
         Self {
             head: head(parts, added.lines()),
-            size: Vec::new(),
-            piece: Bytes::new(),
-            end: b"",
-            written: 0,
             body,
             chunked,
             ended: is_empty,
-            begun: false,
             asks_for_head: parts.method == Method::HEAD,
-            is_repeatable: is_empty && safe.contains(&parts.method),
+            is_repeatable: is_empty && idempotent.contains(&parts.method),
+            ..Self::default()
         }
     }
 
@@ -104,7 +118,7 @@ impl Sending {
     }
 
     /// The first bytes of the body, as far as they have passed.
-    pub(crate) fn start(&self) -> Vec<u8> {
+    pub(crate) fn start(&self) -> &[u8] {
         self.body.start()
     }
 
@@ -138,12 +152,9 @@ impl Sending {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()?;
-        self.ended = frame.is_none() || self.body.is_end_stream();
-        // Trailers end here (RFC 9110 section 6.5.1).
-        self.piece = frame
-            .and_then(|frame| frame.into_data().ok())
-            .unwrap_or_default();
+        let piece = ready!(self.body.poll_piece(cx)).transpose()?;
+        self.ended = piece.is_none() || self.body.has_ended();
+        self.piece = piece.unwrap_or_default();
         if self.chunked {
             self.frame_piece();
         }
@@ -223,6 +234,10 @@ fn head(parts: &Parts, added: &[u8]) -> Vec<u8> {
     let mut head = Vec::with_capacity(LINES + target.len() + values + added.len());
     head.extend_from_slice(parts.method.as_str().as_bytes());
     head.push(b' ');
+    if target.starts_with('?') {
+        // The path of an absolute URL may be left out (RFC 9112 section 3.2.1).
+        head.push(b'/');
+    }
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &parts.headers {
@@ -288,6 +303,24 @@ mod tests {
             assert_eq!(
                 written(&mut empty, room).await,
                 "POST /mcp?a=b HTTP/1.1\r\nhost: h.d\r\nforwarded: x\r\n\r\n"
+            );
+        }
+    }
+
+    #[test]
+    fn the_target_is_a_path_whatever_form_it_came_in() {
+        for (came, goes) in [
+            ("/mcp?a=b", "/mcp?a=b"),
+            ("http://h.d/mcp", "/mcp"),
+            ("http://h.d", "/"),
+            ("http://h.d?a=b", "/?a=b"),
+            ("*", "*"),
+        ] {
+            let request = Request::builder().uri(came).body(()).unwrap();
+            let head = head(&request.into_parts().0, b"");
+            assert_eq!(
+                String::from_utf8_lossy(&head),
+                format!("GET {goes} HTTP/1.1\r\n\r\n")
             );
         }
     }

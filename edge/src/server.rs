@@ -81,10 +81,10 @@ pub(crate) struct Edge {
 }
 
 impl Edge {
-    fn new(config: &Config, times: Times, tasks: &TaskTracker) -> anyhow::Result<Self> {
+    fn new(config: &Config, times: Times) -> anyhow::Result<Self> {
         Ok(Self {
-            routes: Arc::new(Routes::new(tasks.clone())),
-            control: Pool::new(config.control_address()?, tasks.clone()),
+            routes: Arc::new(Routes::new()),
+            control: Pool::new(config.control_address()?),
             identity: Identity::open(&config.data)?,
             times,
             calls: Calls::new(),
@@ -214,9 +214,7 @@ pub async fn run_with(
     times: Times,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    // Apart from the clients' tasks: kept connections have no end to wait for.
-    let upstreams = TaskTracker::new();
-    let edge = Arc::new(Edge::new(&config, times, &upstreams)?);
+    let edge = Arc::new(Edge::new(&config, times)?);
     let control = Arc::new(ControlPlane::new(&config, Arc::clone(&edge.control))?);
     let source = Source::new(&config, Arc::clone(&control));
     let tasks = TaskTracker::new();

@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::Context;
 use bytes::Bytes;
 use http::HeaderValue;
-use tokio_util::task::TaskTracker;
 use url::Url;
 use uuid::Uuid;
 
@@ -80,13 +79,12 @@ impl Project {
 
 impl Site {
     /// The site of `route` in the snapshot of this version; project and instances that `before` has
-    /// are kept. New connections will run on `tasks`.
+    /// are kept.
     pub(crate) fn new(
         version: i64,
         route: &Route,
         directory: &Arc<Directory>,
         before: Option<&Site>,
-        tasks: &TaskTracker,
     ) -> anyhow::Result<Self> {
         let project = before.map_or_else(
             || Project::new(route.project, route.preview_of.unwrap_or(route.project)),
@@ -95,10 +93,7 @@ impl Site {
         let target = |upstream: &Upstream| {
             before
                 .and_then(|site| site.target_like(upstream))
-                .map_or_else(
-                    || Target::new(upstream, tasks.clone()),
-                    |kept| Ok(Arc::clone(kept)),
-                )
+                .map_or_else(|| Target::new(upstream), |kept| Ok(Arc::clone(kept)))
         };
         let url = Url::parse(&route.resource)?;
         let origin = url.origin().ascii_serialization();

@@ -12,8 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::connections::Place;
 
 /// A thread passes a new connection on where it serves this many more than another. Passing on costs
-/// some 20 µs, which one connection more or less is not worth.
-const UNEVEN: usize = 2;
+/// some 20 µs, and a thread serves a few connections no slower than one.
+const UNEVEN: usize = 8;
 
 /// How many connections each thread serves.
 #[derive(Debug)]

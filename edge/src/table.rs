@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::directory::Directory;
@@ -21,7 +20,6 @@ pub(crate) struct Routes {
     version: watch::Sender<Option<i64>>,
     /// Makes a swap see the table that the one before left.
     swapping: Mutex<()>,
-    tasks: TaskTracker,
 }
 
 /// One snapshot, ready to serve.
@@ -31,13 +29,12 @@ struct Table {
 }
 
 impl Routes {
-    /// An empty table whose connections will run on `tasks`.
-    pub(crate) fn new(tasks: TaskTracker) -> Self {
+    /// An empty table.
+    pub(crate) fn new() -> Self {
         Self {
             table: ArcSwap::default(),
             version: watch::Sender::new(None),
             swapping: Mutex::default(),
-            tasks,
         }
     }
 
@@ -98,7 +95,7 @@ impl Routes {
     }
 
     fn replace(&self, snapshot: &RouteSnapshot) {
-        let now = Arc::new(Table::new(snapshot, &self.table.load(), &self.tasks));
+        let now = Arc::new(Table::new(snapshot, &self.table.load()));
         let before = self.table.swap(Arc::clone(&now));
         let by_project: HashMap<Uuid, &Site> = now
             .main_sites()
@@ -121,7 +118,7 @@ impl Table {
 
     /// Builds the table for `snapshot`; projects, connections and what is remembered of tokens are
     /// kept as `before` has them.
-    fn new(snapshot: &RouteSnapshot, before: &Table, tasks: &TaskTracker) -> Self {
+    fn new(snapshot: &RouteSnapshot, before: &Table) -> Self {
         // All sites of a table share one.
         let directory = before.sites.values().next().map(|site| &*site.directory);
         let directory = Arc::new(Directory::new(snapshot, directory));
@@ -134,7 +131,7 @@ impl Table {
         let mut key_sites = Vec::with_capacity(snapshot.routes.len());
         for route in &snapshot.routes {
             let before = kept.get(&route.project).copied();
-            match Site::new(snapshot.version, route, &directory, before, tasks) {
+            match Site::new(snapshot.version, route, &directory, before) {
                 Ok(site) => {
                     key_sites.push((&route.key_host, site.for_keys()));
                     sites.insert(route.host.to_ascii_lowercase().into(), Arc::new(site));

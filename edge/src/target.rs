@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::limit::Answering;
@@ -27,12 +26,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The instance at `upstream`, whose connections will run on `tasks`.
-    pub(crate) fn new(upstream: &Upstream, tasks: TaskTracker) -> anyhow::Result<Arc<Self>> {
+    /// The instance at `upstream`.
+    pub(crate) fn new(upstream: &Upstream) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             deployment_header: HeaderValue::try_from(upstream.deployment.to_string())?,
             commit_header: HeaderValue::try_from(upstream.commit.as_str())?,
-            pool: Pool::new(upstream.address.clone(), tasks),
+            pool: Pool::new(upstream.address.clone()),
             local_host: match upstream.host_header {
                 HostHeader::Public => None,
                 HostHeader::Localhost => {

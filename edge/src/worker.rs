@@ -1,6 +1,6 @@
 //! The threads that serve clients. Each has an event loop of its own and keeps its connections, to
-//! clients and to instances, so that no request wakes another thread; the kernel gives a new client
-//! to whichever thread has time.
+//! clients and to instances, so that no request wakes another thread; see `spread` for which gets a
+//! new client.
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;

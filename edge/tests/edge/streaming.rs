@@ -243,6 +243,31 @@ async fn an_early_answer_does_not_stop_the_request() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_in_its_request_ends_an_answer_that_came_early() {
+    let (gone, mut ends) = mpsc::unbounded_channel();
+    let server = Server::raw(move |mut stream| {
+        let gone = gone.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(SSE_HEAD.as_bytes()).await.unwrap();
+            // Says nothing more, and waits for the rest of the request.
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+            gone.send(rest).unwrap();
+        }
+    })
+    .await;
+    let world = World::public(&server).await;
+    let mut stream = world
+        .edge
+        .raw("POST /mcp HTTP/1.1\r\nHost: hello.apps.test\r\nContent-Length: 1000\r\n\r\nbegin")
+        .await;
+    read_head(&mut stream).await;
+    drop(stream);
+    assert_eq!(ends.recv().await.unwrap(), b"begin");
+}
+
+#[tokio::test]
 async fn a_server_that_takes_no_more_is_heard() {
     let server = Server::raw(|mut stream| async move {
         read_head(&mut stream).await;
