@@ -75,6 +75,45 @@ async fn a_branch_a_tag_and_the_beginning_of_a_commit_are_deployed() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_deployed_is_said_beside_the_field() {
+    let (app, world) = with_app(&[]).await;
+    let demo = project(&app).await;
+    let refused = deploy(&app, "no<such>").await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for part in [
+        "value=\"no&#60;such&#62;\"",
+        "autofocus aria-invalid=\"true\" aria-describedby=\"reference-problem\"",
+        "id=\"reference-problem\">octo/demo has no commit",
+        "Deployment #1 is queued",
+    ] {
+        assert!(refused.body.contains(part), "{part}: {}", refused.body);
+    }
+    let asks = "/projects/demo/status?seen=";
+    assert!(!refused.body.contains(asks), "the form would be sent again");
+
+    *world.away.lock().unwrap() = Some("repos/".into());
+    let away = deploy(&app, "feature/x").await;
+    assert_eq!(away.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(away.body.contains("value=\"feature/x\""), "{}", away.body);
+    assert!(away.body.contains("id=\"reference-problem\">"));
+    *world.away.lock().unwrap() = None;
+
+    sqlx::query("delete from github_connections")
+        .execute(&app.db)
+        .await
+        .unwrap();
+    let unreadable = deploy(&app, "main").await;
+    assert_eq!(unreadable.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(unreadable.body.contains("id=\"reference-problem\">"));
+    // Of the button without a field it stands on top.
+    let unreadable = deploy(&app, "").await;
+    assert_eq!(unreadable.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(unreadable.body.contains("role=\"alert\""));
+    assert!(!unreadable.body.contains("aria-invalid"));
+    assert_eq!(commits(&app, &demo).await, [sha('a')]);
+}
+
+#[tokio::test]
 async fn a_project_that_is_there_follows_a_repository_and_stops_again() {
     let (app, world) = with_app(&[]).await;
     project(&app).await;

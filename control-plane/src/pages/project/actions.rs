@@ -1,15 +1,19 @@
 //! The buttons of a project and its deployments. Each leads to the deployment it made or changed.
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 use super::Nothing;
+use super::build::Problems;
+use super::connect::Choice;
+use super::show::Show;
 use crate::app::App;
 use crate::deployments::{self, Deployment};
 use crate::error::Result;
 use crate::github::references;
-use crate::pages::error::PageResult;
+use crate::pages::error::{PageResult, page};
 use crate::projects::{self, Project};
 use crate::signin::{CsrfForm, SignedIn};
 
@@ -36,7 +40,8 @@ pub struct What {
     reference: String,
 }
 
-/// `POST /projects/{project}/deploy`: the branch's newest commit, or another.
+/// `POST /projects/{project}/deploy`: the branch's newest commit, or another. What cannot be deployed is
+/// said on the project's page.
 pub async fn deploy(
     State(app): State<App>,
     person: SignedIn,
@@ -44,12 +49,27 @@ pub async fn deploy(
     CsrfForm(what): CsrfForm<What>,
 ) -> PageResult {
     let project = changeable(&app, &person, &name).await?;
-    let request = references::resolve(&app, &project, &what.reference).await?;
+    let problems = match deploy_in(&app, &person, &project, &what).await {
+        Ok(queued) => return Ok(to(&project, &queued)),
+        Err(error) => Problems::of(error)?,
+    };
+    let mut template = Show::load(&app, &person, &name, &Choice::default()).await?;
+    template.refuse(what.reference, &problems);
+    page(StatusCode::UNPROCESSABLE_ENTITY, &template)
+}
+
+async fn deploy_in(
+    app: &App,
+    person: &SignedIn,
+    project: &Project,
+    what: &What,
+) -> Result<Deployment> {
+    let request = references::resolve(app, project, &what.reference).await?;
     let (actor, now) = (person.actor(), app.clock.now());
     let mut tx = app.db.begin().await?;
-    let queued = deployments::queue(&mut tx, &project, request, "page", &actor, now).await?;
+    let queued = deployments::queue(&mut tx, project, request, "page", &actor, now).await?;
     tx.commit().await?;
-    Ok(to(&project, &queued))
+    Ok(queued)
 }
 
 /// `POST /projects/{project}/rollback`: what was live before.

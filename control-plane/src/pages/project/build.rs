@@ -58,6 +58,11 @@ impl Problems {
     pub(super) fn about(&self, field: &str) -> Option<&String> {
         self.0.get(field)
     }
+
+    /// All of them in a row, for a form of one field.
+    pub(super) fn sentence(&self) -> String {
+        self.0.values().cloned().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// The settings as they are typed: lists as lines or words.

@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::attempt::{Attempt, Standing, read};
+use super::build::Problems;
 use super::connect::{Choice, Connect};
 use super::follows::Follows;
 use super::previews::Previews;
@@ -31,14 +32,19 @@ use crate::volumes::{self, Volume, amount};
 /// Deployments on the page; who looks for older ones asks the API.
 const SHOWN: i64 = 20;
 
+/// The page.
 #[derive(Template)]
 #[template(path = "project/show.html")]
-struct Show {
+pub struct Show {
     shell: Shell,
     project: Frame,
     source: Option<String>,
-    /// What the form of another commit asks for.
-    another: &'static str,
+    another: Another,
+    /// Why what the project itself names was not deployed.
+    problem: Option<String>,
+    /// Whether the page asks how the deployment under way goes on. What came of a form does not: it would
+    /// be sent again with the page.
+    polls: bool,
     kind: &'static str,
     label: &'static str,
     can_deploy: bool,
@@ -70,6 +76,16 @@ struct Show {
     previews_on: bool,
     /// What GitHub does not show, and where that is granted.
     unshown: Option<(String, String)>,
+}
+
+/// The form of another commit.
+struct Another {
+    /// What it asks for.
+    asks: &'static str,
+    /// What was typed.
+    typed: String,
+    /// Why that was not deployed.
+    problem: Option<String>,
 }
 
 /// Persistent files, in words.
@@ -109,6 +125,7 @@ struct Status {
     held: Option<Attempt>,
     waits_for_runner: bool,
     mark: String,
+    polls: bool,
 }
 
 /// A project's deployments as both of the above need them.
@@ -191,23 +208,42 @@ pub async fn show(
     Query(done): Query<Done>,
     Query(choice): Query<Choice>,
 ) -> PageResult {
-    let now = app.clock.now();
-    let mut db = app.db.acquire().await?;
-    let member = projects::get_for(&mut db, person.user.id, &name).await?;
-    let facts = Facts::read(&app, &mut db, &member.project).await?;
-    let people = People::of(&mut db, member.project.organization_id).await?;
-    let frame = Frame::new(&app.config, &member, "overview");
-    let shell = Shell::new(&person, "projects").after(&done);
-    let target = Target::of(&mut db, &app.config, &member.project).await?;
-    let connect = Connect::new(&target, &frame.name, &choice);
-    let lacking = permissions::find_lacking(&mut db, member.project.id).await?;
-    let mut template = Show::new(shell, frame, &member.project, facts, &people, connect, now);
-    template.previews = Previews::read(&mut db, &app.config, &member.project).await?;
-    template.unshown = lacking.map(|it| (it.what(), it.page(app.config.github())));
+    let mut template = Show::load(&app, &person, &name, &choice).await?;
+    template.shell = template.shell.after(&done);
     page(StatusCode::OK, &template)
 }
 
 impl Show {
+    /// The page as somebody may see it.
+    pub async fn load(app: &App, person: &SignedIn, name: &str, choice: &Choice) -> Result<Self> {
+        let now = app.clock.now();
+        let mut db = app.db.acquire().await?;
+        let member = projects::get_for(&mut db, person.user.id, name).await?;
+        let facts = Facts::read(app, &mut db, &member.project).await?;
+        let people = People::of(&mut db, member.project.organization_id).await?;
+        let frame = Frame::new(&app.config, &member, "overview");
+        let shell = Shell::new(person, "projects");
+        let target = Target::of(&mut db, &app.config, &member.project).await?;
+        let connect = Connect::new(&target, &frame.name, choice);
+        let lacking = permissions::find_lacking(&mut db, member.project.id).await?;
+        let mut template = Self::new(shell, frame, &member.project, facts, &people, connect, now);
+        template.previews = Previews::read(&mut db, &app.config, &member.project).await?;
+        template.unshown = lacking.map(|it| (it.what(), it.page(app.config.github())));
+        Ok(template)
+    }
+
+    /// Says why nothing was deployed: beside the field what was typed there, and otherwise on top.
+    pub(super) fn refuse(&mut self, typed: String, problems: &Problems) {
+        let why = Some(problems.sentence());
+        if typed.is_empty() || self.source.is_none() {
+            self.problem = why;
+        } else {
+            self.another.problem = why;
+        }
+        self.another.typed = typed;
+        self.polls = false;
+    }
+
     fn new(
         shell: Shell,
         frame: Frame,
@@ -226,11 +262,9 @@ impl Show {
         let surface = surface.unwrap_or_default();
         let attempt = |it| Attempt::new(it, people, now);
         Self {
-            another: if project.source_url.as_deref().is_some_and(Package::is_meant) {
-                "version"
-            } else {
-                "branch, tag or commit"
-            },
+            another: Another::of(project),
+            problem: None,
+            polls: true,
             source: project.source_url.clone(),
             kind: standing.kind(),
             label: standing.label(),
@@ -263,6 +297,21 @@ impl Show {
     }
 }
 
+impl Another {
+    fn of(project: &Project) -> Self {
+        let is_package = project.source_url.as_deref().is_some_and(Package::is_meant);
+        Self {
+            asks: if is_package {
+                "version"
+            } else {
+                "branch, tag or commit"
+            },
+            typed: String::new(),
+            problem: None,
+        }
+    }
+}
+
 /// `GET /projects/{project}/status?seen=`: nothing while nothing changed; the whole page anew once
 /// the deployment under way has ended.
 pub async fn status(
@@ -286,6 +335,7 @@ pub async fn status(
     let template = Status {
         project: Frame::new(&app.config, &member, "overview"),
         mark: facts.mark(),
+        polls: true,
         waits_for_runner: facts.waits_for_runner,
         live: facts.live.map(attempt),
         pending: facts.pending.map(attempt),
