@@ -13,7 +13,7 @@ use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::branch_rules::Rules;
 use crate::error::invalid;
-use crate::github::choices::{self, Named};
+use crate::github::choices::{self, Choice, Named};
 use crate::github::{following, links, worker};
 use crate::projects::{self, Project, Settings};
 use crate::variables::Standing;
@@ -66,6 +66,7 @@ pub struct New {
     source_url: Option<String>,
     github_repository: Option<Named>,
     source_branch: Option<String>,
+    commit: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
     hold_breaking: bool,
@@ -80,19 +81,35 @@ pub struct New {
 pub(super) const TWO_SOURCES: &str =
     "Give either github_repository or source_url: the address follows from the repository.";
 
+impl New {
+    /// The repository of GitHub that is meant, if one is, and what is deployed of it first.
+    async fn choice(&self, app: &App, caller: &Caller) -> ApiResult<Option<Choice>> {
+        let Some(named) = &self.github_repository else {
+            return match &self.commit {
+                Some(_) => Err(invalid("commit", NOT_YET).into()),
+                None => Ok(None),
+            };
+        };
+        if self.source_url.is_some() {
+            return Err(invalid("source_url", TWO_SOURCES).into());
+        }
+        let (user, branch) = (caller.user.id, self.source_branch.as_deref());
+        let choice = choices::choose(app, user, named, branch).await?;
+        let commit = self.commit.as_deref();
+        Ok(Some(choice.beginning_with(app, commit).await?))
+    }
+}
+
+/// What is said of a commit of a project that is not deployed by being made.
+const NOT_YET: &str = "Only a project with github_repository is deployed at once; make this one, then POST the commit to its deployments.";
+
 /// `POST /projects`. A repository of GitHub is deployed at once, since its pushes are.
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
     Body(new): Body<New>,
 ) -> ApiResult<(StatusCode, Json<Value>)> {
-    let choice = match (&new.github_repository, &new.source_url) {
-        (Some(_), Some(_)) => return Err(invalid("source_url", TWO_SOURCES).into()),
-        (Some(named), None) => {
-            Some(choices::choose(&app, caller.user.id, named, new.source_branch.as_deref()).await?)
-        }
-        (None, _) => None,
-    };
+    let choice = new.choice(&app, &caller).await?;
     let (source_url, source_branch) = match &choice {
         Some(choice) => (
             Some(app.config.clone_url(&choice.repository.full_name)),

@@ -174,8 +174,8 @@ async fn from_git(
     Ok(arguments.of_the_branch())
 }
 
-/// Has the project follow a repository of the GitHub App; answers what to deploy of it, if making the
-/// project has not begun with that.
+/// Has the project follow a repository of the GitHub App; answers what to deploy of it, unless the
+/// project was made and has begun with that.
 async fn from_github(
     client: &Client,
     name: &str,
@@ -187,12 +187,12 @@ async fn from_github(
         let mut settings = given(&[
             ("github_repository", Some(repository)),
             ("source_branch", branch),
+            ("commit", arguments.commit.as_deref()),
             ("entrypoint", arguments.entrypoint.as_deref()),
         ]);
         settings.insert("build".to_owned(), arguments.build.change()?.into());
         create(client, name, settings).await?;
-        let commit = arguments.commit.as_ref();
-        return Ok(commit.map(|_| arguments.of_the_branch()));
+        return Ok(None);
     };
     let followed = &project["github"]["full_name"];
     let is_followed = followed

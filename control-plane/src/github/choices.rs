@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::installations::{self, Readable};
 use super::links::is_commit;
+use super::references;
 use super::rest::{self, Branch};
 use crate::app::App;
 use crate::deployments::Request;
@@ -24,6 +25,8 @@ pub struct Choice {
     pub branch: String,
     /// Its head.
     pub head: String,
+    /// The commit that is deployed first, if it is not the head.
+    pub commit: Option<String>,
 }
 
 impl Choice {
@@ -41,9 +44,18 @@ impl Choice {
     pub fn request(&self) -> Request {
         Request {
             branch: Some(self.branch.clone()),
-            commit: Some(self.head.clone()),
+            commit: Some(self.commit.as_ref().unwrap_or(&self.head).clone()),
             ..Request::default()
         }
+    }
+
+    /// The same with another commit to begin with, named by its id, the beginning of one, a tag or a
+    /// branch. An error beside the field `commit` if the repository has none.
+    pub async fn beginning_with(mut self, app: &App, commit: Option<&str>) -> Result<Self> {
+        if let Some(text) = commit.map(str::trim).filter(|text| !text.is_empty()) {
+            self.commit = Some(references::find(app, &self.repository, text).await?);
+        }
+        Ok(self)
     }
 }
 
@@ -167,6 +179,7 @@ async fn at(
     let found = head_of(app, &repository, &branch).await?;
     Ok(Choice {
         head: found.commit.sha,
+        commit: None,
         repository,
         organization,
         branch,

@@ -26,7 +26,8 @@ pub struct Link {
     pub installation_id: i64,
     /// The repository's number.
     pub repository_id: i64,
-    /// The newest commit that a deployment was queued for.
+    /// The branch's newest head that was dealt with: deployed, or left where it was because a person
+    /// chose what is deployed instead. Only another one is news.
     pub head: Option<String>,
     /// Why pushes do not come live.
     pub problem: Option<String>,
@@ -58,8 +59,8 @@ pub enum Looked {
     Stuck(String),
 }
 
-/// Ties a project to a repository, which its organization may use. `head` is what its first
-/// deployment is queued for.
+/// Ties a project to a repository, which its organization may use. `head` is the branch's: it is not
+/// deployed by being compared, whatever the project begins with.
 pub async fn create(
     db: &mut PgConnection,
     project: &Project,

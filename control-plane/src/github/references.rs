@@ -110,7 +110,8 @@ async fn linked(app: &App, project: &Project) -> Result<Option<Readable>> {
     found.map(Some).ok_or_else(out_of_reach)
 }
 
-async fn find(app: &App, repository: &Readable, text: &str) -> Result<String> {
+/// The full id of a repository's commit, by it, its beginning, a tag or a branch.
+pub(super) async fn find(app: &App, repository: &Readable, text: &str) -> Result<String> {
     let (installation, name) = (repository.installation_id, &repository.full_name);
     let unknown = || {
         invalid(
@@ -120,6 +121,9 @@ async fn find(app: &App, repository: &Readable, text: &str) -> Result<String> {
             ),
         )
     };
+    if projects::check_branch(text).is_err() {
+        return Err(unknown());
+    }
     match rest::find_commit(app, installation, name, text).await {
         Ok(Some(found)) if is_commit(&found.sha) => Ok(found.sha),
         Ok(_) => Err(unknown()),

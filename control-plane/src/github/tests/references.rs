@@ -4,13 +4,13 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use time::Duration;
 
-use super::inbox::{commits, project};
+use super::inbox::{commits, project, push, tell, work};
 use super::stand_in::{sha, with_app};
 use crate::app::App;
 use crate::deployments;
-use crate::github::worker;
+use crate::github::{links, worker};
 use crate::organizations::Role;
-use crate::projects::Project;
+use crate::projects::{self, Project};
 use crate::testing::{self, Answer, Browser};
 
 async fn deploy(app: &App, reference: &str) -> Answer {
@@ -111,6 +111,51 @@ async fn what_cannot_be_deployed_is_said_beside_the_field() {
     assert!(unreadable.body.contains("role=\"alert\""));
     assert!(!unreadable.body.contains("aria-invalid"));
     assert_eq!(commits(&app, &demo).await, [sha('a')]);
+}
+
+#[tokio::test]
+async fn a_new_project_begins_with_the_commit_that_was_named() {
+    let (app, world) = with_app(&[]).await;
+    project(&app).await;
+    world.tags.lock().unwrap().insert("v1.0".into(), sha('c'));
+    let mut api = Browser::with_token(&app, &testing::owner(&app).await).await;
+    let mut make = async |more: Value| {
+        let mut body = json!({ "name": "second", "github_repository": "octo/demo" });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        api.api(Method::POST, "/projects", &body).await
+    };
+    for more in [
+        json!({ "commit": "nothing" }),
+        json!({ "commit": ".." }),
+        json!({ "commit": "v1.0", "github_repository": null }),
+    ] {
+        let refused = make(more).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(refused.value()["errors"][0]["field"], "commit");
+    }
+    let made = make(json!({ "commit": "v1.0" })).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+    let (second, head) = {
+        let mut db = app.db.acquire().await.unwrap();
+        let second = projects::find_by_name(&mut db, "second").await.unwrap();
+        let second = second.unwrap();
+        let link = links::find(&mut db, second.id).await.unwrap();
+        (second, link.unwrap().head)
+    };
+    assert_eq!(head, Some(sha('a')), "of the branch");
+    assert_eq!(commits(&app, &second).await, [sha('c')]);
+    // Neither a late delivery nor the clock brings the head that was there.
+    tell(&app, "push", &push("main", &sha('a'))).await;
+    work(&app).await;
+    app.clock.advance(Duration::minutes(5));
+    worker::compare(&app).await.unwrap();
+    assert_eq!(commits(&app, &second).await, [sha('c')]);
+    world.push(11, "main", &sha('b'));
+    tell(&app, "push", &push("main", &sha('b'))).await;
+    work(&app).await;
+    assert_eq!(commits(&app, &second).await, [sha('b'), sha('c')]);
 }
 
 #[tokio::test]
