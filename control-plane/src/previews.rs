@@ -12,6 +12,7 @@ use crate::config::ServeConfig;
 use crate::error::{Error, Result};
 
 pub mod approval;
+pub mod closing;
 pub mod sleep;
 pub mod standing;
 pub mod turns;
@@ -25,7 +26,8 @@ pub enum State {
     Open,
     /// The project has as many open ones as it may: nothing of it runs.
     Crowded,
-    /// The pull request is closed, or previews are off: nothing of it runs.
+    /// The pull request is closed, previews are off, or it is to stay closed ([`closing`]): nothing of it
+    /// runs.
     Closed,
 }
 
@@ -81,6 +83,9 @@ pub struct Preview {
     pub with_secrets: bool,
     /// Whether its instance was stopped because nobody called.
     pub asleep: bool,
+    /// Whether it is closed although its pull request may be open, until that has another head or is
+    /// reopened.
+    pub stays_closed: bool,
     /// When it was last called, deployed or opened.
     pub last_used_at: OffsetDateTime,
     /// When it was opened, the last time.
@@ -95,6 +100,11 @@ impl Preview {
         } else {
             self.branch.clone()
         }
+    }
+
+    /// Whether it was brought to this head already, be it by staying closed.
+    pub fn is_at(&self, head: &str) -> bool {
+        self.head == head && (self.state != State::Closed || self.stays_closed)
     }
 
     /// Its public MCP URL: its protected resource and its tokens' audience.
@@ -142,6 +152,7 @@ impl TryFrom<Row> for Preview {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self> {
+        let state = State::parse(&row.state)?;
         Ok(Self {
             id: row.id,
             project_id: row.project_id,
@@ -152,10 +163,11 @@ impl TryFrom<Row> for Preview {
             branch: row.branch,
             head: row.head,
             fork: row.fork,
-            state: State::parse(&row.state)?,
+            state,
             approved_commit: row.approved_commit,
             with_secrets: row.with_secrets,
-            asleep: row.asleep,
+            asleep: row.asleep && state != State::Closed,
+            stays_closed: row.asleep && state == State::Closed,
             last_used_at: row.last_used_at,
             opened_at: row.opened_at,
         })
@@ -178,7 +190,23 @@ pub async fn list(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> 
     .collect()
 }
 
-/// The same, at most so many; those that wait for a member come last, since strangers make them.
+/// The same, and those that stay closed: of all others that are closed the pull request is taken to be so.
+pub async fn list_followed(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> {
+    sqlx::query_as!(
+        Row,
+        "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
+             with_secrets, asleep, last_used_at, opened_at
+         from previews where project_id = $1 and (state <> 'closed' or asleep) order by pull_request desc",
+        project,
+    )
+    .fetch_all(db)
+    .await?
+    .into_iter()
+    .map(Preview::try_from)
+    .collect()
+}
+
+/// A project's that are not closed, at most so many; those that wait for a member come last, since strangers make them.
 pub async fn list_some(db: &mut PgConnection, project: Uuid, most: i64) -> Result<Vec<Preview>> {
     sqlx::query_as!(
         Row,

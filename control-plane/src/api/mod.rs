@@ -178,6 +178,10 @@ fn endpoints() -> Vec<(&'static str, MethodRouter<App>)> {
             "/projects/{project}/previews/{preview}/deploy",
             post(previews::deploy),
         ),
+        (
+            "/projects/{project}/previews/{preview}/close",
+            post(previews::close),
+        ),
         ("/projects/{project}/rollback", post(deployments::roll_back)),
         ("/projects/{project}/variables", get(variables::list)),
         ("/projects/{project}/variables", patch(variables::change)),

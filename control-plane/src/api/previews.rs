@@ -12,7 +12,7 @@ use super::problem::{ApiResult, Body};
 use crate::app::App;
 use crate::previews::approval::{self, Approval, Approver};
 use crate::previews::standing::Standing;
-use crate::previews::{self, Preview, turns};
+use crate::previews::{self, Preview, closing, turns};
 use crate::projects::{self, Project};
 
 /// Previews in one answer, more than a project can have open and waiting.
@@ -112,4 +112,22 @@ pub async fn deploy(
     tx.commit().await?;
     let face = super::deployments::face(&app, &project, &queued, None);
     Ok((StatusCode::CREATED, Json(face)))
+}
+
+/// `POST /projects/{project}/previews/{preview}/close`
+pub async fn close(
+    State(app): State<App>,
+    caller: Caller,
+    Path((project, preview)): Path<(String, String)>,
+) -> ApiResult<Json<Value>> {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, caller.user.id, &project)
+        .await?
+        .changeable()?;
+    let bounds = (app.config.previews_per_project.into(), app.clock.now());
+    let named = (&project, preview.as_str());
+    let closed = closing::close_by_hand(&mut tx, named, &caller.actor, bounds).await?;
+    let face = face(&app, &mut tx, &project, &closed).await?;
+    tx.commit().await?;
+    Ok(Json(face))
 }

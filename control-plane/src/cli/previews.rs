@@ -56,6 +56,14 @@ enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// Close a preview. It stays so until its pull request gets another commit or is reopened.
+    Close {
+        /// The project.
+        project: String,
+
+        /// The preview, such as pr-12.
+        preview: String,
+    },
 }
 
 pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCode> {
@@ -90,6 +98,11 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
             let deployment = client.send(Method::POST, &address, &Value::Null).await?;
             return Ok(report(&settle(&client, deployment, wait).await?, output));
         }
+        Some(Command::Close { project, preview }) => {
+            let address = path(&["projects", &project, "previews", &preview, "close"]);
+            let answer = client.send(Method::POST, &address, &Value::Null).await?;
+            output.result(&answer, || closed(&answer));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,6 +114,10 @@ fn approved(preview: &Value) -> String {
         text(preview, "slug"),
         text(preview, "about")
     )
+}
+
+fn closed(preview: &Value) -> String {
+    format!("{}: {}", text(preview, "slug"), text(preview, "about"))
 }
 
 fn list(previews: &Value) -> String {

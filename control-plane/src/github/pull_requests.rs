@@ -14,11 +14,14 @@ use super::installations::Readable;
 use super::{links, rest};
 use crate::app::App;
 use crate::previews::turns::{Followed, PullRequest};
-use crate::previews::{self, Preview, turns};
+use crate::previews::{self, Preview, closing, turns};
 use crate::projects::{self, Project};
 
 /// What changes a preview; the other actions are about labels, reviews and people.
-const ACTIONS: [&str; 5] = ["opened", "synchronize", "reopened", "closed", "edited"];
+const ACTIONS: [&str; 5] = ["opened", "synchronize", REOPENED, "closed", "edited"];
+
+/// What alone is not seen by asking how a pull request stands: it was closed between.
+const REOPENED: &str = "reopened";
 
 #[derive(Deserialize)]
 struct Told {
@@ -55,10 +58,11 @@ pub async fn take(
             "No project has this repository by this installation.",
         ));
     }
+    let reopened = delivery.action.as_deref() == Some(REOPENED);
     let mut said = BTreeSet::new();
     let mut put_off = None;
     for project in projects {
-        match look(app, project, told.number).await {
+        match look(app, project, told.number, reopened).await {
             Ok(sentence) => drop(said.insert(sentence)),
             Err(failure) if failure.may_pass() => put_off = Some(failure),
             Err(failure) => drop(said.insert(failure.to_string())),
@@ -105,7 +109,7 @@ async fn begin(
 }
 
 /// Asks GitHub for a pull request and has a project's preview follow it, in a transaction of its own.
-async fn look(app: &App, project: Uuid, number: i64) -> Result<String, Failure> {
+async fn look(app: &App, project: Uuid, number: i64, reopened: bool) -> Result<String, Failure> {
     let mut tx = app.db.begin().await?;
     let asking = match begin(app, &mut tx, project).await? {
         Ok(asking) => asking,
@@ -118,6 +122,9 @@ async fn look(app: &App, project: Uuid, number: i64) -> Result<String, Failure> 
         tx.commit().await?;
         return Ok("GitHub knows no such pull request.".into());
     };
+    if reopened {
+        closing::let_reopen(&mut tx, asking.project.id, number).await?;
+    }
     let followed = follow(app, &mut tx, &asking.project, &pull).await?;
     tx.commit().await?;
     Ok(sentence(followed, number))
@@ -164,10 +171,10 @@ pub async fn compare(app: &App, project: Uuid) -> Result<(), Failure> {
         .iter()
         .filter_map(|pull| read(pull, &repository))
         .collect();
-    let known = previews::list(&mut *app.db.acquire().await?, project).await?;
+    let known = previews::list_followed(&mut *app.db.acquire().await?, project).await?;
     for number in list_changed(&pulls, &known) {
         // Asked for anew once the link is locked: a delivery may have been quicker.
-        match look(app, project, number).await {
+        match look(app, project, number, false).await {
             Err(failure) if failure.may_pass() => return Err(failure),
             Err(failure) => {
                 tracing::warn!(project.id = %project, number, why = %failure, "a pull request was not followed");

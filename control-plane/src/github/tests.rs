@@ -1,5 +1,6 @@
 //! GitHub as a small stand-in plays it: what the platform asks, and what it makes of the answers.
 
+mod closing;
 mod creation;
 mod crowds;
 mod feedback;

@@ -75,6 +75,7 @@ impl Done {
             }
             "unlinked" => "Disconnected; pushes do not come live any more.",
             "removed" => "Removed.",
+            "closed" => "Closed; the next commit of its pull request opens it again.",
             "generated" => "Generated and sealed; only your server can read it.",
             "added" => "Added; they sign in as they did before.",
             "requested" => {

@@ -64,7 +64,9 @@ pub async fn approve(
 }
 
 fn check(preview: &Preview, approval: &Approval) -> Result<()> {
-    let why_not = if preview.state == State::Closed {
+    let why_not = if preview.stays_closed {
+        "it was closed, and the next commit of its pull request opens it again".to_owned()
+    } else if preview.state == State::Closed {
         "its pull request is closed, or the previews of the project are off".to_owned()
     } else if !preview.fork {
         "its code is from the project's own repository, which needs no approval".to_owned()

@@ -78,6 +78,9 @@ impl Standing {
             State::Crowded => {
                 "Waits for a place: the project has as many open previews as it may; close another pull request."
             }
+            State::Closed if preview.stays_closed => {
+                "Closed; the next commit of its pull request opens it again."
+            }
             State::Closed => "Closed.",
             State::Open if preview.asleep && self.has_failed() => {
                 "Failed; its deployment says why, and the next call starts what served last."

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Preview, State, find, get, list, lock_project};
+use super::{Preview, State, closing, find, get, list, lock_project};
 use crate::audit::{self, Actor};
 use crate::db::{Changed, bump};
 use crate::deployments;
@@ -43,8 +43,8 @@ impl PullRequest {
     /// Whether its preview has all that is known of it, and following it would change nothing.
     pub fn is_shown_by(&self, preview: &Preview) -> bool {
         self.open
-            && preview.state != State::Closed
-            && (self.fork, &self.head) == (preview.fork, &preview.head)
+            && preview.is_at(&self.head)
+            && self.fork == preview.fork
             && line(&self.title) == preview.title
             && line(&self.author) == preview.author
             && line(&self.branch) == preview.branch
@@ -87,6 +87,10 @@ pub async fn follow(
             let_in(db, project, most, now).await?;
             Ok(Followed::Closed)
         }
+        (false, Some(preview)) if preview.stays_closed => {
+            closing::let_reopen(db, project.id, pull.number).await?;
+            Ok(Followed::Same)
+        }
         (false, _) => Ok(Followed::Same),
         (true, known)
             if known.as_ref().is_none_or(|it| it.state == State::Closed)
@@ -103,8 +107,7 @@ pub async fn follow(
         }
         (true, Some(before)) => {
             let preview = refresh(db, &before, pull).await?;
-            let same = before.head == preview.head && before.fork == preview.fork;
-            if same && matches!(before.state, State::Open | State::Waiting | State::Crowded) {
+            if before.is_at(&preview.head) && before.fork == preview.fork {
                 return Ok(Followed::Same);
             }
             let followed = admit(db, project, &preview, most, now).await?;
@@ -292,7 +295,7 @@ pub async fn let_in(
 
 /// Closes a preview: what is under way is taken back, what serves is stopped at once, its route goes,
 /// runners remove its files, and an approval ends with it.
-async fn close(
+pub(super) async fn close(
     db: &mut PgConnection,
     project: &Project,
     preview: &Preview,
@@ -342,6 +345,9 @@ pub async fn deploy(
         State::Waiting => "its commit comes from a fork and waits for a member to approve it",
         State::Crowded => {
             "the project has as many open previews as it may; close another pull request first"
+        }
+        State::Closed if preview.stays_closed => {
+            "it was closed, and the next commit of its pull request opens it again"
         }
         State::Closed => {
             "its pull request is closed, or the previews of the project are off; reopen it first"

@@ -41,6 +41,9 @@ async fn body(app: &App, facts: &Facts, preview: &Preview) -> Result<String, Fai
     );
     let deployed = facts.deployed.as_ref();
     match (preview.state.as_str(), deployed) {
+        ("closed", _) if preview.asleep => {
+            text.paragraph("The preview is closed. The next commit opens it again.");
+        }
         ("closed", _) => text.paragraph("The preview is gone: its pull request is closed."),
         ("waiting", _) => text.paragraph(&format!(
             "`{head}` comes from a fork, so a member of the project has to approve it before anything of it is built. [Look at it and approve it]({members})."

@@ -31,7 +31,8 @@ pub struct Preview {
     pub head: String,
     /// `waiting`, `open`, `crowded` or `closed`.
     pub state: String,
-    /// Whether its instance was stopped because nobody called.
+    /// Whether its instance was stopped because nobody called; of a closed one whether it stays so until
+    /// the next commit.
     pub asleep: bool,
 }
 

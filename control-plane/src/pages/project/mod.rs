@@ -52,6 +52,10 @@ pub fn router() -> Router<App> {
             "/projects/{project}/previews/{preview}/deploy",
             post(previews::deploy),
         )
+        .route(
+            "/projects/{project}/previews/{preview}/close",
+            post(previews::close),
+        )
         .route("/projects/{project}/connections", get(connections::show))
         .route(
             "/projects/{project}/variables",

@@ -13,7 +13,7 @@ use crate::github::links;
 use crate::pages::error::PageResult;
 use crate::previews::approval::{self, Approval, Approver};
 use crate::previews::standing::Standing;
-use crate::previews::{self, Preview, turns};
+use crate::previews::{self, Preview, closing, turns};
 use crate::projects::{self, Project};
 use crate::signin::{CsrfForm, SignedIn};
 
@@ -154,4 +154,22 @@ pub async fn deploy(
     tx.commit().await?;
     let to = format!("/projects/{}/deployments/{}", project.name, queued.number);
     Ok(Redirect::to(&to).into_response())
+}
+
+/// `POST /projects/{project}/previews/{preview}/close`: until its pull request has another head.
+pub async fn close(
+    State(app): State<App>,
+    person: SignedIn,
+    Path((name, preview)): Path<(String, String)>,
+    CsrfForm(Nothing {}): CsrfForm<Nothing>,
+) -> PageResult {
+    let mut tx = app.db.begin().await?;
+    let project = projects::get_for(&mut tx, person.user.id, &name)
+        .await?
+        .changeable()?;
+    let bounds = (app.config.previews_per_project.into(), app.clock.now());
+    let (named, actor) = ((&project, preview.as_str()), person.actor());
+    closing::close_by_hand(&mut tx, named, &actor, bounds).await?;
+    tx.commit().await?;
+    Ok(Redirect::to(&format!("/projects/{}?done=closed", project.name)).into_response())
 }
