@@ -11,7 +11,7 @@ use super::deliveries::{self, Delivery};
 use super::events::Outcome;
 use super::failure::Failure;
 use super::installations::Readable;
-use super::{links, rest};
+use super::{links, rest, rules};
 use crate::app::App;
 use crate::previews::turns::{Followed, PullRequest};
 use crate::previews::{self, Preview, closing, turns};
@@ -118,16 +118,45 @@ async fn look(app: &App, project: Uuid, number: i64, reopened: bool) -> Result<S
             return Ok(why);
         }
     };
-    let Some(pull) = find(app, &asking.repository, number).await? else {
+    let Some(mut pull) = find(app, &asking.repository, number).await? else {
         tx.commit().await?;
         return Ok("GitHub knows no such pull request.".into());
     };
     if reopened {
         closing::let_reopen(&mut tx, asking.project.id, number).await?;
     }
+    pull.skipped = is_skipped(app, &mut tx, &asking, &pull).await?;
     let followed = follow(app, &mut tx, &asking.project, &pull).await?;
     tx.commit().await?;
     Ok(sentence(followed, number))
+}
+
+/// Whether a pull request's head is news and says that it is not to be deployed; GitHub is asked for its
+/// message only when it is. Of a fork nothing is deployed before a member has looked at it.
+async fn is_skipped(
+    app: &App,
+    db: &mut PgConnection,
+    asking: &Asking,
+    pull: &PullRequest,
+) -> Result<bool, Failure> {
+    if !pull.open || pull.fork {
+        return Ok(false);
+    }
+    let known = previews::find(db, asking.project.id, &turns::slug(pull.number)).await?;
+    if known.is_some_and(|it| it.is_at(&pull.head)) {
+        return Ok(false);
+    }
+    let repository = &asking.repository;
+    let (installation, name) = (repository.installation_id, &repository.full_name);
+    match rest::find_commit(app, installation, name, &pull.head).await {
+        Ok(found) => Ok(found.is_some_and(|commit| rules::skips(commit.message()))),
+        Err(failure) if failure.may_pass() => Err(failure),
+        // Rather one deployment too many.
+        Err(failure) => {
+            tracing::info!(repository = repository.id, why = %failure, "a commit's message is not known, so it is deployed");
+            Ok(false)
+        }
+    }
 }
 
 async fn follow(
@@ -154,6 +183,9 @@ fn sentence(followed: Followed, number: i64) -> String {
         Followed::PassedOver => format!(
             "As many newer pull requests of forks wait as are kept, so #{number} gets no preview."
         ),
+        Followed::Skipped => {
+            format!("The preview of #{number} stays as it is: its newest commit's message says so.")
+        }
     }
 }
 
@@ -256,5 +288,6 @@ fn read(pull: &rest::Pull, repository: &Readable) -> Option<PullRequest> {
         head: pull.head.sha.to_ascii_lowercase(),
         fork: pull.head.repo.as_ref().map(|repo| repo.id) != Some(repository.id),
         open: pull.state == "open",
+        skipped: false,
     })
 }

@@ -1,5 +1,6 @@
-//! Previews that stay closed while their pull requests are open: a member closed them. Another head ends
-//! that, and so does reopening the pull request.
+//! Previews that stay closed while their pull requests are open: a member closed them, or the head's
+//! message says that it is not to be deployed. Another head ends that, and so does reopening the pull
+//! request.
 //!
 //! In the database such a preview is closed and `asleep`: whatever opens it, has it wait or closes it for
 //! another reason takes that back.
@@ -36,7 +37,7 @@ pub async fn close_by_hand(
 }
 
 /// Has a closed preview stay so at the head that it has.
-async fn keep_closed(db: &mut PgConnection, preview: Uuid) -> sqlx::Result<()> {
+pub(super) async fn keep_closed(db: &mut PgConnection, preview: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update previews set asleep = true where id = $1", preview)
         .execute(db)
         .await?;

@@ -37,6 +37,8 @@ pub struct PullRequest {
     pub fork: bool,
     /// Whether it is open.
     pub open: bool,
+    /// Whether its head is news and says that it is not to be deployed.
+    pub skipped: bool,
 }
 
 impl PullRequest {
@@ -66,6 +68,8 @@ pub enum Followed {
     Closed,
     /// Of a fork, and as many newer ones wait as may.
     PassedOver,
+    /// Its head says that it is not to be deployed.
+    Skipped,
 }
 
 /// Brings a project's preview to where its pull request stands: opens, refreshes or closes it. The
@@ -99,6 +103,7 @@ pub async fn follow(
         {
             Ok(Followed::PassedOver)
         }
+        (true, known) if pull.skipped => pass_over(db, project, known, pull, now).await,
         (true, None) => {
             let preview = create(db, project, pull, now).await?;
             let followed = admit(db, project, &preview, most, now).await?;
@@ -119,6 +124,29 @@ pub async fn follow(
             Ok(followed)
         }
     }
+}
+
+/// Notes a head that is not to be deployed: what is open keeps what it has, and anything else stays
+/// closed.
+async fn pass_over(
+    db: &mut PgConnection,
+    project: &Project,
+    known: Option<Preview>,
+    pull: &PullRequest,
+    now: OffsetDateTime,
+) -> Result<Followed> {
+    let preview = match known {
+        Some(before) => refresh(db, &before, pull).await?,
+        None => create(db, project, pull, now).await?,
+    };
+    if preview.state == State::Open {
+        return Ok(Followed::Skipped);
+    }
+    if preview.state != State::Closed {
+        close(db, project, &preview, &Actor::GitHub, now).await?;
+    }
+    closing::keep_closed(db, preview.id).await?;
+    Ok(Followed::Skipped)
 }
 
 /// Whether a pull request of a fork is among the newest that may wait.
@@ -144,7 +172,8 @@ async fn keep_newest(db: &mut PgConnection, project: &Project, now: OffsetDateTi
     Ok(())
 }
 
-fn slug(number: i64) -> String {
+/// What a pull request's preview is called.
+pub fn slug(number: i64) -> String {
     format!("pr-{number}")
 }
 

@@ -1,9 +1,10 @@
-//! Previews that stay closed while their pull requests are open: a member closed them.
+//! Previews that stay closed while their pull requests are open: a member closed them, or the head's
+//! message says so.
 
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::inbox::{project, tell, work};
+use super::inbox::{inbox, project, tell, work};
 use super::previews::{find, happen, live, newest, route, runs, state, told};
 use super::stand_in::{World, sha, with_app};
 use crate::app::App;
@@ -116,4 +117,55 @@ async fn reopening_the_pull_request_opens_what_a_member_closed() {
     world.pull(1, &sha('b'));
     compared(&app, &world, &project).await;
     assert_eq!(state(&app, &project, "pr-1").await, "open");
+}
+
+#[tokio::test]
+async fn a_head_whose_message_says_so_opens_and_refreshes_no_preview() {
+    let (app, world) = with_app(&["--previews-per-project", "1"]).await;
+    let project = project(&app).await;
+    world.say(&sha('b'), "Try something [skip ci]");
+    world.say(&sha('d'), "Explain it\n\nskip-checks: true");
+    world.pull(1, &sha('b'));
+    happen(&app, "opened", 1).await;
+    assert_eq!(state(&app, &project, "pr-1").await, "closed");
+    let said = inbox(&app).await.pop().unwrap();
+    assert!(said.1.contains("stays as it is"), "{}", said.1);
+    let none: [String; 0] = [];
+    assert_eq!(compared(&app, &world, &project).await, none, "asked once");
+    world.pull(1, &sha('c'));
+    happen(&app, "synchronize", 1).await;
+    live(&app, &project, "pr-1").await;
+
+    world.pull(1, &sha('d'));
+    happen(&app, "synchronize", 1).await;
+    assert_eq!(compared(&app, &world, &project).await, none, "asked once");
+    let served = ("pr-1".to_owned(), sha('c'), State::Live);
+    assert_eq!(runs(&app, &project).await, [served]);
+    // Whoever deploys by hand has decided.
+    let mut owner = Browser::with_token(&app, &testing::owner(&app).await).await;
+    let deployed = post(&mut owner, "pr-1", "deploy").await;
+    assert_eq!(deployed.status, StatusCode::CREATED, "{}", deployed.body);
+    assert_eq!(runs(&app, &project).await.pop().unwrap().1, sha('d'));
+
+    // What waits for a place does not any more.
+    world.pull(2, &sha('e'));
+    happen(&app, "opened", 2).await;
+    assert_eq!(state(&app, &project, "pr-2").await, "crowded");
+    world.pull(2, &sha('b'));
+    happen(&app, "synchronize", 2).await;
+    assert_eq!(state(&app, &project, "pr-2").await, "closed");
+    world.close_pull(1);
+    happen(&app, "closed", 1).await;
+    world.pull(1, &sha('d'));
+    happen(&app, "reopened", 1).await;
+    let both = [
+        state(&app, &project, "pr-1").await,
+        state(&app, &project, "pr-2").await,
+    ];
+    assert_eq!(both, ["closed", "closed"], "it still says so");
+
+    // Of a fork a member decides.
+    world.pull_from(7, &sha('b'), Some(900));
+    happen(&app, "opened", 7).await;
+    assert_eq!(state(&app, &project, "pr-7").await, "waiting");
 }

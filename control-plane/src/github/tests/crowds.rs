@@ -27,6 +27,7 @@ fn of_fork(number: i64) -> PullRequest {
         head: sha('b'),
         fork: true,
         open: true,
+        skipped: false,
     }
 }
 
