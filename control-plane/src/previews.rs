@@ -144,6 +144,7 @@ struct Row {
     approved_commit: Option<String>,
     with_secrets: bool,
     asleep: bool,
+    stays_closed: bool,
     last_used_at: OffsetDateTime,
     opened_at: OffsetDateTime,
 }
@@ -152,7 +153,6 @@ impl TryFrom<Row> for Preview {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self> {
-        let state = State::parse(&row.state)?;
         Ok(Self {
             id: row.id,
             project_id: row.project_id,
@@ -163,11 +163,11 @@ impl TryFrom<Row> for Preview {
             branch: row.branch,
             head: row.head,
             fork: row.fork,
-            state,
+            state: State::parse(&row.state)?,
             approved_commit: row.approved_commit,
             with_secrets: row.with_secrets,
-            asleep: row.asleep && state != State::Closed,
-            stays_closed: row.asleep && state == State::Closed,
+            asleep: row.asleep,
+            stays_closed: row.stays_closed,
             last_used_at: row.last_used_at,
             opened_at: row.opened_at,
         })
@@ -179,7 +179,7 @@ pub async fn list(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> 
     sqlx::query_as!(
         Row,
         "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
-             with_secrets, asleep, last_used_at, opened_at
+             with_secrets, asleep, stays_closed, last_used_at, opened_at
          from previews where project_id = $1 and state <> 'closed' order by pull_request desc",
         project,
     )
@@ -195,8 +195,8 @@ pub async fn list_followed(db: &mut PgConnection, project: Uuid) -> Result<Vec<P
     sqlx::query_as!(
         Row,
         "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
-             with_secrets, asleep, last_used_at, opened_at
-         from previews where project_id = $1 and (state <> 'closed' or asleep) order by pull_request desc",
+             with_secrets, asleep, stays_closed, last_used_at, opened_at
+         from previews where project_id = $1 and (state <> 'closed' or stays_closed) order by pull_request desc",
         project,
     )
     .fetch_all(db)
@@ -211,7 +211,7 @@ pub async fn list_some(db: &mut PgConnection, project: Uuid, most: i64) -> Resul
     sqlx::query_as!(
         Row,
         "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
-             with_secrets, asleep, last_used_at, opened_at
+             with_secrets, asleep, stays_closed, last_used_at, opened_at
          from previews where project_id = $1 and state <> 'closed'
          order by state = 'waiting', pull_request desc limit $2",
         project,
@@ -229,7 +229,7 @@ pub async fn find(db: &mut PgConnection, project: Uuid, slug: &str) -> Result<Op
     sqlx::query_as!(
         Row,
         "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
-             with_secrets, asleep, last_used_at, opened_at
+             with_secrets, asleep, stays_closed, last_used_at, opened_at
          from previews where project_id = $1 and slug = $2",
         project,
         slug,

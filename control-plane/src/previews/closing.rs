@@ -1,9 +1,6 @@
 //! Previews that stay closed while their pull requests are open: a member closed them, or the head's
 //! message says that it is not to be deployed. Another head ends that, and so does reopening the pull
-//! request.
-//!
-//! In the database such a preview is closed and `asleep`: whatever opens it, has it wait or closes it for
-//! another reason takes that back.
+//! request; whatever opens a preview, has it wait or closes it for another reason does too.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -38,7 +35,7 @@ pub async fn close_by_hand(
 
 /// Has a closed preview stay so at the head that it has.
 pub(super) async fn keep_closed(db: &mut PgConnection, preview: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("update previews set asleep = true where id = $1", preview)
+    sqlx::query!("update previews set stays_closed = true where id = $1", preview)
         .execute(db)
         .await?;
     Ok(())
@@ -52,8 +49,8 @@ pub async fn let_reopen(
 ) -> sqlx::Result<()> {
     lock_project(db, project).await?;
     sqlx::query!(
-        "update previews set asleep = false
-         where project_id = $1 and pull_request = $2 and state = 'closed' and asleep",
+        "update previews set stays_closed = false
+         where project_id = $1 and pull_request = $2 and stays_closed",
         project,
         pull_request,
     )

@@ -255,7 +255,7 @@ pub(super) async fn open(
     now: OffsetDateTime,
 ) -> Result<deployments::Deployment> {
     sqlx::query!(
-        "update previews set state = 'open', asleep = false, closed_at = null, last_used_at = $2,
+        "update previews set state = 'open', asleep = false, stays_closed = false, closed_at = null, last_used_at = $2,
              opened_at = case when state = 'closed' then $2 else opened_at end
          where id = $1",
         preview.id,
@@ -277,9 +277,9 @@ async fn rest(
     now: OffsetDateTime,
 ) -> Result<()> {
     let changed = sqlx::query!(
-        "update previews set state = $2, asleep = false, closed_at = null,
+        "update previews set state = $2, asleep = false, stays_closed = false, closed_at = null,
              opened_at = case when state = 'closed' then $3 else opened_at end
-         where id = $1 and (state, asleep) is distinct from ($2, false)",
+         where id = $1 and (state, asleep, stays_closed) is distinct from ($2, false, false)",
         preview.id,
         state.name(),
         now,
@@ -332,7 +332,7 @@ pub(super) async fn close(
     now: OffsetDateTime,
 ) -> Result<()> {
     sqlx::query!(
-        "update previews set state = 'closed', asleep = false, closed_at = $2,
+        "update previews set state = 'closed', asleep = false, stays_closed = false, closed_at = $2,
              approved_commit = null, approved_by = null, with_secrets = false
          where id = $1",
         preview.id,

@@ -41,7 +41,7 @@ async fn body(app: &App, facts: &Facts, preview: &Preview) -> Result<String, Fai
     );
     let deployed = facts.deployed.as_ref();
     match (preview.state.as_str(), deployed) {
-        ("closed", _) if preview.asleep => {
+        ("closed", _) if preview.stays_closed => {
             text.paragraph("The preview is closed. The next commit opens it again.");
         }
         ("closed", _) => text.paragraph("The preview is gone: its pull request is closed."),

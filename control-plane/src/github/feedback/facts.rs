@@ -31,9 +31,10 @@ pub struct Preview {
     pub head: String,
     /// `waiting`, `open`, `crowded` or `closed`.
     pub state: String,
-    /// Whether its instance was stopped because nobody called; of a closed one whether it stays so until
-    /// the next commit.
+    /// Whether its instance was stopped because nobody called.
     pub asleep: bool,
+    /// Whether it is closed until the next commit.
+    pub stays_closed: bool,
 }
 
 /// A deployment as it is told.
@@ -172,7 +173,7 @@ impl Facts {
         let asleep = self
             .preview
             .as_ref()
-            .is_some_and(|it| it.asleep && it.state == "open");
+            .is_some_and(|it| it.asleep);
         asleep
             && deployed.newer.is_none()
             && deployed.it.live_at.is_some()
@@ -242,7 +243,7 @@ fn read<T: DeserializeOwned>(value: Option<&Value>) -> Option<T> {
 async fn find_preview(db: &mut PgConnection, item: &Item) -> Result<Option<Preview>> {
     Ok(sqlx::query_as!(
         Preview,
-        "select id, slug, pull_request, head, state, asleep from previews
+        "select id, slug, pull_request, head, state, asleep, stays_closed from previews
          where id = $1 or id = (select preview_id from deployments where id = $1)",
         item.subject,
     )

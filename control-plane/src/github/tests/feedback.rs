@@ -705,9 +705,9 @@ async fn a_pull_request_has_one_comment_that_goes_with_its_preview() {
     let body = comment(&world);
     assert!(body.contains("**Failed** · commit `dddddddd`"), "{body}");
     assert!(body.contains("**Next step:**") && !body.contains("canary"));
-    set_preview(&app, "state = 'closed', asleep = true").await;
+    set_preview(&app, "state = 'closed', stays_closed = true").await;
     assert!(comment(&world).contains("The next commit opens it again"));
-    set_preview(&app, "asleep = false").await;
+    set_preview(&app, "stays_closed = false").await;
     assert!(comment(&world).contains("The preview is gone"));
     assert_eq!(states(&world, 1).last().unwrap(), "inactive");
 }
