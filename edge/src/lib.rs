@@ -4,11 +4,11 @@
 //! to the control plane. It knows no database: the snapshot comes by a long poll, is kept on disk,
 //! and serves on while the control plane is away.
 //!
-//! A request's way: `connections` (a place) → `server` (host → who answers) → `project`, which asks
+//! A request's way: `connections` (a place) → `spread` (a thread) → `server` (host → who answers) → `project`, which asks
 //! `admit` (path and mode in `access`, origin in `cors`, token in `auth` and `caller`, MCP session in
 //! `session`) and takes a place in `limit` → `reach` (the instance, held until it takes connections)
 //! → `asked` with `headers` and `identity` (what the instance is told) → `forward` (streams both
-//! ways over a connection of `pool`).
+//! ways over a connection of `pool`, written by `sending` and read by `response`).
 
 #![cfg_attr(
     test,

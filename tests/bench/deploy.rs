@@ -27,6 +27,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::mcp::Caller;
@@ -107,11 +108,19 @@ const AGAIN: Duration = Duration::from_millis(5);
 /// Seconds by row and column.
 type Samples = BTreeMap<(String, String), Vec<f64>>;
 
+/// How long from an accepted push to the first answered call, beside Dockerfiles with pip and uv.
+///
+/// Needs what the tests need, and an optimised berth, which TEST_BERTH names.
+#[derive(clap::Parser)]
+#[command(name = "bench-deploy")]
+struct Settings {
+    /// Runs, in changing order; every figure is a median over them.
+    #[arg(default_value_t = 6)]
+    runs: usize,
+}
+
 fn main() -> Result<()> {
-    let runs: usize = std::env::args()
-        .nth(1)
-        .map_or(Ok(6), |n| n.parse())
-        .context("RUNS is a number")?;
+    let Settings { runs } = Settings::parse();
     let mut samples = Samples::new();
     let peers = Peers::new()?;
     // Kept to the end: ext4 is slow to make files for minutes after it has removed many.

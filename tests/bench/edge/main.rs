@@ -16,7 +16,8 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use clap::Parser as _;
 
 use crate::load::Load;
 
@@ -39,14 +40,26 @@ const SHORTFALL: f64 = 0.85;
 /// Requests/s of the edge in proportion to nginx, by connections, as last accepted.
 const ACCEPTED: &str = include_str!("accepted.json");
 
+/// What a call costs at the edge, beside nginx and nginx with `auth_request`; and what open streams cost.
+///
+/// Needs nginx and wrk, and an optimised berth: `cargo build --release --workspace --bin berth`, or the
+/// one that TEST_BERTH names.
+#[derive(clap::Parser)]
+#[command(name = "bench-edge")]
 struct Settings {
+    /// Runs; every figure is a median over them.
+    #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
+    /// Seconds that each contestant is called for, in each run and at each number of connections.
+    #[arg(long, value_name = "N", default_value_t = 3)]
     seconds: u64,
+    /// Minutes for which a stream of one event a second is watched; a quarter of one by default.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     minutes: u64,
 }
 
 fn main() -> Result<()> {
-    let settings = settings()?;
+    let settings = Settings::parse();
     let directory = tempfile::TempDir::new()?;
     let events = upstream::Events::start()?;
     let mut upstream = nginx::upstream(directory.path())?;
@@ -69,28 +82,6 @@ fn main() -> Result<()> {
         &edge,
         Duration::from_secs(settings.minutes * 60),
     )
-}
-
-fn settings() -> Result<Settings> {
-    let mut settings = Settings {
-        runs: 5,
-        seconds: 3,
-        minutes: 0,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let number = arguments
-            .next()
-            .and_then(|number| number.parse().ok())
-            .with_context(|| format!("{name} needs a number"))?;
-        match &*name {
-            "--runs" => settings.runs = usize::try_from(number)?,
-            "--seconds" => settings.seconds = number,
-            "--minutes" => settings.minutes = number,
-            _ => anyhow::bail!("{name} is none of --runs, --seconds, --minutes"),
-        }
-    }
-    Ok(settings)
 }
 
 fn calls(
