@@ -778,7 +778,9 @@ CREATE TABLE public.previews (
     last_used_at timestamp with time zone NOT NULL,
     opened_at timestamp with time zone NOT NULL,
     closed_at timestamp with time zone,
-    CONSTRAINT previews_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'open'::text, 'crowded'::text, 'closed'::text])))
+    stays_closed boolean DEFAULT false NOT NULL,
+    CONSTRAINT previews_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'open'::text, 'crowded'::text, 'closed'::text]))),
+    CONSTRAINT previews_stays_closed_check CHECK (((NOT stays_closed) OR (state = 'closed'::text)))
 );
 
 COMMENT ON TABLE public.previews IS 'One for each pull request of a project''s repository that was opened while the project had previews. A preview that was closed stays for its deployments'' sake; reopening opens the same one again.';
@@ -800,6 +802,8 @@ COMMENT ON COLUMN public.previews.with_secrets IS 'Whether whoever approved let 
 COMMENT ON COLUMN public.previews.asleep IS 'Its instance was stopped because nobody called; the next call starts it.';
 
 COMMENT ON COLUMN public.previews.last_used_at IS 'When it was last called, deployed or opened.';
+
+COMMENT ON COLUMN public.previews.stays_closed IS 'Closed although its pull request may be open, until that has another head or is reopened: a member closed it, or the head''s message says that it is not to be deployed.';
 
 CREATE TABLE public.project_callers (
     project_id uuid NOT NULL,
@@ -1279,7 +1283,7 @@ CREATE TRIGGER github_links_change_feedback AFTER UPDATE OF repository_id ON pub
 
 CREATE TRIGGER github_links_forget_feedback AFTER DELETE ON public.github_links FOR EACH ROW EXECUTE FUNCTION public.github_links_feedback();
 
-CREATE TRIGGER previews_change_feedback AFTER UPDATE OF state, head, slug, asleep ON public.previews FOR EACH ROW WHEN (((((old.state IS DISTINCT FROM new.state) OR (old.head IS DISTINCT FROM new.head)) OR (old.slug IS DISTINCT FROM new.slug)) OR (old.asleep IS DISTINCT FROM new.asleep))) EXECUTE FUNCTION public.previews_feedback();
+CREATE TRIGGER previews_change_feedback AFTER UPDATE OF state, head, slug, asleep, stays_closed ON public.previews FOR EACH ROW WHEN ((((((old.state IS DISTINCT FROM new.state) OR (old.head IS DISTINCT FROM new.head)) OR (old.slug IS DISTINCT FROM new.slug)) OR (old.asleep IS DISTINCT FROM new.asleep)) OR (old.stays_closed IS DISTINCT FROM new.stays_closed))) EXECUTE FUNCTION public.previews_feedback();
 
 CREATE TRIGGER previews_feedback AFTER INSERT ON public.previews FOR EACH ROW EXECUTE FUNCTION public.previews_feedback();
 
