@@ -35,9 +35,12 @@ pub async fn close_by_hand(
 
 /// Has a closed preview stay so at the head that it has.
 pub(super) async fn keep_closed(db: &mut PgConnection, preview: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("update previews set stays_closed = true where id = $1", preview)
-        .execute(db)
-        .await?;
+    sqlx::query!(
+        "update previews set stays_closed = true where id = $1",
+        preview
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 

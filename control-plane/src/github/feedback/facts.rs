@@ -170,10 +170,7 @@ impl Facts {
 
     /// Whether the deployment's instance is stopped until somebody calls.
     pub fn is_asleep(&self, deployed: &Deployed) -> bool {
-        let asleep = self
-            .preview
-            .as_ref()
-            .is_some_and(|it| it.asleep);
+        let asleep = self.preview.as_ref().is_some_and(|it| it.asleep);
         asleep
             && deployed.newer.is_none()
             && deployed.it.live_at.is_some()
