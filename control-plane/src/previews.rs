@@ -176,21 +176,13 @@ impl TryFrom<Row> for Preview {
 
 /// A project's that are not closed, newest pull request first.
 pub async fn list(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> {
-    sqlx::query_as!(
-        Row,
-        "select id, project_id, slug, pull_request, title, author, branch, head, fork, state, approved_commit,
-             with_secrets, asleep, stays_closed, last_used_at, opened_at
-         from previews where project_id = $1 and state <> 'closed' order by pull_request desc",
-        project,
-    )
-    .fetch_all(db)
-    .await?
-    .into_iter()
-    .map(Preview::try_from)
-    .collect()
+    let mut previews = list_followed(db, project).await?;
+    previews.retain(|preview| preview.state != State::Closed);
+    Ok(previews)
 }
 
-/// The same, and those that stay closed: of all others that are closed the pull request is taken to be so.
+/// The same, and those that stay closed: of all others that are closed the pull request is taken to be
+/// closed as well.
 pub async fn list_followed(db: &mut PgConnection, project: Uuid) -> Result<Vec<Preview>> {
     sqlx::query_as!(
         Row,
@@ -206,7 +198,8 @@ pub async fn list_followed(db: &mut PgConnection, project: Uuid) -> Result<Vec<P
     .collect()
 }
 
-/// A project's that are not closed, at most so many; those that wait for a member come last, since strangers make them.
+/// A project's that are not closed, at most so many; those that wait for a member come last, since
+/// strangers make them.
 pub async fn list_some(db: &mut PgConnection, project: Uuid, most: i64) -> Result<Vec<Preview>> {
     sqlx::query_as!(
         Row,
