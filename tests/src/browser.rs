@@ -1,11 +1,16 @@
 //! A real browser: headless Chromium driven through ChromeDriver.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 use tempfile::TempDir;
 use thirtyfour::prelude::*;
 
@@ -27,14 +32,14 @@ impl Browser {
     /// Starts ChromeDriver and a browser.
     pub fn start() -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let chromedriver = Command::new("chromedriver")
+        let mut chromedriver = Command::new("chromedriver");
+        chromedriver
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context(
-                "chromedriver is missing; run ./tests/run, or apt-get install chromium-driver",
-            )?;
+            .stderr(Stdio::null());
+        let chromedriver = deaf_to_network_changes(&mut chromedriver)?.context(
+            "chromedriver is missing; run ./tests/run, or apt-get install chromium-driver",
+        )?;
         let profile = TempDir::new()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -113,10 +118,50 @@ impl Browser {
         })
     }
 
+    /// Where it is and what it shows, for the message of a test that failed.
+    pub fn shows(&self) -> String {
+        self.run(async |driver| {
+            let (address, page) = (driver.current_url().await?, driver.source().await?);
+            Ok(format!("the browser shows {address}: {page}"))
+        })
+        .unwrap_or_else(|error| format!("the browser shows nothing: {error:#}"))
+    }
+
     /// Keeps a picture of the page.
     pub fn screenshot(&self, path: &Path) -> Result<()> {
         self.run(async |driver| driver.screenshot(path).await)
     }
+}
+
+/// Starts a program that cannot hear which network interfaces come and go. At each change Chromium
+/// gives up the connections that it is opening and shows `ERR_NETWORK_CHANGED`, which the driver takes
+/// for a page, and the engine makes and removes interfaces for every instance that another test
+/// starts. Without the socket that tells of them it counts on a network that stays.
+fn deaf_to_network_changes(command: &mut Command) -> Result<io::Result<Child>> {
+    let is = |argument, value: libc::c_int| {
+        let value = u64::try_from(value).expect("these numbers are not negative");
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let (family, protocol) = (is(0, libc::AF_NETLINK)?, is(2, libc::NETLINK_ROUTE)?);
+    let filter: BpfProgram = SeccompFilter::new(
+        [(
+            libc::SYS_socket,
+            vec![SeccompRule::new(vec![family, protocol])?],
+        )]
+        .into(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EAFNOSUPPORT.unsigned_abs()),
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()?;
+    // A filter holds for the thread that sets it and for what it starts.
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| {
+            seccompiler::apply_filter(&filter)?;
+            Ok(command.spawn())
+        });
+        started.join().expect("starting a program does not panic")
+    })
 }
 
 impl Drop for Browser {

@@ -103,7 +103,7 @@ impl Flow {
         std::fs::remove_file(&file)?;
         through(&browser, &url)?;
         // The browser stays until the client got its answer.
-        self.next().map(|_| ())
+        self.next().map(|_| ()).with_context(|| browser.shows())
     }
 
     fn follow(
