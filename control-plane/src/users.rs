@@ -254,6 +254,11 @@ pub fn check_password(password: &str) -> Result<()> {
 pub async fn set_password(db: &mut PgConnection, user: Uuid, password: String) -> Result<()> {
     check_password(&password)?;
     let hash = password::hash(password).await?;
+    store_password(db, user, Some(&hash)).await
+}
+
+/// Keeps the hash of someone's password; `None` takes the password away.
+pub async fn store_password(db: &mut PgConnection, user: Uuid, hash: Option<&str>) -> Result<()> {
     sqlx::query!(
         "update users set password_hash = $2 where id = $1",
         user,

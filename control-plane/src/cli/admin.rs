@@ -8,13 +8,14 @@ use sqlx::Connection as _;
 use sqlx::PgConnection;
 
 use super::data::{Data, adopt_noted_url};
-use super::output::{Output, line};
+use super::output::{Output, line, note};
 use crate::api_tokens::{self, NewToken};
 use crate::audit::Actor;
 use crate::clock::Clock;
 use crate::config::ServeConfig;
 use crate::crypto::KeyEncryptionKey;
 use crate::private_postgres::PrivatePostgres;
+use crate::signin::new_password;
 use crate::{signing_keys, users};
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,15 @@ enum Command {
         #[command(flatten)]
         config: ServeConfig,
     },
+    /// Take away how someone signs in, and print a one-time link by which they choose a new password:
+    /// their password, their account at GitHub and their browser sessions end. API tokens stay.
+    ResetPassword {
+        /// Whose; the owner's by default.
+        email: Option<String>,
+
+        #[command(flatten)]
+        config: ServeConfig,
+    },
     /// Make a new key for access tokens. It signs after a minute; tokens of the old one stay good
     /// until they expire.
     RotateKeys {
@@ -59,6 +69,9 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
     match arguments.command {
         Command::Token { name, config } => token(&here(config)?, &name, output).await?,
         Command::SetupLink { config } => setup_link(&here(config)?, output).await?,
+        Command::ResetPassword { email, config } => {
+            reset_password(&here(config)?, email.as_deref(), output).await?;
+        }
         Command::RotateKeys { config } => rotate_keys(&here(config)?, output).await?,
         Command::Down { config, runner } => down(&here(config)?, &runner).await?,
     }
@@ -93,8 +106,41 @@ async fn setup_link(config: &ServeConfig, output: Output) -> anyhow::Result<()> 
     let Some(token) = users::create_setup_link(&mut db, Clock::System.now()).await? else {
         bail!("the owner has a password already; sign in at {url}");
     };
-    let link = format!("{url}/setup/{token}");
+    show_link(config, &token, output);
+    Ok(())
+}
+
+fn show_link(config: &ServeConfig, token: &str, output: Output) {
+    let link = format!("{}/setup/{token}", config.issuer());
     output.result(&json!({ "url": link }), || link.clone());
+}
+
+async fn reset_password(
+    config: &ServeConfig,
+    email: Option<&str>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut db = connect(config).await?;
+    let user = match email {
+        Some(email) => users::find_by_email(&mut db, email)
+            .await?
+            .with_context(|| {
+                format!(
+                    "nobody here has the address {email}; the page Members lists those there are"
+                )
+            })?,
+        None => users::find_owner(&mut db)
+            .await?
+            .context("there is no owner yet; start berth first")?,
+    };
+    let mut tx = db.begin().await?;
+    let token = new_password::reset(&mut tx, user.id, Clock::System.now()).await?;
+    tx.commit().await?;
+    note(&format!(
+        "{} is signed out everywhere, and signs in again by this link within 24 hours:",
+        user.email
+    ));
+    show_link(config, &token, output);
     Ok(())
 }
 

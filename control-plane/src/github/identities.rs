@@ -128,6 +128,14 @@ pub async fn unlink(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> R
     .await
 }
 
+/// Unties a person's account, if they have one, whatever else they sign in by.
+pub async fn forget(db: &mut PgConnection, user: Uuid) -> Result<()> {
+    sqlx::query!("delete from github_identities where user_id = $1", user)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Whether the rule lets an account sign up. Asks GitHub for memberships, by the person's token.
 pub async fn may_sign_up(
     app: &App,

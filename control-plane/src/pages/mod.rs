@@ -74,6 +74,7 @@ pub fn router() -> Router<App> {
             post(service_accounts::delete_client),
         )
         .route("/account", get(account::show))
+        .route("/account/password", post(account::change_password))
         .route("/account/github", post(account::connect))
         .route("/account/github/disconnect", post(account::disconnect))
         .route("/static/{name}", get(assets::serve))

@@ -70,6 +70,7 @@ impl Done {
     fn sentence(&self) -> Option<&'static str> {
         Some(match self.done.as_deref()? {
             "saved" => "Saved.",
+            "password" => "Your password is changed. Every other browser is signed out.",
             "connected" => {
                 "Connected; pushes come live from now on. “Deploy now” on the project's page deploys what is there already."
             }

@@ -6,6 +6,7 @@ pub mod attempts;
 mod creating;
 pub mod csrf;
 mod github;
+pub mod new_password;
 pub mod next;
 pub mod page;
 mod password;

@@ -9,6 +9,7 @@ use tower_sessions::cookie::SameSite;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error as StoreError, Result as StoreResult};
 use tower_sessions::{Expiry, Session, SessionManagerLayer, SessionStore};
+use uuid::Uuid;
 
 use super::csrf;
 use crate::app::App;
@@ -81,6 +82,19 @@ pub async fn is_alive(db: &mut PgConnection, id: &Id, now: OffsetDateTime) -> Re
     .fetch_optional(db)
     .await?;
     Ok(found.is_some())
+}
+
+/// Ends someone's sessions, all or all but one.
+pub async fn end_of(db: &mut PgConnection, user: Uuid, kept: Option<&Id>) -> Result<()> {
+    // What is read from a session by `USER`.
+    sqlx::query!(
+        "delete from sessions where data->>'user' = $1 and id_hash is distinct from $2",
+        user.to_string(),
+        kept.map(hash),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Forgets sessions that have ended.

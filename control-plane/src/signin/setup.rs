@@ -94,7 +94,7 @@ fn over() -> Response {
         title: "This link no longer works",
         message: "It was used before or is too old. Sign in with your password, or ask an admin of \
                   your organization for a new link; the owner runs `berth admin setup-link` on the \
-                  machine.",
+                  machine, or `berth admin reset-password` for who has forgotten theirs.",
     };
     page(StatusCode::NOT_FOUND, &template, None)
 }

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use time::Duration;
 
-use super::sessions;
+use super::{new_password, sessions};
 use crate::app::App;
 use crate::testing::{self, Answer, Browser, OWNER, PASSWORD};
 use crate::users;
@@ -272,6 +272,96 @@ async fn the_one_time_link_expires() {
         Browser::new(&app).get("/setup/nonsense").await.status,
         StatusCode::NOT_FOUND
     );
+}
+
+const ANOTHER: &str = "another horse battery";
+
+/// Sends the form of another password.
+async fn change(browser: &mut Browser, current: &str, new: &str) -> Answer {
+    let csrf = browser.get("/account").await.field("csrf");
+    let fields = [("csrf", &*csrf), ("current", current), ("password", new)];
+    browser.submit("/account/password", &fields).await
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_who_knows_it_and_signs_other_browsers_out() {
+    let app = testing::app().await;
+    let mut browser = Browser::signed_in(&app).await;
+    let mut other = Browser::signed_in(&app).await;
+    for (current, new, says) in [
+        ("wrong password", ANOTHER, "This is not your password"),
+        ("", ANOTHER, "This is not your password"),
+        (PASSWORD, "too short", "at least 10 characters"),
+    ] {
+        let refused = change(&mut browser, current, new).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(refused.body.contains(says), "{}", refused.body);
+        assert!(!refused.body.contains(ANOTHER));
+    }
+    assert!(is_in(&mut other).await);
+
+    let before = browser.cookies.clone();
+    let changed = change(&mut browser, PASSWORD, ANOTHER).await;
+    assert_eq!(changed.location(), "/account?done=password");
+    assert!(is_in(&mut browser).await);
+    assert!(!is_in(&mut other).await);
+    // What was known of the session before is worth nothing.
+    let mut copied = Browser::new(&app);
+    copied.cookies = before;
+    assert!(!is_in(&mut copied).await);
+    assert_eq!(
+        sign_in(&mut other, OWNER, PASSWORD).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    assert_eq!(sign_in(&mut other, OWNER, ANOTHER).await.location(), "/");
+    assert!(is_in(&mut browser).await);
+}
+
+#[tokio::test]
+async fn an_open_browser_does_not_help_to_guess_the_password() {
+    let app = testing::app().await;
+    let mut browser = Browser::signed_in(&app).await;
+    for _ in 0..20 {
+        let refused = change(&mut browser, "wrong password", ANOTHER).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let refused = change(&mut browser, PASSWORD, ANOTHER).await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn who_has_lost_their_way_in_gets_another_and_the_former_ends() {
+    let app = testing::app().await;
+    let owner = testing::owner(&app).await;
+    let stranger = testing::stranger(&app).await;
+    let mut browser = Browser::signed_in(&app).await;
+    let mut theirs = Browser::signed_in_as(&app, &stranger.email).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let account = crate::github::rest::Account {
+        id: 583_231,
+        login: "octocat".into(),
+        kind: "User".into(),
+    };
+    crate::github::identities::link(&mut db, owner.id, &account, app.clock.now())
+        .await
+        .unwrap();
+    let token = new_password::reset(&mut db, owner.id, app.clock.now())
+        .await
+        .unwrap();
+    assert!(!users::can_sign_in(&mut db, owner.id).await.unwrap());
+    assert!(!is_in(&mut browser).await);
+    assert!(is_in(&mut theirs).await);
+    assert_eq!(
+        sign_in(&mut browser, OWNER, PASSWORD).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    let link = format!("/setup/{token}");
+    let csrf = browser.get(&link).await.field("csrf");
+    let set = browser
+        .submit(&link, &[("csrf", &csrf), ("password", ANOTHER)])
+        .await;
+    assert_eq!(set.location(), "/");
+    assert!(is_in(&mut browser).await);
 }
 
 #[tokio::test]
