@@ -1,4 +1,4 @@
-//! `berth login` signs in through a real browser.
+//! Signing in through a real browser: `berth login`, and passwords that are lost and changed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -10,10 +10,14 @@ use serde_json::Value;
 use tests::browser::Browser;
 use tests::platform::{self, OWNER_EMAIL, Platform};
 use tests::{berth_binary, python, wait};
+use thirtyfour::prelude::*;
 
 use crate::Test;
 
-pub const TESTS: &[Test] = &[("login::a_browser_signs_the_command_line_in", browser)];
+pub const TESTS: &[Test] = &[
+    ("login::a_browser_signs_the_command_line_in", browser),
+    ("login::a_lost_password_is_reset_and_changed", password),
+];
 
 /// `berth` as someone runs it who has set nothing but keeps settings in `home`.
 fn berth(home: &Path) -> Command {
@@ -128,4 +132,84 @@ fn browser() -> Result<()> {
         "{tokens}"
     );
     Ok(())
+}
+
+/// A member whose password the operator resets: signed out, they choose another by the link, and
+/// change it on their page.
+fn password() -> Result<()> {
+    let platform = platform::shared()?;
+    let email = "forgetful@example.com";
+    let invited = platform.berth(&["members", "add", email, "--json"])?;
+    let invited = invited.success()?.json()?;
+    let link = invited["setup_url"].as_str().context("no link")?;
+    let browser = Browser::start()?;
+    choose(&browser, link, "the first password")?;
+    ensure!(path(&browser)? == "/", "the link signs in");
+
+    let mut reset = berth(platform.data());
+    reset.args(["admin", "reset-password", email, "--data"]);
+    reset.arg(platform.data());
+    let reset = json(reset)?;
+    let account = format!("{}/account", platform.url());
+    browser.run(async |driver| driver.goto(&account).await)?;
+    ensure!(path(&browser)? == "/signin", "they are signed out");
+    sign_in(&browser, email, "the first password")?;
+    let page = browser.run(async |driver| driver.source().await)?;
+    for says in ["E-mail or password is wrong", "berth admin reset-password"] {
+        ensure!(page.contains(says), "{page}");
+    }
+
+    let link = reset["url"].as_str().context("no link")?;
+    choose(&browser, link, "the second password")?;
+    browser.run(async |driver| {
+        driver.goto(&account).await?;
+        for (field, text) in [
+            ("current", "the second password"),
+            ("password", "the third password"),
+        ] {
+            let field = driver.query(By::Name(field)).first().await?;
+            field.send_keys(text).await?;
+        }
+        let change = driver.query(By::Css("form[action='/account/password'] button"));
+        change.first().await?.click().await?;
+        driver.query(By::Css(".notice.good")).first().await?;
+        let out = driver.query(By::Css("form[action='/signout'] button"));
+        out.first().await?.click().await?;
+        driver.query(By::Id("email")).first().await
+    })?;
+    sign_in(&browser, email, "the third password")?;
+    ensure!(path(&browser)? == "/", "the new password signs in");
+    platform.berth(&["members", "remove", email])?.success()?;
+    Ok(())
+}
+
+/// Opens a one-time link and chooses a password by it.
+fn choose(browser: &Browser, link: &str, password: &str) -> Result<()> {
+    browser.run(async |driver| {
+        driver.goto(link).await?;
+        let field = driver.query(By::Name("password")).first().await?;
+        field.send_keys(password).await?;
+        field.send_keys(Key::Enter + "").await?;
+        driver.query(By::Css("nav[aria-label=Main]")).first().await
+    })?;
+    Ok(())
+}
+
+/// Sends the form of the sign-in page, which is open, and waits for the answer.
+fn sign_in(browser: &Browser, email: &str, password: &str) -> Result<()> {
+    browser.run(async |driver| {
+        let field = driver.query(By::Name("email")).first().await?;
+        field.send_keys(email).await?;
+        let field = driver.query(By::Name("password")).first().await?;
+        field.send_keys(password).await?;
+        field.send_keys(Key::Enter + "").await?;
+        let answer = By::Css(".notice.bad, nav[aria-label=Main]");
+        driver.query(answer).first().await
+    })?;
+    Ok(())
+}
+
+fn path(browser: &Browser) -> Result<String> {
+    let address = browser.run(async |driver| driver.current_url().await)?;
+    Ok(address.path().to_owned())
 }
