@@ -908,10 +908,13 @@ CREATE TABLE public.setup_links (
     token_hash bytea NOT NULL,
     user_id uuid NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    used_at timestamp with time zone
+    used_at timestamp with time zone,
+    replaces boolean DEFAULT false NOT NULL
 );
 
-COMMENT ON TABLE public.setup_links IS 'One-time sign-in links for a first password. Only the SHA-256 of the token is kept.';
+COMMENT ON TABLE public.setup_links IS 'One-time links by which a password is set. Only the SHA-256 of the token is kept.';
+
+COMMENT ON COLUMN public.setup_links.replaces IS 'It sets another password in the place of one: whoever runs the platform made it.';
 
 CREATE TABLE public.signing_keys (
     kid text NOT NULL,

@@ -1,4 +1,4 @@
-//! People: the owner of the first start, passwords, and the one-time link that sets the first one.
+//! People: the owner of the first start, passwords, and the one-time links that set them.
 
 pub mod password;
 
@@ -209,10 +209,7 @@ pub async fn verify_password(db: &PgPool, email: &str, password: String) -> Resu
 
 /// Whether someone has set a password.
 pub async fn has_password(db: &mut PgConnection, user: Uuid) -> Result<bool> {
-    let hash = sqlx::query_scalar!("select password_hash from users where id = $1", user)
-        .fetch_one(db)
-        .await?;
-    Ok(hash.is_some())
+    Ok(find_password(db, user).await?.is_some())
 }
 
 /// Whether someone has a way to sign in: a password, or an account at GitHub.
@@ -254,11 +251,47 @@ pub fn check_password(password: &str) -> Result<()> {
 pub async fn set_password(db: &mut PgConnection, user: Uuid, password: String) -> Result<()> {
     check_password(&password)?;
     let hash = password::hash(password).await?;
-    store_password(db, user, Some(&hash)).await
+    store_password(db, user, &hash).await
 }
 
-/// Keeps the hash of someone's password; `None` takes the password away.
-pub async fn store_password(db: &mut PgConnection, user: Uuid, hash: Option<&str>) -> Result<()> {
+/// Has changes of how someone signs in wait for each other, until the transaction ends.
+pub async fn lock(db: &mut PgConnection, user: Uuid) -> Result<()> {
+    sqlx::query!("select 1 as one from users where id = $1 for update", user)
+        .fetch_one(db)
+        .await?;
+    Ok(())
+}
+
+/// The hash of someone's password.
+pub async fn find_password(db: &mut PgConnection, user: Uuid) -> Result<Option<String>> {
+    Ok(
+        sqlx::query_scalar!("select password_hash from users where id = $1", user)
+            .fetch_one(db)
+            .await?,
+    )
+}
+
+/// Keeps the hash of someone's password in the place of `before`; says whether that was still there.
+pub async fn replace_password(
+    db: &mut PgConnection,
+    user: Uuid,
+    before: Option<&str>,
+    hash: &str,
+) -> Result<bool> {
+    let done = sqlx::query!(
+        "update users set password_hash = $3
+         where id = $1 and password_hash is not distinct from $2",
+        user,
+        before,
+        hash,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Keeps the hash of someone's password.
+pub async fn store_password(db: &mut PgConnection, user: Uuid, hash: &str) -> Result<()> {
     sqlx::query!(
         "update users set password_hash = $2 where id = $1",
         user,
@@ -291,12 +324,31 @@ pub async fn create_setup_link_for(
     user: Uuid,
     now: OffsetDateTime,
 ) -> Result<String> {
+    create_link(db, user, false, now).await
+}
+
+/// The same for someone whose password it replaces. Only whoever runs the platform may have it made.
+pub async fn create_replacing_link(
+    db: &mut PgConnection,
+    user: Uuid,
+    now: OffsetDateTime,
+) -> Result<String> {
+    create_link(db, user, true, now).await
+}
+
+async fn create_link(
+    db: &mut PgConnection,
+    user: Uuid,
+    replaces: bool,
+    now: OffsetDateTime,
+) -> Result<String> {
     let token = ids::random_token("");
     sqlx::query!(
-        "insert into setup_links (token_hash, user_id, expires_at) values ($1, $2, $3)",
+        "insert into setup_links (token_hash, user_id, expires_at, replaces) values ($1, $2, $3, $4)",
         sha256(&token),
         user,
         now + SETUP_LINK_LIFETIME,
+        replaces,
     )
     .execute(db)
     .await?;
@@ -323,8 +375,9 @@ pub async fn find_setup_link(
     Ok(sqlx::query_as!(
         User,
         "select u.id, u.email, u.name from setup_links l join users u on u.id = l.user_id
-         where l.token_hash = $1 and l.used_at is null and l.expires_at > $2 and u.password_hash is null
-           and not exists (select from github_identities i where i.user_id = u.id)",
+         where l.token_hash = $1 and l.used_at is null and l.expires_at > $2
+           and (l.replaces or u.password_hash is null
+               and not exists (select from github_identities i where i.user_id = u.id))",
         sha256(token),
         now,
     )
@@ -343,8 +396,9 @@ pub async fn use_setup_link(
     let used = sqlx::query_scalar!(
         "update setup_links l set used_at = $2 from users u
          where l.token_hash = $1 and l.used_at is null and l.expires_at > $2
-           and u.id = l.user_id and u.password_hash is null
-           and not exists (select from github_identities i where i.user_id = u.id)
+           and u.id = l.user_id
+           and (l.replaces or u.password_hash is null
+               and not exists (select from github_identities i where i.user_id = u.id))
          returning l.user_id",
         sha256(token),
         now,

@@ -43,8 +43,8 @@ enum Command {
     /// Take away how someone signs in, and print a one-time link by which they choose a new password:
     /// their password, their account at GitHub and their browser sessions end. API tokens stay.
     ResetPassword {
-        /// Whose; the owner's by default.
-        email: Option<String>,
+        /// Their e-mail address, or the placeholder of who signed up by GitHub.
+        email: String,
 
         #[command(flatten)]
         config: ServeConfig,
@@ -70,7 +70,7 @@ pub async fn run(arguments: Arguments, output: Output) -> anyhow::Result<ExitCod
         Command::Token { name, config } => token(&here(config)?, &name, output).await?,
         Command::SetupLink { config } => setup_link(&here(config)?, output).await?,
         Command::ResetPassword { email, config } => {
-            reset_password(&here(config)?, email.as_deref(), output).await?;
+            reset_password(&here(config)?, &email, output).await?;
         }
         Command::RotateKeys { config } => rotate_keys(&here(config)?, output).await?,
         Command::Down { config, runner } => down(&here(config)?, &runner).await?,
@@ -115,29 +115,18 @@ fn show_link(config: &ServeConfig, token: &str, output: Output) {
     output.result(&json!({ "url": link }), || link.clone());
 }
 
-async fn reset_password(
-    config: &ServeConfig,
-    email: Option<&str>,
-    output: Output,
-) -> anyhow::Result<()> {
+async fn reset_password(config: &ServeConfig, email: &str, output: Output) -> anyhow::Result<()> {
     let mut db = connect(config).await?;
-    let user = match email {
-        Some(email) => users::find_by_email(&mut db, email)
-            .await?
-            .with_context(|| {
-                format!(
-                    "nobody here has the address {email}; the page Members lists those there are"
-                )
-            })?,
-        None => users::find_owner(&mut db)
-            .await?
-            .context("there is no owner yet; start berth first")?,
-    };
+    let user = users::find_by_email(&mut db, email)
+        .await?
+        .with_context(|| {
+            format!("nobody here has the address {email}; the page Members lists those there are")
+        })?;
     let mut tx = db.begin().await?;
     let token = new_password::reset(&mut tx, user.id, Clock::System.now()).await?;
     tx.commit().await?;
     note(&format!(
-        "{} is signed out everywhere, and signs in again by this link within 24 hours:",
+        "{} is signed out of every browser, and signs in again by this link within 24 hours. API tokens and connected apps stay.",
         user.email
     ));
     show_link(config, &token, output);

@@ -111,13 +111,9 @@ pub async fn unlink(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> R
             "GitHub is your only way to sign in, so it stays connected.".into(),
         ));
     }
-    let gone = sqlx::query_scalar!(
-        "delete from github_identities where user_id = $1 returning github_id",
-        user,
-    )
-    .fetch_optional(&mut *db)
-    .await?
-    .ok_or(Error::NotFound("connected account"))?;
+    let gone = forget(db, user)
+        .await?
+        .ok_or(Error::NotFound("connected account"))?;
     note(
         db,
         &Actor::User(user),
@@ -128,12 +124,14 @@ pub async fn unlink(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> R
     .await
 }
 
-/// Unties a person's account, if they have one, whatever else they sign in by.
-pub async fn forget(db: &mut PgConnection, user: Uuid) -> Result<()> {
-    sqlx::query!("delete from github_identities where user_id = $1", user)
-        .execute(db)
-        .await?;
-    Ok(())
+/// Unties a person's account, whatever else they sign in by; its number, if they had one.
+pub async fn forget(db: &mut PgConnection, user: Uuid) -> Result<Option<i64>> {
+    Ok(sqlx::query_scalar!(
+        "delete from github_identities where user_id = $1 returning github_id",
+        user,
+    )
+    .fetch_optional(db)
+    .await?)
 }
 
 /// Whether the rule lets an account sign up. Asks GitHub for memberships, by the person's token.

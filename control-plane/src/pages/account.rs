@@ -67,7 +67,7 @@ pub async fn show(
 /// What the form of another password sends.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct NewPassword {
+pub struct Passwords {
     current: String,
     password: String,
 }
@@ -78,7 +78,7 @@ pub async fn change_password(
     State(app): State<App>,
     person: SignedIn,
     headers: HeaderMap,
-    CsrfForm(form): CsrfForm<NewPassword>,
+    CsrfForm(form): CsrfForm<Passwords>,
 ) -> PageResult {
     let user = &person.user;
     admit_attempt(&app, &headers, &user.email)?;

@@ -23,7 +23,7 @@ use crate::github::registration::{self, Registration};
 use crate::github::rest::Account;
 use crate::github::{authorize, identities, proofs, rest};
 use crate::pages::PageError;
-use crate::users::User;
+use crate::users::{self, User};
 use crate::{oauth, organizations, projects};
 
 /// What the sign-in page sends.
@@ -181,7 +181,20 @@ async fn link(
     let user = is_still(app, session, user).await?;
     let account = rest::person(app, token).await.map_err(Error::from)?;
     let mut tx = app.db.begin().await?;
-    identities::link(&mut tx, user.id, &account, app.clock.now()).await?;
+    let now = app.clock.now();
+    // GitHub took its time: whose way in was reset meanwhile is not tied to what somebody else brought.
+    users::lock(&mut tx, user.id).await?;
+    let alive = match session.id() {
+        Some(id) => sessions::is_alive(&mut tx, &id, now).await?,
+        None => false,
+    };
+    if !alive {
+        return Err(Error::Forbidden(
+            "You were signed out meanwhile; sign in, and begin again.".into(),
+        )
+        .into());
+    }
+    identities::link(&mut tx, user.id, &account, now).await?;
     tx.commit().await?;
     Ok(Redirect::to("/account?done=saved").into_response())
 }

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::sessions;
 use crate::app::App;
 use crate::audit::{self, Actor};
-use crate::error::{Result, invalid};
+use crate::error::{Error, Result, invalid};
 use crate::github::identities;
-use crate::users::{self, User};
+use crate::ids;
+use crate::users::{self, User, password};
 
 /// Changes the password of someone who is signed in by `session`, and ends their other sessions. Fails
 /// when `current` is not theirs, and when the new one is too short or too long.
@@ -23,29 +24,33 @@ pub async fn change(
     new: String,
 ) -> Result<()> {
     users::check_password(&new)?;
-    let known = users::verify_password(&app.db, &user.email, current).await?;
-    if known.is_none() {
+    // Nobody waits for a turn to hash with a connection in hand.
+    let before = users::find_password(&mut *app.db.acquire().await?, user.id).await?;
+    if !password::verify(current, before.clone()).await? {
         return Err(invalid(
             "current",
             "This is not your password; give the one that you sign in with.",
         ));
     }
-    // Nobody waits for a turn to hash with a connection in hand.
-    let hash = users::password::hash(new).await?;
+    let new = password::hash(new).await?;
     let mut tx = app.db.begin().await?;
-    users::store_password(&mut tx, user.id, Some(&hash)).await?;
-    sessions::end_of(&mut tx, user.id, session.id().as_ref()).await?;
+    if !users::replace_password(&mut tx, user.id, before.as_deref(), &new).await? {
+        return Err(Error::Conflict(
+            "Your password was changed meanwhile; sign in with the one it is now.".into(),
+        ));
+    }
+    sessions::end_of(&mut tx, user.id).await?;
     let subject = json!({ "by": "account" });
+    let now = app.clock.now();
     note(
         &mut tx,
         &Actor::User(user.id),
         "user.set_password",
         subject,
-        app.clock.now(),
+        now,
     )
     .await?;
     tx.commit().await?;
-    // What was known of this session before is worth nothing either.
     sessions::establish(session, user).await
 }
 
@@ -53,13 +58,16 @@ pub async fn change(
 /// account at GitHub, links. Answers with the token of a one-time link by which they choose a new
 /// password. API tokens stay, and what they allowed apps.
 pub async fn reset(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Result<String> {
-    users::store_password(db, user, None).await?;
-    identities::forget(db, user).await?;
-    sessions::end_of(db, user, None).await?;
+    // One that nobody knows: without any they would be like somebody who was invited, whose link
+    // admins of their organization may make.
+    let unknown = password::hash(ids::random_token("")).await?;
+    users::store_password(db, user, &unknown).await?;
+    let github = identities::forget(db, user).await?;
+    sessions::end_of(db, user).await?;
     users::delete_setup_links(db, user).await?;
-    let subject = json!({ "user": user });
+    let subject = json!({ "user": user, "github_id": github });
     note(db, &Actor::System, "user.reset_password", subject, now).await?;
-    users::create_setup_link_for(db, user, now).await
+    users::create_replacing_link(db, user, now).await
 }
 
 async fn note(

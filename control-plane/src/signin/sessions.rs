@@ -84,13 +84,12 @@ pub async fn is_alive(db: &mut PgConnection, id: &Id, now: OffsetDateTime) -> Re
     Ok(found.is_some())
 }
 
-/// Ends someone's sessions, all or all but one.
-pub async fn end_of(db: &mut PgConnection, user: Uuid, kept: Option<&Id>) -> Result<()> {
+/// Ends someone's sessions.
+pub async fn end_of(db: &mut PgConnection, user: Uuid) -> Result<()> {
     // What is read from a session by `USER`.
     sqlx::query!(
-        "delete from sessions where data->>'user' = $1 and id_hash is distinct from $2",
+        "delete from sessions where data->>'user' = $1",
         user.to_string(),
-        kept.map(hash),
     )
     .execute(db)
     .await?;

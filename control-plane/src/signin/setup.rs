@@ -1,4 +1,4 @@
-//! The one-time link of the first start: `GET` and `POST /setup/{token}`.
+//! One-time links by which a password is set: `GET` and `POST /setup/{token}`.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -52,6 +52,8 @@ pub(super) async fn set_password(
     let mut tx = app.db.begin().await?;
     match users::use_setup_link(&mut tx, &token, new.password, app.clock.now()).await {
         Ok(Some(user)) => {
+            // None that came of an earlier password lasts, whenever it began.
+            sessions::end_of(&mut tx, user.id).await?;
             tx.commit().await?;
             sessions::establish(&session, &user).await?;
             Ok(Redirect::to("/").into_response())
@@ -94,7 +96,7 @@ fn over() -> Response {
         title: "This link no longer works",
         message: "It was used before or is too old. Sign in with your password, or ask an admin of \
                   your organization for a new link; the owner runs `berth admin setup-link` on the \
-                  machine, or `berth admin reset-password` for who has forgotten theirs.",
+                  machine, or `berth admin reset-password EMAIL` for who has forgotten theirs.",
     };
     page(StatusCode::NOT_FOUND, &template, None)
 }

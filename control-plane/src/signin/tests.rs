@@ -5,8 +5,11 @@ use time::Duration;
 
 use super::{new_password, sessions};
 use crate::app::App;
+use crate::audit::Actor;
+use crate::error::Error;
+use crate::github::identities;
 use crate::testing::{self, Answer, Browser, OWNER, PASSWORD};
-use crate::users;
+use crate::{members, organizations, users};
 
 async fn sign_in(browser: &mut Browser, email: &str, password: &str) -> Answer {
     let csrf = browser.get("/signin").await.field("csrf");
@@ -318,6 +321,22 @@ async fn a_password_is_changed_by_who_knows_it_and_signs_other_browsers_out() {
 }
 
 #[tokio::test]
+async fn a_password_that_was_changed_meanwhile_stays() {
+    let app = testing::app().await;
+    let owner = testing::owner(&app).await;
+    let mut db = app.db.acquire().await.unwrap();
+    let before = users::find_password(&mut db, owner.id).await.unwrap();
+    for (seen, replaced) in [
+        (None, false),
+        (before.as_deref(), true),
+        (before.as_deref(), false),
+    ] {
+        let done = users::replace_password(&mut db, owner.id, seen, "another hash").await;
+        assert_eq!(done.unwrap(), replaced);
+    }
+}
+
+#[tokio::test]
 async fn an_open_browser_does_not_help_to_guess_the_password() {
     let app = testing::app().await;
     let mut browser = Browser::signed_in(&app).await;
@@ -342,13 +361,25 @@ async fn who_has_lost_their_way_in_gets_another_and_the_former_ends() {
         login: "octocat".into(),
         kind: "User".into(),
     };
-    crate::github::identities::link(&mut db, owner.id, &account, app.clock.now())
+    identities::link(&mut db, owner.id, &account, app.clock.now())
         .await
         .unwrap();
     let token = new_password::reset(&mut db, owner.id, app.clock.now())
         .await
         .unwrap();
-    assert!(!users::can_sign_in(&mut db, owner.id).await.unwrap());
+    // Nobody else may make a link for them, nor does the setting of the first start let them in again.
+    let organization = organizations::get_for(&mut db, owner.id, None)
+        .await
+        .unwrap();
+    let actor = Actor::User(owner.id);
+    let renewed =
+        members::renew_link(&mut db, &organization, owner.id, &actor, app.clock.now()).await;
+    assert!(matches!(renewed, Err(Error::Conflict(_))), "{renewed:?}");
+    users::ensure_owner(&mut db, &app.config, app.clock.now())
+        .await
+        .unwrap();
+    let identity = identities::find_of(&mut db, owner.id).await.unwrap();
+    assert_eq!(identity, None);
     assert!(!is_in(&mut browser).await);
     assert!(is_in(&mut theirs).await);
     assert_eq!(
@@ -362,6 +393,8 @@ async fn who_has_lost_their_way_in_gets_another_and_the_former_ends() {
         .await;
     assert_eq!(set.location(), "/");
     assert!(is_in(&mut browser).await);
+    let again = Browser::new(&app).get(&link).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -383,7 +416,6 @@ async fn starting_again_changes_nothing() {
 #[tokio::test]
 async fn an_api_token_works_until_it_expires_or_is_revoked() {
     use crate::api_tokens::{self, NewToken};
-    use crate::audit::Actor;
     let app = testing::app().await;
     let owner = testing::owner(&app).await;
     let actor = Actor::User(owner.id);
