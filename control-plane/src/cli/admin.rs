@@ -104,7 +104,9 @@ async fn setup_link(config: &ServeConfig, output: Output) -> anyhow::Result<()> 
     let mut db = connect(config).await?;
     let url = config.issuer();
     let Some(token) = users::create_setup_link(&mut db, Clock::System.now()).await? else {
-        bail!("the owner has a password already; sign in at {url}");
+        bail!(
+            "the owner has a password already; sign in at {url}, or run `berth admin reset-password EMAIL` if it is lost"
+        );
     };
     show_link(config, &token, output);
     Ok(())
