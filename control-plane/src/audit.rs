@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::error::Result;
+
 /// Who did it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
@@ -62,6 +64,25 @@ pub async fn record(db: &mut PgConnection, entry: Entry<'_>) -> sqlx::Result<()>
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Writes one row about a person, which is no organization's.
+pub async fn record_person(
+    db: &mut PgConnection,
+    actor: &Actor,
+    action: &str,
+    subject: Value,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let entry = Entry {
+        at: now,
+        actor,
+        action,
+        organization: None,
+        project: None,
+        subject,
+    };
+    Ok(record(db, entry).await?)
 }
 
 /// One row as it is shown.

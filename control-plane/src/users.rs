@@ -408,15 +408,8 @@ pub async fn use_setup_link(
     let Some(id) = used else { return Ok(None) };
     set_password(db, id, password).await?;
     delete_setup_links(db, id).await?;
-    let entry = audit::Entry {
-        at: now,
-        actor: &Actor::User(id),
-        action: "user.set_password",
-        organization: None,
-        project: None,
-        subject: serde_json::json!({ "by": "setup link" }),
-    };
-    audit::record(db, entry).await?;
+    let subject = serde_json::json!({ "by": "setup link" });
+    audit::record_person(db, &Actor::User(id), "user.set_password", subject, now).await?;
     find(db, id).await
 }
 

@@ -94,7 +94,7 @@ pub async fn link(
             error.into()
         }
     })?;
-    note(
+    audit::record_person(
         db,
         &Actor::User(user),
         "user.link_github",
@@ -114,7 +114,7 @@ pub async fn unlink(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> R
     let gone = forget(db, user)
         .await?
         .ok_or(Error::NotFound("connected account"))?;
-    note(
+    audit::record_person(
         db,
         &Actor::User(user),
         "user.unlink_github",
@@ -289,23 +289,4 @@ fn login_of(account: &Account) -> &str {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if plain { login } else { "someone" }
-}
-
-async fn note(
-    db: &mut PgConnection,
-    actor: &Actor,
-    action: &str,
-    subject: serde_json::Value,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let entry = audit::Entry {
-        at: now,
-        actor,
-        action,
-        organization: None,
-        project: None,
-        subject,
-    };
-    audit::record(db, entry).await?;
-    Ok(())
 }

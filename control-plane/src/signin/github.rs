@@ -136,17 +136,11 @@ async fn sign_in(
             ));
         }
     };
-    let entry = audit::Entry {
-        at: app.clock.now(),
-        actor: &Actor::User(user.id),
-        action: "user.sign_in",
-        organization: None,
-        project: None,
-        subject: json!({ "with": "github" }),
-    };
-    audit::record(&mut *app.db.acquire().await?, entry)
-        .await
-        .map_err(Error::from)?;
+    let subject = json!({ "with": "github" });
+    let actor = Actor::User(user.id);
+    let mut db = app.db.acquire().await?;
+    audit::record_person(&mut db, &actor, "user.sign_in", subject, app.clock.now()).await?;
+    drop(db);
     sessions::establish(session, &user).await?;
     let next = next::safe(Some(next));
     oauth::signed_in(app, headers, next);

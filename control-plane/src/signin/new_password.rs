@@ -42,7 +42,7 @@ pub async fn change(
     sessions::end_of(&mut tx, user.id).await?;
     let subject = json!({ "by": "account" });
     let now = app.clock.now();
-    note(
+    audit::record_person(
         &mut tx,
         &Actor::User(user.id),
         "user.set_password",
@@ -66,24 +66,6 @@ pub async fn reset(db: &mut PgConnection, user: Uuid, now: OffsetDateTime) -> Re
     sessions::end_of(db, user).await?;
     users::delete_setup_links(db, user).await?;
     let subject = json!({ "user": user, "github_id": github });
-    note(db, &Actor::System, "user.reset_password", subject, now).await?;
+    audit::record_person(db, &Actor::System, "user.reset_password", subject, now).await?;
     users::create_replacing_link(db, user, now).await
-}
-
-async fn note(
-    db: &mut PgConnection,
-    actor: &Actor,
-    action: &'static str,
-    subject: serde_json::Value,
-    now: OffsetDateTime,
-) -> Result<()> {
-    let entry = audit::Entry {
-        at: now,
-        actor,
-        action,
-        organization: None,
-        project: None,
-        subject,
-    };
-    Ok(audit::record(db, entry).await?)
 }

@@ -85,17 +85,10 @@ pub(super) async fn sign_in(
 }
 
 async fn record(app: &App, user: &User) -> Result<(), Error> {
-    let entry = audit::Entry {
-        at: app.clock.now(),
-        actor: &Actor::User(user.id),
-        action: "user.sign_in",
-        organization: None,
-        project: None,
-        subject: serde_json::json!({ "with": "password" }),
-    };
+    let subject = serde_json::json!({ "with": "password" });
+    let actor = Actor::User(user.id);
     let mut db = app.db.acquire().await?;
-    audit::record(&mut db, entry).await?;
-    Ok(())
+    audit::record_person(&mut db, &actor, "user.sign_in", subject, app.clock.now()).await
 }
 
 async fn refuse(
